@@ -1,0 +1,18 @@
+# One interface target carries the flags that every Octavo target shares.
+add_library(octavo_options INTERFACE)
+target_include_directories(octavo_options INTERFACE ${PROJECT_SOURCE_DIR}/src)
+target_compile_options(octavo_options INTERFACE
+    -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror
+    # Kernels must give the same bits whatever the compiler inlines: no contraction into FMA behind
+    # our back, but nothing that keeps loops from vectorising either.
+    -ffp-contract=off -fno-math-errno -fno-trapping-math)
+
+if(OCTAVO_NATIVE)
+    target_compile_options(octavo_options INTERFACE -march=native)
+endif()
+
+if(OCTAVO_SANITIZE)
+    target_compile_options(octavo_options INTERFACE
+        -fsanitize=${OCTAVO_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)
+    target_link_options(octavo_options INTERFACE -fsanitize=${OCTAVO_SANITIZE})
+endif()

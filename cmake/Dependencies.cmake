@@ -1,0 +1,54 @@
+# Every library is proved by linking and running a few lines against it, so that a broken install
+# fails here, with the name of the Debian package, and not in the middle of the build.
+include(CheckCXXSourceRuns)
+find_package(PkgConfig REQUIRED)
+
+function(octavo_dependency target package source)
+    cmake_parse_arguments(DEP "" "" "LIBRARIES" ${ARGN})
+    set(CMAKE_REQUIRED_LIBRARIES ${DEP_LIBRARIES})
+    set(CMAKE_REQUIRED_FLAGS "-std=c++20")
+    set(CMAKE_REQUIRED_QUIET ON)
+    check_cxx_source_runs("${source}" OCTAVO_HAVE_${target})
+    if(NOT OCTAVO_HAVE_${target})
+        message(FATAL_ERROR
+            "Octavo needs ${target}: a small program that uses it did not build and run.\n"
+            "  Install it with: apt-get install ${package}   (or run scripts/setup.sh)\n"
+            "  The compiler's words are in ${CMAKE_BINARY_DIR}/CMakeFiles/CMakeError.log")
+    endif()
+    add_library(octavo_${target} INTERFACE)
+    target_link_libraries(octavo_${target} INTERFACE ${DEP_LIBRARIES})
+    message(STATUS "Found ${target} (${package})")
+endfunction()
+
+find_package(OpenMP REQUIRED)
+find_package(Threads REQUIRED)
+
+octavo_dependency(fmt libfmt-dev [[
+    #include <fmt/core.h>
+    int main() { return fmt::format("{}", 42) == "42" ? 0 : 1; }]]
+    LIBRARIES fmt)
+octavo_dependency(dnnl libdnnl-dev [[
+    #include <dnnl.h>
+    int main() { float a = 2, b = 3, c = 0;
+        return dnnl_sgemm('N', 'N', 1, 1, 1, 1.f, &a, 1, &b, 1, 0.f, &c, 1) || c != 6.f; }]]
+    LIBRARIES dnnl)
+octavo_dependency(json nlohmann-json3-dev [[
+    #include <nlohmann/json.hpp>
+    int main() { return nlohmann::json::parse("[7]")[0] == 7 ? 0 : 1; }]])
+octavo_dependency(tomlplusplus libtomlplusplus-dev [[
+    #include <toml++/toml.h>
+    int main() { return toml::parse("a = 7")["a"].value_or(0) == 7 ? 0 : 1; }]])
+octavo_dependency(cli11 libcli11-dev [[
+    #include <CLI/CLI.hpp>
+    int main() { CLI::App app; return app.get_subcommands().empty() ? 0 : 1; }]])
+octavo_dependency(zstd libzstd-dev [[
+    #include <zstd.h>
+    int main() { return ZSTD_versionNumber() > 0 ? 0 : 1; }]]
+    LIBRARIES zstd)
+octavo_dependency(xxhash libxxhash-dev [[
+    #include <xxhash.h>
+    int main() { return XXH64("", 0, 0) == 0xef46db3751d8e999ULL ? 0 : 1; }]]
+    LIBRARIES xxhash)
+if(OCTAVO_TESTS)
+    find_package(GTest REQUIRED)
+endif()
