@@ -5,7 +5,8 @@ target_compile_options(octavo_options INTERFACE
     -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion -Werror
     # Kernels must give the same bits whatever the compiler inlines: no contraction into FMA behind
     # our back, but nothing that keeps loops from vectorising either.
-    -ffp-contract=off -fno-math-errno -fno-trapping-math)
+    -ffp-contract=off -fno-math-errno -fno-trapping-math
+    -fopenmp-simd)
 
 if(OCTAVO_NATIVE)
     target_compile_options(octavo_options INTERFACE -march=native)

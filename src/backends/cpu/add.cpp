@@ -1,0 +1,28 @@
+#include "backends/cpu/kernels.h"
+
+namespace octavo::cpu {
+namespace {
+
+template <class T>
+void add(const KernelCall& call) {
+    const T *a = call.in[0].as<T>(), *b = call.in[1].as<T>();
+    T* y = call.out[0].as<T>();
+    parallel_for(call.out[0].type.shape.elements(), row_grain(1),
+                 [&](std::int64_t begin, std::int64_t end) {
+#pragma omp simd
+                     for (std::int64_t i = begin; i < end; ++i) {
+                         y[i] = T(compute_t<T>(a[i]) + compute_t<T>(b[i]));
+                     }
+                 });
+}
+
+Prepared prepare(const NodeView& node) {
+    return dispatch_plain(node.in[0].dtype,
+                          [](auto tag) { return Prepared{add<typename decltype(tag)::type>}; });
+}
+
+}  // namespace
+
+void register_add(KernelRegistry& registry) { registry.add<Add>({"add", takes_all, prepare}); }
+
+}  // namespace octavo::cpu

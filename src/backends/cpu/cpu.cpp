@@ -1,0 +1,69 @@
+#include "backends/cpu/cpu.h"
+
+#include <sys/mman.h>
+
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include "backends/cpu/kernels.h"
+
+namespace octavo {
+namespace {
+
+class CpuBackend final : public Backend {
+  public:
+    CpuBackend() {
+#define OP(T, file) cpu::register_##file(registry_);
+#include "graph/ops.inc"
+#undef OP
+    }
+
+    std::string_view name() const override { return "cpu"; }
+    const KernelRegistry& kernels() const override { return registry_; }
+
+    // Straight from the system, which zeroes it, and with transparent huge pages, which spare large
+    // arenas most of their TLB misses.
+    std::byte* allocate(std::int64_t bytes) override {
+        if (bytes == 0) return nullptr;
+        void* memory = mmap(nullptr, static_cast<std::size_t>(bytes), PROT_READ | PROT_WRITE,
+                            MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        check(memory != MAP_FAILED, "cannot allocate {} bytes of memory", bytes);
+        madvise(memory, static_cast<std::size_t>(bytes), MADV_HUGEPAGE);
+        return static_cast<std::byte*>(memory);
+    }
+    void release(std::byte* memory, std::int64_t bytes) override {
+        if (memory) munmap(memory, static_cast<std::size_t>(bytes));
+    }
+
+    std::int64_t available_bytes() const override {
+        std::ifstream meminfo("/proc/meminfo");
+        std::string key;
+        std::int64_t kib = 0;
+        while (meminfo >> key >> kib) {
+            if (key == "MemAvailable:") return kib * 1024;
+            meminfo.ignore(16, '\n');
+        }
+        return 0;
+    }
+
+    void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
+        copy(device, host, bytes);
+    }
+    void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
+        copy(host, device, bytes);
+    }
+    void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+        if (bytes > 0) std::memmove(to, from, static_cast<std::size_t>(bytes));
+    }
+    void synchronize() override {}
+
+  private:
+    KernelRegistry registry_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<CpuBackend>(); }
+
+}  // namespace octavo

@@ -1,0 +1,188 @@
+// The closed set of ops, as plain structs of attributes. Operands, results and mathematics of each
+// are documented at the top of its file in src/ops.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "base/scale.h"
+#include "graph/type.h"
+
+namespace octavo {
+
+// Where values come from and go to; the executor handles these four itself.
+struct Input {  // written by the caller before each run
+    std::string name;
+    Type type;
+    bool operator==(const Input&) const = default;
+};
+struct Load {  // a named tensor of State, as it was when the run began
+    std::string name;
+    Type type;
+    bool operator==(const Load&) const = default;
+};
+struct Store {  // overwrites a named tensor of State
+    std::string name;
+    bool operator==(const Store&) const = default;
+};
+
+// What a matrix product is for. Recipes give the operands of these three their formats; a product
+// of kind `plain` is left alone.
+enum class MatmulKind : std::uint8_t { plain, fprop, dgrad, wgrad };
+
+// The method that places the rotary frequencies.
+struct RopeScaling {
+    enum class Kind : std::uint8_t { none, llama3 } kind = Kind::none;
+    double factor = 1, low_freq_factor = 1, high_freq_factor = 1;
+    std::int64_t original_max_positions = 0;
+    bool operator==(const RopeScaling&) const = default;
+};
+
+// One fp8 cast: format, rounding of the scale to a power of two or not, and the margin in bits.
+struct ScaleRule {
+    Dtype to = Dtype::e4m3;
+    ScaleRounding rounding = ScaleRounding::pow2;
+    int margin = 0;
+    bool operator==(const ScaleRule&) const = default;
+};
+
+#define OCTAVO_PLAIN_OP(T)                         \
+    struct T {                                     \
+        bool operator==(const T&) const = default; \
+    }
+OCTAVO_PLAIN_OP(Add);
+OCTAVO_PLAIN_OP(Amax);
+OCTAVO_PLAIN_OP(BiasAdd);
+OCTAVO_PLAIN_OP(Concat);
+OCTAVO_PLAIN_OP(CrossEntropy);
+OCTAVO_PLAIN_OP(CrossEntropyGrad);
+OCTAVO_PLAIN_OP(Embedding);
+OCTAVO_PLAIN_OP(GatherRows);
+OCTAVO_PLAIN_OP(Gelu);
+OCTAVO_PLAIN_OP(GeluGrad);
+OCTAVO_PLAIN_OP(GlobalNorm);
+OCTAVO_PLAIN_OP(KvWrite);
+OCTAVO_PLAIN_OP(LayerNormGrad);
+OCTAVO_PLAIN_OP(Mul);
+OCTAVO_PLAIN_OP(RmsNormGrad);
+OCTAVO_PLAIN_OP(ScaleOf);
+OCTAVO_PLAIN_OP(Silu);
+OCTAVO_PLAIN_OP(SiluGrad);
+OCTAVO_PLAIN_OP(SumRows);
+OCTAVO_PLAIN_OP(SwiGlu);
+OCTAVO_PLAIN_OP(SwiGluGrad);
+#undef OCTAVO_PLAIN_OP
+
+struct AdamW {
+    float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
+    bool operator==(const AdamW&) const = default;
+};
+struct AdvanceScale {
+    ScaleRule rule;
+    bool operator==(const AdvanceScale&) const = default;
+};
+struct Attention {
+    float scale = 1;
+    bool operator==(const Attention&) const = default;
+};
+struct AttentionGrad {
+    float scale = 1;
+    bool operator==(const AttentionGrad&) const = default;
+};
+struct Cast {
+    Dtype to = Dtype::f32;
+    bool operator==(const Cast&) const = default;
+};
+struct ClipFactor {
+    float max_norm = 1;
+    bool operator==(const ClipFactor&) const = default;
+};
+struct ComputeScale {
+    ScaleRule rule;
+    bool operator==(const ComputeScale&) const = default;
+};
+struct Constant {
+    Type type;
+    double value = 0;
+    bool operator==(const Constant&) const = default;
+};
+struct DelayedQuantise {
+    ScaleRule rule;
+    bool operator==(const DelayedQuantise&) const = default;
+};
+struct DelayedScale {
+    ScaleRule rule;
+    bool operator==(const DelayedScale&) const = default;
+};
+struct Dequantise {
+    Dtype to = Dtype::f32;
+    bool operator==(const Dequantise&) const = default;
+};
+struct EmbeddingGrad {
+    std::int64_t vocab = 0;
+    bool operator==(const EmbeddingGrad&) const = default;
+};
+struct HeadLoss {
+    bool trans_b = true;  // the head's weight is (V, C), as in a Linear
+    bool accumulate = false;
+    std::int64_t chunk = 0;  // rows of logits held at a time
+    bool operator==(const HeadLoss&) const = default;
+};
+struct LayerNorm {
+    float eps = 1e-5f;
+    bool operator==(const LayerNorm&) const = default;
+};
+struct Matmul {
+    bool trans_a = false, trans_b = false;
+    MatmulKind kind = MatmulKind::plain;
+    Dtype out = Dtype::f32;
+    bool accumulate = false;  // the last operand is added to the product
+    bool operator==(const Matmul&) const = default;
+};
+struct Quantise {
+    Dtype to = Dtype::e4m3;
+    bool operator==(const Quantise&) const = default;
+};
+struct Reshape {
+    Shape shape;
+    bool operator==(const Reshape&) const = default;
+};
+struct RmsNorm {
+    float eps = 1e-5f;
+    bool operator==(const RmsNorm&) const = default;
+};
+struct Rope {
+    double theta = 10000;
+    RopeScaling scaling;
+    std::int64_t max_positions = 0;
+    bool inverse = false;
+    bool operator==(const Rope&) const = default;
+};
+struct Slice {  // of the last dimension
+    std::int64_t begin = 0, end = 0;
+    bool operator==(const Slice&) const = default;
+};
+
+#define OP(T, file) , T
+using Op = std::variant<Input, Load, Store
+#include "graph/ops.inc"
+                        >;
+#undef OP
+
+// "matmul", "rms_norm", ...: the name of the op's file.
+std::string_view op_name(const Op& op);
+
+// Position of T in the variant, the index of kernel tables.
+template <class T>
+constexpr std::size_t op_index() {
+    return []<class... Ts>(std::variant<Ts...>*) {
+        constexpr bool same[] = {std::is_same_v<T, Ts>...};
+        std::size_t i = 0;
+        while (!same[i]) ++i;
+        return i;
+    }(static_cast<Op*>(nullptr));
+}
+
+}  // namespace octavo

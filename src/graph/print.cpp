@@ -1,0 +1,108 @@
+#include <fmt/core.h>
+
+#include <map>
+
+#include "graph/graph.h"
+
+namespace octavo {
+namespace {
+
+std::string text(const ScaleRule& r) {
+    return fmt::format(" {}{}{}", name(r.to), r.rounding == ScaleRounding::pow2 ? "" : " exact",
+                       r.margin ? fmt::format(" margin={}", r.margin) : "");
+}
+
+std::string_view kind_name(MatmulKind k) {
+    switch (k) {
+        case MatmulKind::plain:
+            return "";
+        case MatmulKind::fprop:
+            return " fprop";
+        case MatmulKind::dgrad:
+            return " dgrad";
+        case MatmulKind::wgrad:
+            return " wgrad";
+    }
+    return "";
+}
+
+struct Attributes {
+    std::string operator()(const Input& o) const { return " '" + o.name + "'"; }
+    std::string operator()(const Load& o) const { return " '" + o.name + "'"; }
+    std::string operator()(const Store& o) const { return " '" + o.name + "'"; }
+    std::string operator()(const AdamW& o) const {
+        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}", o.beta1, o.beta2, o.eps,
+                           o.weight_decay);
+    }
+    std::string operator()(const AdvanceScale& o) const { return text(o.rule); }
+    std::string operator()(const Attention& o) const { return fmt::format(" scale={}", o.scale); }
+    std::string operator()(const AttentionGrad& o) const {
+        return fmt::format(" scale={}", o.scale);
+    }
+    std::string operator()(const Cast& o) const { return fmt::format(" {}", name(o.to)); }
+    std::string operator()(const ClipFactor& o) const { return fmt::format(" {}", o.max_norm); }
+    std::string operator()(const ComputeScale& o) const { return text(o.rule); }
+    std::string operator()(const Constant& o) const { return fmt::format(" {}", o.value); }
+    std::string operator()(const DelayedQuantise& o) const { return text(o.rule); }
+    std::string operator()(const DelayedScale& o) const { return text(o.rule); }
+    std::string operator()(const Dequantise& o) const { return fmt::format(" {}", name(o.to)); }
+    std::string operator()(const HeadLoss& o) const { return fmt::format(" chunk={}", o.chunk); }
+    std::string operator()(const LayerNorm& o) const { return fmt::format(" eps={}", o.eps); }
+    std::string operator()(const Matmul& o) const {
+        return fmt::format("{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
+                           kind_name(o.kind), o.accumulate ? " accumulate" : "");
+    }
+    std::string operator()(const Quantise& o) const { return fmt::format(" {}", name(o.to)); }
+    std::string operator()(const RmsNorm& o) const { return fmt::format(" eps={}", o.eps); }
+    std::string operator()(const Rope& o) const {
+        return fmt::format(" theta={}{}{}", o.theta,
+                           o.scaling.kind == RopeScaling::Kind::llama3 ? " llama3" : "",
+                           o.inverse ? " inverse" : "");
+    }
+    std::string operator()(const Slice& o) const {
+        return fmt::format(" [{}, {})", o.begin, o.end);
+    }
+    template <class T>
+    std::string operator()(const T&) const {
+        return "";
+    }
+};
+
+}  // namespace
+
+std::string attributes(const Op& op) { return std::visit(Attributes{}, op); }
+
+std::string to_text(const Graph& g) {
+    std::string s;
+    for (const Node& n : g.nodes()) {
+        for (std::size_t i = 0; i < n.out.size(); ++i) {
+            s += fmt::format("{}%{}: {}", i ? ", " : "", n.out[i].id, to_string(g.type(n.out[i])));
+        }
+        s += fmt::format("{}{}(", n.out.empty() ? "" : " = ", op_name(n.op));
+        for (std::size_t i = 0; i < n.in.size(); ++i) {
+            s += fmt::format("{}%{}", i ? ", " : "", n.in[i].id);
+        }
+        s += fmt::format("){}", attributes(n.op));
+        if (!n.label.empty()) s += "  # " + n.label;
+        s += '\n';
+    }
+    for (const Output& o : g.outputs()) s += fmt::format("output '{}' = %{}\n", o.name, o.value.id);
+    return s;
+}
+
+std::string to_graphviz(const Graph& g) {
+    static constexpr std::string_view kColour[] = {"#dbeafe", "#fee2e2", "#dcfce7"};
+    std::string s = "digraph octavo {\n  rankdir=TB; node [shape=box, style=filled];\n";
+    for (std::size_t i = 0; i < g.nodes().size(); ++i) {
+        const Node& n = g.nodes()[i];
+        s += fmt::format("  n{} [label=\"{}{}\\n{}\", fillcolor=\"{}\"];\n", i, op_name(n.op),
+                         attributes(n.op), n.label, kColour[static_cast<int>(n.phase)]);
+        for (Value v : n.in) {
+            s += fmt::format("  n{} -> n{} [label=\"{}\"];\n", g.producer(v), i,
+                             to_string(g.type(v)));
+        }
+    }
+    return s + "}\n";
+}
+
+}  // namespace octavo

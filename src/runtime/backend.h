@@ -1,0 +1,63 @@
+// What a device must offer: memory, copies, and kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <utility>
+
+#include "runtime/kernel.h"
+
+namespace octavo {
+
+class Backend {
+  public:
+    virtual ~Backend() = default;
+
+    virtual std::string_view name() const = 0;
+    virtual const KernelRegistry& kernels() const = 0;
+
+    // Zero-filled device memory, aligned to 64 bytes or better. Throws Error when there is none.
+    virtual std::byte* allocate(std::int64_t bytes) = 0;
+    virtual void release(std::byte* memory, std::int64_t bytes) = 0;
+    // Bytes this process can still allocate.
+    virtual std::int64_t available_bytes() const = 0;
+
+    // Between host and device memory, and within the device; ordered after all launched kernels.
+    virtual void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) = 0;
+    virtual void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) = 0;
+    virtual void copy(std::byte* to, const std::byte* from, std::int64_t bytes) = 0;
+    virtual void synchronize() = 0;
+};
+
+// Device memory with an owner.
+class Buffer {
+  public:
+    Buffer() = default;
+    Buffer(Backend& backend, std::int64_t bytes)
+        : backend_(&backend), data_(backend.allocate(bytes)), bytes_(bytes) {}
+    ~Buffer() { reset(); }
+    Buffer(Buffer&& other) noexcept { *this = std::move(other); }
+    Buffer& operator=(Buffer&& other) noexcept {
+        if (this != &other) {
+            reset();
+            backend_ = std::exchange(other.backend_, nullptr);
+            data_ = std::exchange(other.data_, nullptr);
+            bytes_ = std::exchange(other.bytes_, 0);
+        }
+        return *this;
+    }
+
+    std::byte* data() const { return data_; }
+    std::int64_t bytes() const { return bytes_; }
+
+  private:
+    void reset() {
+        if (backend_) backend_->release(data_, bytes_);
+    }
+    Backend* backend_ = nullptr;
+    std::byte* data_ = nullptr;
+    std::int64_t bytes_ = 0;
+};
+
+}  // namespace octavo
