@@ -1,0 +1,115 @@
+#include "runtime/program.h"
+
+#include <algorithm>
+
+namespace octavo {
+namespace {
+
+std::int64_t aligned(std::int64_t bytes) { return (bytes + 255) / 256 * 256; }
+
+std::string_view role_note(std::string_view role) {
+    if (role == "weight") return "master weights";
+    if (role == "work") return "weights as the matrix products read them";
+    if (role == "grad") return "gradients, not saved in checkpoints";
+    if (role.starts_with("adam")) return "optimizer moment";
+    if (role.starts_with("scale")) return "scale state of the recipe";
+    if (role == "kv") return "key-value cache";
+    return "";
+}
+
+}  // namespace
+
+void Program::add(const std::string& name, Graph graph) {
+#ifndef NDEBUG
+    verify(graph);
+#endif
+    for (const Node& n : graph.nodes()) {
+        if (const auto* load = std::get_if<Load>(&n.op)) state_.declare(load->name, load->type);
+        if (const auto* store = std::get_if<Store>(&n.op)) {
+            state_.declare(store->name, graph.type(n.in[0]));
+        }
+    }
+    check(!has(name), "there is a plan '{}' already", name);
+    plans_[name] = std::make_unique<Plan>(std::move(graph), backend_);
+}
+
+std::vector<MemoryRow> Program::memory() const {
+    std::vector<MemoryRow> rows;
+    for (const auto& [role, bytes] : state_.bytes_by_role()) {
+        rows.push_back({"state: " + role, bytes, std::string(role_note(role))});
+    }
+    MemoryRow activations{"activations", 0, ""}, scratch{"scratch", 0, ""}, inputs{"inputs", 0, ""};
+    for (const auto& [name, plan] : plans_) {
+        if (plan->arena_bytes() > activations.bytes) {
+            activations = {"activations", plan->arena_bytes(), "largest plan: " + name};
+        }
+        scratch.bytes = std::max(scratch.bytes, plan->scratch_bytes());
+        inputs.bytes += aligned(plan->input_bytes());
+    }
+    scratch.note = "largest kernel";
+    rows.insert(rows.end(), {activations, scratch, inputs});
+    return rows;
+}
+
+std::int64_t Program::total_bytes() const {
+    std::int64_t sum = 0;
+    for (const MemoryRow& row : memory()) sum += row.bytes;
+    return sum;
+}
+
+void Program::allocate(std::int64_t limit) {
+    const std::int64_t need = total_bytes();
+    check(need <= limit,
+          "the plan needs {:.2f} GB of memory, {:.2f} GB are available\n{}"
+          "  Lower train.batch or train.seq, choose runtime.recompute = \"block\", or a smaller "
+          "model.",
+          static_cast<double>(need) * 1e-9, static_cast<double>(limit) * 1e-9, to_text(memory()));
+    std::int64_t arena = 0, scratch = 0, inputs = 0;
+    for (const auto& [name, plan] : plans_) {
+        arena = std::max(arena, plan->arena_bytes());
+        scratch = std::max(scratch, plan->scratch_bytes());
+        inputs += aligned(plan->input_bytes());
+    }
+    state_.allocate(backend_);
+    arena_ = Buffer(backend_, arena);
+    scratch_ = Buffer(backend_, scratch);
+    inputs_ = Buffer(backend_, inputs);
+    std::byte* next = inputs_.data();
+    for (const auto& [name, plan] : plans_) {
+        plan->bind(backend_, state_, arena_.data(), scratch_.data(), next);
+        next += aligned(plan->input_bytes());
+    }
+}
+
+Plan& Program::plan(std::string_view name) {
+    return const_cast<Plan&>(std::as_const(*this).plan(name));
+}
+
+const Plan& Program::plan(std::string_view name) const {
+    const auto it = plans_.find(name);
+    check(it != plans_.end(), "there is no plan '{}'", name);
+    return *it->second;
+}
+
+void Program::write_input(std::string_view plan_name, std::string_view input, const void* host) {
+    const TensorRef& t = plan(plan_name).input(input);
+    backend_.copy_in(t.as<std::byte>(), static_cast<const std::byte*>(host), data_bytes(t.type));
+}
+
+void Program::read_output(std::string_view plan_name, std::string_view output, void* host) {
+    const TensorRef& t = plan(plan_name).output(output);
+    backend_.copy_out(static_cast<std::byte*>(host), t.as<std::byte>(), data_bytes(t.type));
+}
+
+std::string to_text(const std::vector<MemoryRow>& rows) {
+    std::string s;
+    std::int64_t sum = 0;
+    for (const MemoryRow& row : rows) {
+        s += fmt::format("  {:<24} {:>12.3f} MB  {}\n", row.what,
+                         static_cast<double>(row.bytes) * 1e-6, row.note);
+        sum += row.bytes;
+    }
+    return s + fmt::format("  {:<24} {:>12.3f} MB\n", "total", static_cast<double>(sum) * 1e-6);
+}
+
+}  // namespace octavo

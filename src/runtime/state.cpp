@@ -1,0 +1,72 @@
+#include "runtime/state.h"
+
+#include <algorithm>
+
+namespace octavo {
+
+std::string_view state_role(std::string_view name) {
+    const auto slash = name.find('/');
+    return slash == std::string_view::npos ? "weight" : name.substr(0, slash);
+}
+
+bool is_saved(std::string_view name) { return state_role(name) != "grad"; }
+
+void State::declare(const std::string& name, const Type& type) {
+    if (contains(name)) {
+        check(at(name).type == type, "state '{}' is {} in one graph and {} in another", name,
+              to_string(at(name).type), to_string(type));
+        return;
+    }
+    check(backend_ == nullptr, "state '{}' was declared after memory was allocated", name);
+    index_[name] = entries_.size();
+    entries_.push_back({name, type, bytes_, {}});
+    bytes_ += (total_bytes(type) + 255) / 256 * 256;
+}
+
+std::vector<std::pair<std::string, std::int64_t>> State::bytes_by_role() const {
+    std::vector<std::pair<std::string, std::int64_t>> roles;
+    for (const Entry& e : entries_) {
+        const std::string_view role = state_role(e.name);
+        auto it = std::find_if(roles.begin(), roles.end(),
+                               [&](const auto& r) { return r.first == role; });
+        if (it == roles.end()) it = roles.insert(it, {std::string(role), 0});
+        it->second += data_bytes(e.type) + scale_bytes(e.type) + group_bytes(e.type);
+    }
+    return roles;
+}
+
+void State::allocate(Backend& backend) {
+    backend_ = &backend;
+    memory_ = Buffer(backend, bytes_);
+    for (Entry& e : entries_) e.tensor = tensor_at(e.type, memory_.data() + e.offset);
+}
+
+const State::Entry& State::at(std::string_view name) const {
+    const auto it = index_.find(name);
+    check(it != index_.end(), "there is no state tensor '{}'", name);
+    return entries_[it->second];
+}
+
+void State::write(std::string_view name, const void* host) {
+    const Entry& e = at(name);
+    backend_->copy_in(static_cast<std::byte*>(e.tensor.data), static_cast<const std::byte*>(host),
+                      data_bytes(e.type));
+}
+
+void State::read(std::string_view name, void* host) const {
+    const Entry& e = at(name);
+    backend_->copy_out(static_cast<std::byte*>(host), static_cast<const std::byte*>(e.tensor.data),
+                       data_bytes(e.type));
+}
+
+void State::write_all_parts(std::string_view name, const std::byte* host) {
+    const Entry& e = at(name);
+    backend_->copy_in(memory_.data() + e.offset, host, total_bytes(e.type));
+}
+
+void State::read_all_parts(std::string_view name, std::byte* host) const {
+    const Entry& e = at(name);
+    backend_->copy_out(host, memory_.data() + e.offset, total_bytes(e.type));
+}
+
+}  // namespace octavo

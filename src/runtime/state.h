@@ -1,0 +1,63 @@
+// Everything that outlives one run of a plan, as named tensors. A checkpoint is State written out.
+//
+// A name is `role/parameter`, or just the parameter for the master weights:
+//
+//     layers.0.mlp.up_proj.weight            master weight, f32
+//     work/layers.0.mlp.up_proj.weight       working copy in the recipe's format
+//     grad/...                               gradient; lives within a step and is not saved
+//     adam.m/...  adam.v/...                 moments
+//     scale.history/...  scale.counter/...  scale.value/...     delayed scales
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "runtime/backend.h"
+#include "runtime/tensor.h"
+
+namespace octavo {
+
+std::string_view state_role(std::string_view name);  // "weight" when there is no prefix
+bool is_saved(std::string_view name);
+
+class State {
+  public:
+    struct Entry {
+        std::string name;
+        Type type;
+        std::int64_t offset = 0;
+        TensorRef tensor;
+    };
+
+    // Adds a tensor, or checks that it was added with the same type. Before `allocate`.
+    void declare(const std::string& name, const Type& type);
+    std::int64_t bytes() const { return bytes_; }
+    // Bytes by role, in order of first appearance.
+    std::vector<std::pair<std::string, std::int64_t>> bytes_by_role() const;
+
+    void allocate(Backend& backend);  // zero-filled
+    bool contains(std::string_view name) const { return index_.find(name) != index_.end(); }
+    const Entry& at(std::string_view name) const;
+    const TensorRef& tensor(std::string_view name) const { return at(name).tensor; }
+    std::span<const Entry> entries() const { return entries_; }
+
+    // Values between the host and a tensor's codes; `bytes` is data_bytes(type).
+    void write(std::string_view name, const void* host);
+    void read(std::string_view name, void* host) const;
+    // The same for all parts (codes, scales, groups), as total_bytes(type) bytes of layout
+    // tensor_at.
+    void write_all_parts(std::string_view name, const std::byte* host);
+    void read_all_parts(std::string_view name, std::byte* host) const;
+
+  private:
+    std::vector<Entry> entries_;
+    std::map<std::string, std::size_t, std::less<>> index_;
+    std::int64_t bytes_ = 0;
+    Backend* backend_ = nullptr;
+    Buffer memory_;
+};
+
+}  // namespace octavo

@@ -1,0 +1,248 @@
+// Runs small graphs on the CPU backend with host values, and checks gradients by finite
+// differences.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "backends/cpu/cpu.h"
+#include "base/dtype_traits.h"
+#include "base/rng.h"
+#include "graph/builder.h"
+#include "runtime/program.h"
+
+namespace octavo::test {
+
+// A tensor on the host. `values` are the elements as doubles (codes x scale for scaled types, with
+// one scale per tensor); `codes` the raw bytes and `scales` what lies beside them.
+struct HostTensor {
+    Type type;
+    std::vector<double> values;
+    std::vector<std::byte> codes;
+    std::vector<float> scales;
+};
+
+template <class F>
+void for_dtype(Dtype dtype, F&& f) {
+    switch (dtype) {
+        case Dtype::i32:
+            f(std::type_identity<std::int32_t>{});
+            return;
+        case Dtype::i64:
+            f(std::type_identity<std::int64_t>{});
+            return;
+        default:
+            dispatch_float(dtype, f);
+    }
+}
+
+template <class T>
+T element(double x) {
+    if constexpr (std::is_integral_v<T>) {
+        return static_cast<T>(x);
+    } else {
+        return from_f64<T>(x);
+    }
+}
+
+// Elements rounded to the dtype, so that `values` is exactly what the kernel sees.
+inline HostTensor tensor(Dtype dtype, Shape shape, const std::vector<double>& values) {
+    HostTensor t{{dtype, shape}, values, {}, {}};
+    EXPECT_EQ(shape.elements(), std::ssize(values));
+    t.codes.resize(values.size() * size_of(dtype));
+    for_dtype(dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        for (std::size_t i = 0; i < values.size(); ++i) {
+            const T x = element<T>(values[i]);
+            std::memcpy(t.codes.data() + i * sizeof(T), &x, sizeof(T));
+            t.values[i] = static_cast<double>(x);
+        }
+    });
+    return t;
+}
+
+// Normal values of the given standard deviation.
+inline HostTensor random_tensor(Dtype dtype, Shape shape, std::uint64_t seed, double sigma = 1) {
+    std::vector<double> values(static_cast<std::size_t>(shape.elements()));
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = sigma * Rng(seed, 0).normal(i);
+    return tensor(dtype, shape, values);
+}
+
+inline HostTensor random_ids(Shape shape, std::int64_t below, std::uint64_t seed) {
+    std::vector<double> values(static_cast<std::size_t>(shape.elements()));
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = static_cast<double>(Rng(seed, 1).bits64(i) % static_cast<std::uint64_t>(below));
+    }
+    return tensor(Dtype::i32, shape, values);
+}
+
+using Build = std::function<Values(Builder&, const Values& in)>;
+
+inline Backend& cpu() {
+    static const std::unique_ptr<Backend> backend = make_cpu_backend();
+    return *backend;
+}
+
+inline HostTensor read_tensor(const TensorRef& ref) {
+    HostTensor t{ref.type, {}, {}, {}};
+    const auto n = static_cast<std::size_t>(ref.type.shape.elements());
+    t.codes.resize(static_cast<std::size_t>(data_bytes(ref.type)));
+    if (!t.codes.empty()) std::memcpy(t.codes.data(), ref.data, t.codes.size());
+    t.scales.resize(static_cast<std::size_t>(scale_count(ref.type)));
+    if (!t.scales.empty()) std::memcpy(t.scales.data(), ref.scale, t.scales.size() * 4);
+    for_dtype(ref.type.dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        for (std::size_t i = 0; i < n; ++i) {
+            T x;
+            std::memcpy(&x, t.codes.data() + i * sizeof(T), sizeof(T));
+            double value = 0;
+            if constexpr (std::is_arithmetic_v<T>) {
+                value = static_cast<double>(x);
+            } else {
+                value = to_f32(x);
+            }
+            t.values.push_back(t.scales.size() == 1 ? value * t.scales[0] : value);
+        }
+    });
+    return t;
+}
+
+// Builds the graph with one Input per tensor, runs it, and returns what `build` returned.
+inline std::vector<HostTensor> run(const Build& build, const std::vector<HostTensor>& in) {
+    Graph graph;
+    Builder b(graph);
+    Values inputs;
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        inputs.push_back(b.input("in" + std::to_string(i), in[i].type));
+    }
+    const Values results = build(b, inputs);
+    for (std::size_t i = 0; i < results.size(); ++i)
+        b.output("out" + std::to_string(i), results[i]);
+    verify(graph);
+
+    Program program(cpu());
+    program.add("test", graph);
+    program.allocate(std::int64_t{1} << 34);
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        const TensorRef& t = program.plan("test").input("in" + std::to_string(i));
+        if (!in[i].codes.empty()) std::memcpy(t.data, in[i].codes.data(), in[i].codes.size());
+        if (!in[i].scales.empty())
+            std::memcpy(t.scale, in[i].scales.data(), in[i].scales.size() * 4);
+    }
+    program.run("test");
+    std::vector<HostTensor> out;
+    for (std::size_t i = 0; i < results.size(); ++i) {
+        out.push_back(read_tensor(program.plan("test").output("out" + std::to_string(i))));
+    }
+    return out;
+}
+
+// |got - want| <= relative * max(|want| over the tensor) + absolute, NaN equal to NaN. The largest
+// element sets the scale, since sums round relative to their terms and not to their results.
+inline void expect_close(const HostTensor& got, const std::vector<double>& want, double relative,
+                         double absolute = 1e-30) {
+    ASSERT_EQ(got.values.size(), want.size());
+    double largest = 0;
+    for (double w : want) {
+        if (std::isfinite(w)) largest = std::max(largest, std::abs(w));
+    }
+    for (std::size_t i = 0; i < want.size(); ++i) {
+        if (std::isnan(want[i])) {
+            EXPECT_TRUE(std::isnan(got.values[i])) << "element " << i << ": " << got.values[i];
+        } else if (std::isinf(want[i])) {
+            EXPECT_EQ(got.values[i], want[i]) << "element " << i;
+        } else {
+            EXPECT_NEAR(got.values[i], want[i], relative * largest + absolute) << "element " << i;
+        }
+    }
+}
+
+// Sum over `values` of <v, random weights of v>: a scalar in f64 that depends on every element.
+inline Value random_projection(Builder& b, const Values& values) {
+    Value sum;
+    std::uint64_t seed = 99;
+    for (Value v : values) {
+        const std::int64_t n = b.shape(v).elements();
+        // Weights that no symmetry of an op annihilates: sin is as good as random here.
+        const Value flat = b.reshape(v, {n, 1});
+        const Value weights = b.input("projection" + std::to_string(seed), {Dtype::f64, {n, 1}});
+        const Value term = b.one(SumRows{}, {b.mul(flat, weights)});
+        sum = sum ? b.add(sum, term) : term;
+        ++seed;
+    }
+    return sum;
+}
+
+// Central differences in f64 against differentiate(), for every element of the inputs in `wrt`.
+// `in` must be f64 (ids aside). Only results of a float dtype are projected.
+inline void check_gradient(const Build& build, std::vector<HostTensor> in,
+                           const std::vector<int>& wrt, double tolerance = 1e-6,
+                           double step = 1e-5) {
+    Graph graph;
+    Builder b(graph);
+    Values inputs, differentiated;
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        inputs.push_back(b.input("in" + std::to_string(i), in[i].type));
+    }
+    const Values results = build(b, inputs);
+    const Value loss = random_projection(b, results);
+    for (int i : wrt) differentiated.push_back(inputs[static_cast<std::size_t>(i)]);
+    const Values gradients = differentiate(b, loss, differentiated);
+    b.output("loss", loss);
+    for (std::size_t i = 0; i < wrt.size(); ++i) {
+        ASSERT_TRUE(bool(gradients[i])) << "no gradient flows to input " << wrt[i];
+        b.output("grad" + std::to_string(i), gradients[i]);
+    }
+    verify(graph);
+    Program program(cpu());
+    program.add("test", graph);
+    program.allocate(std::int64_t{1} << 34);
+    Plan& plan = program.plan("test");
+    for (const Node& n : graph.nodes()) {
+        const auto* input = std::get_if<Input>(&n.op);
+        if (!input || !input->name.starts_with("projection")) continue;
+        const TensorRef& t = plan.input(input->name);
+        for (std::int64_t i = 0; i < t.type.shape.elements(); ++i) {
+            t.as<double>()[i] = std::sin(1.0 + 1.7 * static_cast<double>(i));
+        }
+    }
+    const auto load = [&](std::size_t i) {
+        if (!in[i].codes.empty()) {
+            std::memcpy(plan.input("in" + std::to_string(i)).data, in[i].codes.data(),
+                        in[i].codes.size());
+        }
+    };
+    for (std::size_t i = 0; i < in.size(); ++i) load(i);
+    plan.run();
+    std::vector<std::vector<double>> analytic;
+    for (std::size_t i = 0; i < wrt.size(); ++i) {
+        analytic.push_back(read_tensor(plan.output("grad" + std::to_string(i))).values);
+    }
+    for (std::size_t w = 0; w < wrt.size(); ++w) {
+        const auto i = static_cast<std::size_t>(wrt[w]);
+        ASSERT_EQ(in[i].type.dtype, Dtype::f64);
+        double largest = 1;
+        for (double g : analytic[w]) largest = std::max(largest, std::abs(g));
+        for (std::size_t e = 0; e < in[i].values.size(); ++e) {
+            double* x = plan.input("in" + std::to_string(i)).as<double>() + e;
+            const double at = in[i].values[e];
+            *x = at + step;
+            plan.run();
+            const double above = plan.output("loss").as<double>()[0];
+            *x = at - step;
+            plan.run();
+            const double below = plan.output("loss").as<double>()[0];
+            *x = at;
+            EXPECT_NEAR(analytic[w][e], (above - below) / (2 * step), tolerance * largest)
+                << "input " << i << ", element " << e;
+        }
+    }
+}
+
+}  // namespace octavo::test
