@@ -130,6 +130,10 @@ struct HeadLoss {
     std::int64_t chunk = 0;  // rows of logits held at a time
     bool operator==(const HeadLoss&) const = default;
 };
+struct Iota {
+    Type type;
+    bool operator==(const Iota&) const = default;
+};
 struct LayerNorm {
     float eps = 1e-5f;
     bool operator==(const LayerNorm&) const = default;

@@ -1,0 +1,68 @@
+#include "models/architecture.h"
+
+#include "models/model.h"
+
+namespace octavo {
+namespace {
+
+struct FamilyName {
+    Family family;
+    std::string_view name;
+};
+constexpr FamilyName kFamilies[] = {{Family::llama, "llama"},
+                                    {Family::qwen2, "qwen2"},
+                                    {Family::qwen3, "qwen3"},
+                                    {Family::gpt2, "gpt2"}};
+
+}  // namespace
+
+std::string_view name(Family family) {
+    for (const FamilyName& f : kFamilies) {
+        if (f.family == family) return f.name;
+    }
+    return "?";
+}
+
+Family family_named(std::string_view text) {
+    std::string known;
+    for (const FamilyName& f : kFamilies) {
+        if (f.name == text) return f.family;
+        known += (known.empty() ? "" : ", ") + std::string(f.name);
+    }
+    fail("model family '{}' is not supported.\n  Supported: {}.", text, known);
+}
+
+void check_architecture(const Architecture& a) {
+    const std::pair<std::string_view, std::int64_t> sizes[] = {
+        {"vocab_size", a.vocab_size},
+        {"hidden_size", a.hidden_size},
+        {"layers", a.layers},
+        {"heads", a.heads},
+        {"kv_heads", a.kv_heads},
+        {"head_dim", a.head_dim},
+        {"max_positions", a.max_positions},
+        {"intermediate_size", a.intermediate_size}};
+    for (const auto& [key, value] : sizes) {
+        check(value > 0 && value < (std::int64_t{1} << 31), "model: {} must be positive, got {}",
+              key, value);
+    }
+    check(a.heads % a.kv_heads == 0, "model: heads must be a multiple of kv_heads, got {} and {}",
+          a.heads, a.kv_heads);
+    check(a.head_dim % 2 == 0, "model: head_dim must be even for rotary embeddings, got {}",
+          a.head_dim);
+    check(a.norm_eps > 0, "model: norm_eps must be positive, got {}", a.norm_eps);
+    if (a.family == Family::gpt2) {
+        check(a.heads == a.kv_heads && a.heads * a.head_dim == a.hidden_size,
+              "model: gpt2 needs hidden_size = heads * head_dim and kv_heads = heads, got {}, {} x "
+              "{} and {}",
+              a.hidden_size, a.heads, a.head_dim, a.kv_heads);
+    }
+}
+
+std::int64_t parameter_count(const Architecture& a) {
+    std::int64_t n = 0;
+    for (const Parameter& p : parameters(a)) n += p.shape.elements();
+    return n;
+}
+
+}  // namespace octavo

@@ -1,0 +1,49 @@
+// The shape of a model: all that decides its parameters and its mathematics.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+#include "graph/op.h"
+
+namespace octavo {
+
+enum class Family : std::uint8_t { llama, qwen2, qwen3, gpt2 };
+
+std::string_view name(Family);
+Family family_named(std::string_view text);  // Error listing the families
+
+struct Architecture {
+    Family family = Family::llama;
+    std::int64_t vocab_size = 0;
+    std::int64_t hidden_size = 0;
+    std::int64_t layers = 0;
+    std::int64_t heads = 0;
+    std::int64_t kv_heads = 0;  // = heads without grouped-query attention
+    std::int64_t head_dim = 0;
+    std::int64_t intermediate_size = 0;
+    std::int64_t max_positions = 0;
+    double rope_theta = 10000;
+    RopeScaling rope_scaling;
+    double norm_eps = 1e-5;
+    bool tie_embeddings = false;
+
+    bool operator==(const Architecture&) const = default;
+};
+
+// Throws Error naming the field that makes no model (zero sizes, heads not a multiple of kv_heads,
+// odd head_dim, ...).
+void check_architecture(const Architecture&);
+
+std::int64_t parameter_count(const Architecture&);
+
+// Hugging Face config.json, of transformers 4 and 5. Keys that change the mathematics and are not
+// supported (sliding windows in use, other activations, other RoPE types, ...) are refused by name.
+Architecture parse_hf_config(std::string_view json, const std::string& where);
+Architecture read_hf_config(const std::filesystem::path& folder);
+// In the form that transformers 5 writes. `dtype` is that of the weights beside it, "float32", ....
+std::string to_hf_config(const Architecture&, std::string_view dtype);
+
+}  // namespace octavo

@@ -1,0 +1,243 @@
+#include <fmt/format.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "models/architecture.h"
+
+namespace octavo {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+// Typed access with errors that name the file and the key.
+class Reader {
+  public:
+    Reader(const Json& json, std::string where) : json_(json), where_(std::move(where)) {}
+
+    bool has(std::string_view key) const { return json_.contains(key) && !json_[key].is_null(); }
+
+    std::int64_t integer(std::string_view key) const {
+        require(key);
+        check(json_[key].is_number_integer(), "{}: {} must be an integer, got {}", where_, key,
+              json_[key].dump());
+        return json_[key].get<std::int64_t>();
+    }
+    std::int64_t integer(std::string_view key, std::int64_t otherwise) const {
+        return has(key) ? integer(key) : otherwise;
+    }
+    double number(std::string_view key) const {
+        require(key);
+        check(json_[key].is_number(), "{}: {} must be a number, got {}", where_, key,
+              json_[key].dump());
+        return json_[key].get<double>();
+    }
+    double number(std::string_view key, double otherwise) const {
+        return has(key) ? number(key) : otherwise;
+    }
+    bool boolean(std::string_view key, bool otherwise) const {
+        if (!has(key)) return otherwise;
+        check(json_[key].is_boolean(), "{}: {} must be true or false, got {}", where_, key,
+              json_[key].dump());
+        return json_[key].get<bool>();
+    }
+    std::string string(std::string_view key, std::string_view otherwise) const {
+        if (!has(key)) return std::string(otherwise);
+        check(json_[key].is_string(), "{}: {} must be a string, got {}", where_, key,
+              json_[key].dump());
+        return json_[key].get<std::string>();
+    }
+    Reader object(std::string_view key) const {
+        check(json_[key].is_object(), "{}: {} must be an object, got {}", where_, key,
+              json_[key].dump());
+        return {json_[key], fmt::format("{}: {}", where_, key)};
+    }
+
+    // A switch that Octavo knows in one position only.
+    void refuse_unless(std::string_view key, const Json& supported) const {
+        if (!has(key) || json_[key] == supported) return;
+        fail(
+            "{}: {} = {} changes the mathematics and is not supported.\n  Octavo has {} = {} only.",
+            where_, key, json_[key].dump(), key, supported.dump());
+    }
+
+    const std::string& where() const { return where_; }
+    const Json& json() const { return json_; }
+
+  private:
+    void require(std::string_view key) const {
+        check(has(key), "{}: key {} is missing", where_, key);
+    }
+    const Json& json_;
+    std::string where_;
+};
+
+RopeScaling read_rope_scaling(const Reader& r) {
+    const std::string kind = r.string("rope_type", r.string("type", "default"));
+    if (kind == "default") return {};
+    check(kind == "llama3", "{}: rope_type '{}' is not supported.\n  Supported: default, llama3.",
+          r.where(), kind);
+    return {.kind = RopeScaling::Kind::llama3,
+            .factor = r.number("factor"),
+            .low_freq_factor = r.number("low_freq_factor"),
+            .high_freq_factor = r.number("high_freq_factor"),
+            .original_max_positions = r.integer("original_max_position_embeddings")};
+}
+
+// transformers <= 4 has rope_theta and rope_scaling, >= 5 has both in rope_parameters.
+void read_rope(const Reader& r, Architecture& a) {
+    const bool v4 = r.has("rope_theta") || r.has("rope_scaling"), v5 = r.has("rope_parameters");
+    check(v4 || v5, "{}: neither rope_parameters nor rope_theta is there", r.where());
+    Architecture other = a;
+    if (v4) {
+        other.rope_theta = r.number("rope_theta", 10000.0);
+        if (r.has("rope_scaling")) other.rope_scaling = read_rope_scaling(r.object("rope_scaling"));
+    }
+    if (v5) {
+        const Reader rope = r.object("rope_parameters");
+        a.rope_theta = rope.number("rope_theta", 10000.0);
+        a.rope_scaling = read_rope_scaling(rope);
+        const bool agree = (!r.has("rope_theta") || other.rope_theta == a.rope_theta) &&
+                           (!r.has("rope_scaling") || other.rope_scaling == a.rope_scaling);
+        check(agree,
+              "{}: rope_parameters and rope_theta / rope_scaling contradict each other.\n"
+              "  Keep one of the two dialects.",
+              r.where());
+    } else {
+        a = other;
+    }
+}
+
+Architecture read_llama(const Reader& r, Family family) {
+    Architecture a{.family = family,
+                   .vocab_size = r.integer("vocab_size"),
+                   .hidden_size = r.integer("hidden_size"),
+                   .layers = r.integer("num_hidden_layers"),
+                   .heads = r.integer("num_attention_heads"),
+                   .intermediate_size = r.integer("intermediate_size"),
+                   .max_positions = r.integer("max_position_embeddings"),
+                   .norm_eps = r.number("rms_norm_eps", 1e-6),
+                   .tie_embeddings = r.boolean("tie_word_embeddings", false)};
+    check(a.heads > 0, "{}: num_attention_heads must be positive, got {}", r.where(), a.heads);
+    a.kv_heads = r.integer("num_key_value_heads", a.heads);
+    a.head_dim = r.integer("head_dim", family == Family::qwen3 ? 128 : a.hidden_size / a.heads);
+    read_rope(r, a);
+    r.refuse_unless("hidden_act", "silu");
+    r.refuse_unless("mlp_bias", false);
+    r.refuse_unless("attention_bias", false);
+    r.refuse_unless("use_sliding_window", false);
+    r.refuse_unless("pretraining_tp", 1);
+    if (family == Family::llama) r.refuse_unless("sliding_window", nullptr);
+    if (r.has("layer_types")) {
+        for (const Json& kind : r.json()["layer_types"]) {
+            check(kind == "full_attention",
+                  "{}: layer_types has {}, which is not supported.\n  Octavo has full_attention "
+                  "only.",
+                  r.where(), kind.dump());
+        }
+    }
+    return a;
+}
+
+Architecture read_gpt2(const Reader& r) {
+    Architecture a{.family = Family::gpt2,
+                   .vocab_size = r.integer("vocab_size"),
+                   .hidden_size = r.integer("n_embd"),
+                   .layers = r.integer("n_layer"),
+                   .heads = r.integer("n_head"),
+                   .max_positions = r.integer("n_positions"),
+                   .norm_eps = r.number("layer_norm_epsilon", 1e-5),
+                   .tie_embeddings = r.boolean("tie_word_embeddings", true)};
+    check(a.heads > 0, "{}: n_head must be positive, got {}", r.where(), a.heads);
+    a.kv_heads = a.heads;
+    a.head_dim = a.hidden_size / a.heads;
+    a.intermediate_size = r.integer("n_inner", 4 * a.hidden_size);
+    const std::string activation = r.string("activation_function", "gelu_new");
+    check(activation == "gelu_new" || activation == "gelu_pytorch_tanh",
+          "{}: activation_function '{}' is not supported.\n  Supported: gelu_new, "
+          "gelu_pytorch_tanh.",
+          r.where(), activation);
+    r.refuse_unless("tie_word_embeddings", true);
+    r.refuse_unless("scale_attn_weights", true);
+    r.refuse_unless("scale_attn_by_inverse_layer_idx", false);
+    r.refuse_unless("add_cross_attention", false);
+    return a;
+}
+
+}  // namespace
+
+Architecture parse_hf_config(std::string_view text, const std::string& where) {
+    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+    check(!json.is_discarded() && json.is_object(), "{}: expected a JSON object", where);
+    const Reader r(json, where);
+    const std::string type = r.string("model_type", "");
+    check(!type.empty(), "{}: key model_type is missing", where);
+    check(!r.has("quantization_config"),
+          "{}: quantization_config is set; quantised checkpoints cannot be read yet.\n  Use the "
+          "BF16 or FP32 weights of this model.",
+          where);
+    Family family;
+    try {
+        family = family_named(type);
+    } catch (const Error& e) {
+        throw e.in(where);
+    }
+    const Architecture a = family == Family::gpt2 ? read_gpt2(r) : read_llama(r, family);
+    try {
+        check_architecture(a);
+    } catch (const Error& e) {
+        throw e.in(where);
+    }
+    return a;
+}
+
+Architecture read_hf_config(const std::filesystem::path& folder) {
+    const auto path = folder / "config.json";
+    return parse_hf_config(read_file(path), path.string());
+}
+
+std::string to_hf_config(const Architecture& a, std::string_view dtype) {
+    Json j;
+    if (a.family == Family::gpt2) {
+        j = {{"architectures", {"GPT2LMHeadModel"}},
+             {"model_type", "gpt2"},
+             {"activation_function", "gelu_new"},
+             {"n_embd", a.hidden_size},
+             {"n_layer", a.layers},
+             {"n_head", a.heads},
+             {"n_positions", a.max_positions},
+             {"n_inner", a.intermediate_size},
+             {"layer_norm_epsilon", a.norm_eps}};
+    } else {
+        std::string type(name(a.family)), class_name = type;
+        class_name[0] = static_cast<char>(std::toupper(class_name[0]));
+        Json rope = {{"rope_theta", a.rope_theta}, {"rope_type", "default"}};
+        if (const RopeScaling& s = a.rope_scaling; s.kind == RopeScaling::Kind::llama3) {
+            rope = {{"rope_theta", a.rope_theta},
+                    {"rope_type", "llama3"},
+                    {"factor", s.factor},
+                    {"low_freq_factor", s.low_freq_factor},
+                    {"high_freq_factor", s.high_freq_factor},
+                    {"original_max_position_embeddings", s.original_max_positions}};
+        }
+        j = {{"architectures", {class_name + "ForCausalLM"}},
+             {"model_type", type},
+             {"hidden_act", "silu"},
+             {"hidden_size", a.hidden_size},
+             {"intermediate_size", a.intermediate_size},
+             {"num_hidden_layers", a.layers},
+             {"num_attention_heads", a.heads},
+             {"num_key_value_heads", a.kv_heads},
+             {"head_dim", a.head_dim},
+             {"max_position_embeddings", a.max_positions},
+             {"rms_norm_eps", a.norm_eps},
+             {"rope_parameters", rope}};
+    }
+    j["vocab_size"] = a.vocab_size;
+    j["tie_word_embeddings"] = a.tie_embeddings;
+    j["dtype"] = dtype;
+    return j.dump(2) + "\n";
+}
+
+}  // namespace octavo

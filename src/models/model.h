@@ -1,0 +1,76 @@
+// Models as plain functions over a Builder. Parameters are State tensors under their Hugging Face
+// names, so checkpoints, conversions and error messages all speak the same language.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "graph/builder.h"
+#include "models/architecture.h"
+
+namespace octavo {
+
+enum class Init : std::uint8_t { normal, zeros, ones };
+
+struct Parameter {
+    std::string name;
+    Shape shape;
+    Init init = Init::normal;
+    double sigma = 0;  // of Init::normal
+
+    // Weight decay is for matrices; norms and biases are left alone.
+    bool decays() const { return shape.rank() >= 2; }
+};
+
+// Generation over a key-value cache: `positions` (B, T) says where each new token sits in its
+// sequence (-1: the slot is idle), the cache holds `length` tokens per sequence.
+struct CacheContext {
+    Value positions;
+    std::int64_t length = 0;
+};
+
+// Hands out parameters to a model function and remembers them.
+class ModelBuilder {
+  public:
+    ModelBuilder(Builder& builder, const Architecture& architecture)
+        : b(builder), arch(architecture) {}
+
+    // `name` is relative to the open scope, unless it starts with '/'.
+    Value parameter(std::string_view name, Shape shape, Init init, double sigma = 0);
+    const std::vector<Parameter>& parameters() const { return parameters_; }
+    const Values& values() const { return values_; }  // in the order of parameters()
+
+    // Attention over this sequence, or over the cache when there is one: q (B, T, H, D), k and v
+    // (B, T, G, D) -> (B, T, H * D). Call with the layer's scope open.
+    Value attend(Value q, Value k, Value v);
+
+    Builder& b;
+    const Architecture& arch;
+    std::optional<CacheContext> cache;
+
+  private:
+    std::vector<Parameter> parameters_;
+    Values values_;
+};
+
+// Token ids (B, T) to final hidden states (B, T, C), after the last norm.
+Value backbone(ModelBuilder&, Value ids);
+// Hidden states (..., C) to logits (..., V).
+Value head(ModelBuilder&, Value hidden);
+
+// weight * sum of the cross entropy of `targets` (B, T); targets < 0 are ignored.
+Value language_model_loss(ModelBuilder&, Value ids, Value targets, Value weight);
+
+std::vector<Parameter> parameters(const Architecture&);
+
+// The initial values of a parameter: a pure function of the seed and the parameter's name.
+std::vector<float> initial_values(const Parameter&, std::uint64_t seed);
+
+// One function per family of equations.
+Value llama_backbone(ModelBuilder&, Value ids);  // Llama, Qwen2, Qwen3
+Value llama_head(ModelBuilder&, Value hidden);
+Value gpt2_backbone(ModelBuilder&, Value ids);
+Value gpt2_head(ModelBuilder&, Value hidden);
+
+}  // namespace octavo
