@@ -1,0 +1,68 @@
+#include "config/model_presets.h"
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+
+namespace octavo {
+namespace {
+
+const std::vector<RunConfig::Model>& presets() {
+    static const std::vector<RunConfig::Model> table = {
+        // 6 million parameters over bytes: trains on a laptop within minutes.
+        {.preset = "demo",
+         .family = "llama",
+         .vocab_size = 320,
+         .hidden_size = 256,
+         .layers = 8,
+         .heads = 4,
+         .kv_heads = 2,
+         .head_dim = 64,
+         .intermediate_size = 704,
+         .max_positions = 1024},
+        // The 50,257 tokens of GPT-2, padded to a multiple of 128.
+        {.preset = "gpt2-124m",
+         .family = "gpt2",
+         .vocab_size = 50304,
+         .hidden_size = 768,
+         .layers = 12,
+         .heads = 12,
+         .kv_heads = 12,
+         .head_dim = 64,
+         .intermediate_size = 3072,
+         .max_positions = 1024},
+        {.preset = "llama-125m",
+         .family = "llama",
+         .vocab_size = 50304,
+         .hidden_size = 768,
+         .layers = 12,
+         .heads = 12,
+         .kv_heads = 12,
+         .head_dim = 64,
+         .intermediate_size = 2048,
+         .max_positions = 2048},
+    };
+    return table;
+}
+
+}  // namespace
+
+std::vector<std::string> model_preset_names() {
+    std::vector<std::string> names;
+    for (const auto& model : presets()) {
+        names.push_back(model.preset);
+    }
+    return names;
+}
+
+const RunConfig::Model& model_preset(std::string_view name) {
+    for (const auto& model : presets()) {
+        if (model.preset == name) {
+            return model;
+        }
+    }
+    fail_usage("model.preset: expected one of {}, got '{}'", fmt::join(model_preset_names(), ", "),
+               name);
+}
+
+}  // namespace octavo

@@ -1,0 +1,105 @@
+// All settings of a run, as plain data. The meaning, unit and range of each is in schema.cpp, the
+// only other place that lists them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace octavo {
+
+struct RunConfig {
+    struct Model {
+        std::string preset = {};  // a name from model_presets.h that the other values started from
+        std::string path =
+            {};  // a Hugging Face folder; its config.json then decides all that follows
+        std::string family = "llama";
+        std::int64_t vocab_size = 320;
+        std::int64_t hidden_size = 256;
+        std::int64_t layers = 8;
+        std::int64_t heads = 4;
+        std::int64_t kv_heads = 0;           // 0: as many as heads
+        std::int64_t head_dim = 0;           // 0: hidden_size / heads
+        std::int64_t intermediate_size = 0;  // 0: the family's usual multiple of hidden_size
+        std::int64_t max_positions = 1024;
+        double rope_theta = 10000;
+        double norm_eps = 1e-5;
+        bool tie_embeddings = true;
+        bool operator==(const Model&) const = default;
+    };
+
+    struct Data {
+        std::vector<std::string> train, held_out;
+        bool operator==(const Data&) const = default;
+    };
+
+    struct Train {
+        std::int64_t steps = 1000;
+        std::int64_t batch = 8;
+        std::int64_t seq = 256;
+        std::int64_t grad_accum = 1;
+        double lr = 6e-4;
+        double min_lr_ratio = 0.1;
+        std::string schedule = "cosine";
+        std::int64_t warmup_steps = 100;
+        double decay_fraction = 0.2;
+        double beta1 = 0.9;
+        double beta2 = 0.95;
+        double eps = 1e-8;
+        double weight_decay = 0.1;
+        double clip = 1;
+        std::int64_t seed = 1;
+        bool operator==(const Train&) const = default;
+    };
+
+    struct Recipe {
+        std::string name = "bf16";
+        bool fp8_lm_head = false;
+        std::int64_t margin = 0;
+        std::int64_t history = 16;
+        std::string scale_rounding = "pow2";
+        bool operator==(const Recipe&) const = default;
+    };
+
+    struct Eval {
+        std::int64_t every = 100;
+        std::int64_t batches = 20;
+        bool operator==(const Eval&) const = default;
+    };
+
+    struct Checkpoint {
+        std::int64_t every = 500;
+        std::int64_t keep_last = 2;
+        std::int64_t keep_every = 0;
+        std::string resume = "auto";
+        bool operator==(const Checkpoint&) const = default;
+    };
+
+    struct Run {
+        std::string dir;  // empty in a fresh RunConfig; resolved to runs/<name of the run file>
+        std::int64_t log_every = 1;
+        bool operator==(const Run&) const = default;
+    };
+
+    struct Runtime {
+        std::string backend = "auto";
+        std::int64_t threads = 0;
+        std::string recompute = "none";
+        bool fuse = true;
+        bool check_finite = false;
+        double memory_limit_gb = 0;
+        bool operator==(const Runtime&) const = default;
+    };
+
+    Model model;
+    Data data;
+    Train train;
+    Recipe recipe;
+    Eval eval;
+    Checkpoint checkpoint;
+    Run run;
+    Runtime runtime;
+    bool operator==(const RunConfig&) const = default;
+};
+
+}  // namespace octavo

@@ -1,0 +1,186 @@
+#include "config/schema.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "config/model_presets.h"
+
+namespace octavo {
+namespace {
+
+template <class T>
+constexpr ValueType type_of() {
+    return ValueType(Value(T{}).index());
+}
+
+// Adds the keys of one section to the table.
+template <class Struct>
+class Section {
+  public:
+    Section(std::vector<Key>& keys, std::string name, Struct RunConfig::* section)
+        : keys_(keys), name_(std::move(name)), section_(section) {}
+
+    template <class T>
+    void key(const char* name, T Struct::* member, const char* help, Rule rule = {},
+             const char* unit = "") {
+        const auto section = section_;
+        keys_.push_back({
+            .name = name_ + "." + name,
+            .help = help,
+            .unit = unit,
+            .type = type_of<T>(),
+            .rule = std::move(rule),
+            .get = [=](const RunConfig& config) { return Value(config.*section.*member); },
+            .set = [=](RunConfig& config,
+                       const Value& value) { config.*section.*member = std::get<T>(value); },
+        });
+    }
+
+  private:
+    std::vector<Key>& keys_;
+    std::string name_;
+    Struct RunConfig::* section_;
+};
+
+void add_model(std::vector<Key>& keys) {
+    using M = RunConfig::Model;
+    Section s(keys, "model", &RunConfig::model);
+    s.key("preset", &M::preset, "a named model; other model keys change single values of it",
+          one_of(model_preset_names()));
+    s.key("path", &M::path, "Hugging Face folder to start from, instead of preset and shape");
+    s.key("family", &M::family, "architecture", one_of({"llama", "qwen2", "qwen3", "gpt2"}));
+    // The upper bounds keep products of a few of these within 64 bits.
+    s.key("vocab_size", &M::vocab_size, "rows of the embedding", between(1, 1 << 24), "tokens");
+    s.key("hidden_size", &M::hidden_size, "width of the residual stream", between(1, 1 << 20));
+    s.key("layers", &M::layers, "transformer blocks", between(1, 4096));
+    s.key("heads", &M::heads, "query heads", between(1, 4096));
+    s.key("kv_heads", &M::kv_heads, "key and value heads; 0: as many as heads", between(0, 4096));
+    s.key("head_dim", &M::head_dim, "width of a head; 0: hidden_size / heads", between(0, 4096));
+    s.key("intermediate_size", &M::intermediate_size,
+          "width of the feed-forward layer; 0: 4 x hidden_size (gpt2) or 8/3 x hidden_size",
+          between(0, 1 << 22));
+    s.key("max_positions", &M::max_positions, "longest sequence", between(1, 1 << 24), "tokens");
+    s.key("rope_theta", &M::rope_theta, "base of the rotary angles", above(0));
+    s.key("norm_eps", &M::norm_eps, "added to the mean square in norms", between(0, 1));
+    s.key("tie_embeddings", &M::tie_embeddings, "the output head is the embedding");
+}
+
+void add_data(std::vector<Key>& keys) {
+    using D = RunConfig::Data;
+    Section s(keys, "data", &RunConfig::data);
+    s.key("train", &D::train, "token files to train on (octavo tokenize makes them)");
+    s.key("held_out", &D::held_out, "token files to evaluate on; none: no evaluation");
+}
+
+void add_train(std::vector<Key>& keys) {
+    using T = RunConfig::Train;
+    Section s(keys, "train", &RunConfig::train);
+    s.key("steps", &T::steps, "optimizer steps", between(1, 1e9), "steps");
+    s.key("batch", &T::batch, "sequences of one micro-batch", between(1, 1 << 16), "sequences");
+    s.key("seq", &T::seq, "length of a sequence", between(1, 1 << 24), "tokens");
+    s.key("grad_accum", &T::grad_accum, "micro-batches of one step", between(1, 1 << 20));
+    s.key("lr", &T::lr, "peak learning rate", at_least(0));
+    s.key("min_lr_ratio", &T::min_lr_ratio, "last learning rate, as a share of the peak",
+          between(0, 1));
+    s.key("schedule", &T::schedule, "course of the learning rate after warm-up",
+          one_of({"cosine", "linear", "wsd", "constant"}));
+    s.key("warmup_steps", &T::warmup_steps, "linear rise to the peak", between(0, 1e9), "steps");
+    s.key("decay_fraction", &T::decay_fraction, "share of the steps that wsd decays in",
+          between(0, 1));
+    s.key("beta1", &T::beta1, "decay of AdamW's first moment", between_below(0, 1));
+    s.key("beta2", &T::beta2, "decay of AdamW's second moment", between_below(0, 1));
+    s.key("eps", &T::eps, "added to the root of AdamW's second moment", above(0));
+    s.key("weight_decay", &T::weight_decay, "decoupled decay of matrices", at_least(0));
+    s.key("clip", &T::clip, "longest gradient norm; 0: no clipping", at_least(0));
+    s.key("seed", &T::seed, "of initial weights and data order", at_least(0));
+}
+
+void add_recipe(std::vector<Key>& keys) {
+    using R = RunConfig::Recipe;
+    Section s(keys, "recipe", &RunConfig::recipe);
+    s.key("name", &R::name, "number formats of training", one_of({"fp32", "bf16", "fp8-lm"}));
+    s.key("fp8_lm_head", &R::fp8_lm_head, "fp8-lm: the output head in FP8 too");
+    s.key("margin", &R::margin,
+          "fp8-lm: powers of two that scales leave free above the largest value", between(0, 8));
+    s.key("history", &R::history, "fp8-lm: window of the delayed scales", between(1, 1024),
+          "steps");
+    s.key("scale_rounding", &R::scale_rounding, "fp8-lm: scales are powers of two, or exact",
+          one_of({"pow2", "exact"}));
+}
+
+void add_eval(std::vector<Key>& keys) {
+    using E = RunConfig::Eval;
+    Section s(keys, "eval", &RunConfig::eval);
+    s.key("every", &E::every, "from one evaluation to the next; 0: never", between(0, 1e9),
+          "steps");
+    s.key("batches", &E::batches, "micro-batches of one evaluation", between(1, 1e9));
+}
+
+void add_checkpoint(std::vector<Key>& keys) {
+    using C = RunConfig::Checkpoint;
+    Section s(keys, "checkpoint", &RunConfig::checkpoint);
+    s.key("every", &C::every, "from one checkpoint to the next; 0: only the last step",
+          between(0, 1e9), "steps");
+    s.key("keep_last", &C::keep_last, "newest checkpoints to keep", between(1, 1e9));
+    s.key("keep_every", &C::keep_every, "checkpoints at multiples of it stay; 0: none",
+          between(0, 1e9), "steps");
+    s.key("resume", &C::resume, "go on from the newest checkpoint of run.dir",
+          one_of({"auto", "never", "must"}));
+}
+
+void add_run(std::vector<Key>& keys) {
+    using R = RunConfig::Run;
+    Section s(keys, "run", &RunConfig::run);
+    s.key("dir", &R::dir, "folder of the run; by default runs/<name of the run file>");
+    s.key("log_every", &R::log_every, "from one console line to the next", between(1, 1e9),
+          "steps");
+}
+
+void add_runtime(std::vector<Key>& keys) {
+    using R = RunConfig::Runtime;
+    Section s(keys, "runtime", &RunConfig::runtime);
+    s.key("backend", &R::backend, "where to compute", one_of({"auto", "cpu"}));
+    s.key("threads", &R::threads, "processor threads; 0: all", between(0, 4096));
+    s.key("recompute", &R::recompute, "what the backward pass computes again to save memory",
+          one_of({"none", "norms", "ffn", "block"}));
+    s.key("fuse", &R::fuse, "run fused operations");
+    s.key("check_finite", &R::check_finite, "look for NaN and infinity in every tensor (slow)");
+    s.key("memory_limit_gb", &R::memory_limit_gb, "refuse larger plans; 0: what the machine has",
+          at_least(0), "GB");
+}
+
+}  // namespace
+
+const std::vector<Key>& schema() {
+    static const std::vector<Key> keys = [] {
+        std::vector<Key> all;
+        add_model(all);
+        add_data(all);
+        add_train(all);
+        add_recipe(all);
+        add_eval(all);
+        add_checkpoint(all);
+        add_run(all);
+        add_runtime(all);
+        return all;
+    }();
+    return keys;
+}
+
+const Key* find_key(std::string_view name) {
+    for (const Key& key : schema()) {
+        if (key.name == name) {
+            return &key;
+        }
+    }
+    return nullptr;
+}
+
+bool is_section(std::string_view name) {
+    return std::ranges::any_of(schema(), [&](const Key& key) {
+        return key.name.size() > name.size() && key.name[name.size()] == '.' &&
+               key.name.starts_with(name);
+    });
+}
+
+}  // namespace octavo

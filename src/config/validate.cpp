@@ -1,0 +1,104 @@
+#include "config/validate.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+
+namespace octavo {
+namespace {
+
+template <class... Args>
+void check_usage(bool condition, fmt::format_string<Args...> text, Args&&... args) {
+    if (!condition) {
+        fail_usage(text, std::forward<Args>(args)...);
+    }
+}
+
+void validate_model(const RunConfig& config) {
+    const auto& m = config.model;
+    check_usage(m.heads % m.kv_heads == 0,
+                "model.kv_heads: expected a divisor of model.heads ({}), got {}", m.heads,
+                m.kv_heads);
+    check_usage(config.train.seq <= m.max_positions,
+                "train.seq: expected at most model.max_positions ({}), got {}\n"
+                "  Shorten the sequences or raise model.max_positions.",
+                m.max_positions, config.train.seq);
+    if (m.family != "gpt2") {
+        check_usage(m.head_dim % 2 == 0,
+                    "model.head_dim: expected an even number for rotary positions, got {}",
+                    m.head_dim);
+        return;
+    }
+    check_usage(m.kv_heads == m.heads,
+                "model.kv_heads: expected model.heads ({}) in family gpt2, got {}", m.heads,
+                m.kv_heads);
+    check_usage(m.heads * m.head_dim == m.hidden_size,
+                "model.head_dim: expected hidden_size / heads ({} / {}) in family gpt2, got {}",
+                m.hidden_size, m.heads, m.head_dim);
+    check_usage(m.tie_embeddings, "model.tie_embeddings: expected true in family gpt2, got false");
+}
+
+void validate_schedule(const RunConfig::Train& t) {
+    check_usage(t.warmup_steps <= t.steps,
+                "train.warmup_steps: expected at most train.steps ({}), got {}", t.steps,
+                t.warmup_steps);
+    if (t.schedule == "wsd") {
+        const auto decay = std::llround(t.decay_fraction * static_cast<double>(t.steps));
+        check_usage(t.warmup_steps + decay <= t.steps,
+                    "train.decay_fraction: expected at most {} steps after warm-up, got {} of {}\n"
+                    "  Lower train.decay_fraction or train.warmup_steps.",
+                    t.steps - t.warmup_steps, decay, t.steps);
+    }
+}
+
+void validate_data(const RunConfig::Data& data) {
+    for (const auto& file : data.held_out) {
+        check_usage(std::ranges::find(data.train, file) == data.train.end(),
+                    "data.held_out: expected files that are not in data.train, got \"{}\"", file);
+    }
+    for (const auto* list : {&data.train, &data.held_out}) {
+        check_usage(std::ranges::find(*list, "") == list->end(),
+                    "data.{}: expected names of token files, got an empty one",
+                    list == &data.train ? "train" : "held_out");
+    }
+}
+
+}  // namespace
+
+void complete(RunConfig& config) {
+    auto& m = config.model;
+    if (!m.path.empty()) {
+        return;
+    }
+    if (m.kv_heads == 0) {
+        m.kv_heads = m.heads;
+    }
+    if (m.head_dim == 0) {
+        check_usage(m.hidden_size % m.heads == 0,
+                    "model.heads: expected a divisor of model.hidden_size ({}), got {}\n"
+                    "  Change one of the two, or set model.head_dim.",
+                    m.hidden_size, m.heads);
+        m.head_dim = m.hidden_size / m.heads;
+    }
+    if (m.intermediate_size == 0) {
+        // A gated layer has three matrices instead of two: 8/3 makes the parameters equal; 64 keeps
+        // the matrices friendly to every GEMM.
+        m.intermediate_size =
+            m.family == "gpt2" ? 4 * m.hidden_size : (8 * m.hidden_size + 191) / 192 * 64;
+    }
+}
+
+void validate(const RunConfig& config) {
+    if (config.model.path.empty()) {
+        validate_model(config);
+    }
+    validate_data(config.data);
+    validate_schedule(config.train);
+    const auto& c = config.checkpoint;
+    check_usage(c.every == 0 || c.keep_every % c.every == 0,
+                "checkpoint.keep_every: expected a multiple of checkpoint.every ({}), got {}",
+                c.every, c.keep_every);
+}
+
+}  // namespace octavo
