@@ -26,7 +26,7 @@ struct Architecture {
     std::int64_t intermediate_size = 0;
     std::int64_t max_positions = 0;
     double rope_theta = 10000;
-    RopeScaling rope_scaling;
+    RopeScaling rope_scaling{};
     double norm_eps = 1e-5;
     bool tie_embeddings = false;
 

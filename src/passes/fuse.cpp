@@ -1,0 +1,126 @@
+#include "passes/fuse.h"
+
+#include <algorithm>
+
+#include "passes/simplify.h"
+
+namespace octavo {
+namespace {
+
+// acc + a b  ->  the product accumulates onto acc, in place when acc dies. Same bits up to the
+// order of two f32 additions per element.
+bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    if (!std::holds_alternative<Add>(n.op)) return false;
+    for (const int product : {1, 0}) {
+        const Node* matmul = match.producer_as<Matmul>(n.in[product]);
+        if (!matmul || !match.used_once(n.in[product])) continue;
+        Matmul op = std::get<Matmul>(matmul->op);
+        if (op.accumulate || op.kind != MatmulKind::wgrad) continue;
+        op.accumulate = true;
+        rewrite.keep(n, op,
+                     {rewrite(matmul->in[0]), rewrite(matmul->in[1]), rewrite(n.in[1 - product])});
+        return true;
+    }
+    return false;
+}
+
+// acc + scatter(dy)  ->  the embedding's gradient scatters onto acc.
+bool embedding_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    if (!std::holds_alternative<Add>(n.op)) return false;
+    for (const int scatter : {1, 0}) {
+        const Node* grad = match.producer_as<EmbeddingGrad>(n.in[scatter]);
+        if (!grad || !match.used_once(n.in[scatter]) || grad->in.size() != 2) continue;
+        rewrite.keep(n, grad->op,
+                     {rewrite(grad->in[0]), rewrite(grad->in[1]), rewrite(n.in[1 - scatter])});
+        return true;
+    }
+    return false;
+}
+
+// Head: logits = x w^T -> loss, and back through the same logits to dx and dw. Fused, logits exist
+// for `chunk` rows at a time only.
+constexpr std::int64_t kHeadChunkBytes = std::int64_t{64} << 20;
+
+Value through_reshape(const Matcher& match, Value v) {
+    const Node* reshape = match.producer_as<Reshape>(v);
+    return reshape ? reshape->in[0] : v;
+}
+
+bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    // n is CrossEntropyGrad(logits, targets, lse, weight, dloss) -> dlogits.
+    if (!std::holds_alternative<CrossEntropyGrad>(n.op)) return false;
+    const Node* loss = match.producer_as<CrossEntropy>(n.in[2]);
+    if (!loss || loss->in[0] != n.in[0]) return false;
+    const Value logits = through_reshape(match, n.in[0]);
+    const Node* forward = match.producer_as<Matmul>(logits);
+    if (!forward || match.is_output(logits) || match.is_output(n.in[0])) return false;
+    const auto& op = std::get<Matmul>(forward->op);
+
+    // dlogits, perhaps reshaped, has two readers: the gradients by x and by w.
+    Value dlogits = n.out[0];
+    if (const Node* reshape = match.only_reader_as<Reshape>(dlogits)) dlogits = reshape->out[0];
+    const Node *dgrad = nullptr, *wgrad = nullptr;
+    for (const std::int32_t reader : match.readers(dlogits)) {
+        const Node& r = match.graph().node(reader);
+        const auto* m = std::get_if<Matmul>(&r.op);
+        if (m && m->kind == MatmulKind::dgrad && r.in[1] == forward->in[1]) dgrad = &r;
+        if (m && m->kind == MatmulKind::wgrad && !m->accumulate) wgrad = &r;
+    }
+    if (!dgrad || !wgrad || match.readers(dlogits).size() != 2) return false;
+    const Type& x_type = match.graph().type(forward->in[0]);
+    const Type& w_type = match.graph().type(forward->in[1]);
+    if (x_type.scaling != kUnscaled || x_type.dtype != w_type.dtype) return false;
+
+    rewrite.keep(n);  // for the reshape that may follow; dead once dgrad and wgrad are replaced
+    const std::int64_t rows = x_type.shape.rows(), vocab = match.graph().type(n.in[0]).shape.last();
+    const std::int64_t row_bytes = vocab * static_cast<std::int64_t>(size_of(x_type.dtype));
+    const std::int64_t chunk = std::clamp<std::int64_t>(kHeadChunkBytes / row_bytes, 1, rows);
+    rewrite.stand_at(*forward);
+    const Value x = rewrite.b.reshape(rewrite(forward->in[0]), {rows, x_type.shape.last()});
+    const Values fused = rewrite.b.emit(
+        HeadLoss{.trans_b = op.trans_b, .chunk = chunk},
+        {x, rewrite(forward->in[1]), rewrite(n.in[1]), rewrite(n.in[3]), rewrite(n.in[4])});
+    rewrite.replace(loss->out[0], fused[0]);
+    rewrite.replace(dgrad->out[0],
+                    rewrite.b.reshape(fused[1], match.graph().type(dgrad->out[0]).shape));
+    rewrite.replace(wgrad->out[0], fused[2]);
+    return true;
+}
+
+constexpr FusionRule kFusions[] = {
+    {"head_loss", head_loss},
+    {"matmul_accumulate", matmul_accumulate},
+    {"embedding_accumulate", embedding_accumulate},
+};
+
+Graph apply(const Graph& g, const FusionRule& rule) {
+    const Matcher match(g);
+    Rewriter rewrite(g);
+    for (const Node& n : g.nodes()) {
+        // A rule may have mapped this node's results already, standing at an earlier node.
+        bool done = !n.out.empty();
+        for (Value v : n.out) done = done && rewrite.has(v);
+        if (done || rule.apply(match, n, rewrite)) continue;
+        rewrite.keep(n);
+    }
+    return remove_dead(rewrite.finish());
+}
+
+}  // namespace
+
+Matcher::Matcher(const Graph& g) : g_(g), readers_(g.value_count()), is_output_(g.value_count()) {
+    for (std::int32_t i = 0; i < std::ssize(g.nodes()); ++i) {
+        for (Value v : g.node(i).in) readers_[v.id].push_back(i);
+    }
+    for (const Output& o : g.outputs()) is_output_[o.value.id] = true;
+}
+
+std::span<const FusionRule> fusion_rules() { return kFusions; }
+
+Graph fuse(const Graph& g, std::span<const FusionRule> rules) {
+    Graph fused = g;
+    for (const FusionRule& rule : rules) fused = apply(fused, rule);
+    return fused;
+}
+
+}  // namespace octavo

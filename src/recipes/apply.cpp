@@ -1,0 +1,156 @@
+#include <map>
+
+#include "passes/fuse.h"
+#include "passes/rewriter.h"
+#include "passes/simplify.h"
+#include "recipes/recipe.h"
+#include "recipes/scales.h"
+
+namespace octavo {
+namespace {
+
+std::string working_name(Dtype dtype, std::string_view weight) {
+    return fmt::format("work.{}/{}", name(dtype), weight);
+}
+
+bool is_master(const Load& load) { return load.name.find('/') == std::string::npos; }
+
+// Matrices as products and embeddings read them; norm weights and biases stay f32 masters.
+bool reads_working_copy(const Op& op) {
+    return std::holds_alternative<Matmul>(op) || std::holds_alternative<Embedding>(op);
+}
+
+// Recipe pass 1: activations in the compute dtype. Types follow from the weights: the pass only
+// swaps master weights for working copies and lets the ops' type rules do the rest.
+Graph lower(const Graph& g, Dtype compute) {
+    if (compute == Dtype::f32) return g;
+    const Matcher match(g);
+    Rewriter rewrite(g);
+    std::map<std::int32_t, Value> working;  // by the old Load's value
+    const auto operand = [&](const Node& n, Value v) {
+        const Node& source = match.producer(v);
+        const auto* load = std::get_if<Load>(&source.op);
+        if (!load || !is_master(*load) || !reads_working_copy(n.op)) return rewrite(v);
+        Value& copy = working[v.id];
+        if (!copy) {
+            const std::string label = rewrite.b.label();
+            rewrite.b.set_label("");
+            copy = rewrite.b.load(working_name(compute, load->name), {compute, load->type.shape});
+            rewrite.b.set_label(label);
+        }
+        return copy;
+    };
+    for (const Node& n : g.nodes()) {
+        Values in;
+        for (Value v : n.in) in.push_back(operand(n, v));
+        Op op = n.op;
+        if (auto* matmul = std::get_if<Matmul>(&op); matmul && matmul->kind != MatmulKind::wgrad) {
+            matmul->out = rewrite.b.dtype(in[0]);
+        }
+        if (auto* load = std::get_if<Load>(&op); load && load->name.starts_with("kv/")) {
+            load->type.dtype = compute;
+        }
+        rewrite.keep(n, op, std::move(in));
+    }
+    return remove_dead(rewrite.finish());
+}
+
+// Recipe pass 2: the operands of the Linear layers' products in their formats.
+class Quantiser {
+  public:
+    Quantiser(const Recipe& recipe, const Graph& g, bool training)
+        : recipe_(recipe), g_(g), training_(training), rewrite_(g) {}
+
+    Graph run() {
+        for (const Node& n : g_.nodes()) {
+            const auto* matmul = std::get_if<Matmul>(&n.op);
+            if (!matmul || !quantised(n, *matmul)) {
+                rewrite_.keep(n);
+                continue;
+            }
+            rewrite_.stand_at(n);
+            const Values in{operand(n, n.in[0]), operand(n, n.in[1])};
+            rewrite_.keep(n, n.op, in);
+        }
+        for (const auto& [name, value] : stores_) rewrite_.b.store(name, value);
+        return remove_dead(rewrite_.finish());
+    }
+
+  private:
+    bool quantised(const Node& n, const Matmul& op) const {
+        if (op.kind == MatmulKind::plain) return false;
+        return recipe_.quantise_head || !n.label.ends_with("lm_head");
+    }
+
+    // What an operand is follows from where it was made: weights are loaded, activations come from
+    // the forward part, output gradients from the backward part.
+    Value operand(const Node& n, Value v) {
+        const Node& source = g_.node(g_.producer(v));
+        if (const auto* load = std::get_if<Load>(&source.op)) {
+            return recipe_.weight ? weight(v, *load) : rewrite_(v);
+        }
+        const bool forward = source.phase == Phase::forward;
+        const auto& format = forward ? recipe_.activation : recipe_.output_grad;
+        if (!format) return rewrite_(v);
+        Value& q = quantised_[v.id];
+        if (!q) q = quantise(*format, rewrite_(v), n.label + (forward ? ".x" : ".dy"));
+        return q;
+    }
+
+    Value weight(Value v, const Load& load) {
+        Value& q = quantised_[v.id];
+        if (q) return q;
+        const std::string_view master = std::string_view(load.name).substr(load.name.find('/') + 1);
+        return q = rewrite_.b.load(working_name(recipe_.weight->dtype, master),
+                                   {recipe_.weight->dtype, load.type.shape, kPerTensor});
+    }
+
+    Value quantise(const Format& format, Value x, const std::string& slot) {
+        const ScaledValue result = emit_quantise(rewrite_.b, format, x, slot, recipe_.window);
+        if (training_) {
+            stores_.insert(stores_.end(), result.stores.begin(), result.stores.end());
+        }
+        return result.value;
+    }
+
+    const Recipe& recipe_;
+    const Graph& g_;
+    bool training_;
+    Rewriter rewrite_;
+    std::map<std::int32_t, Value> quantised_;  // by old value
+    std::vector<std::pair<std::string, Value>> stores_;
+};
+
+}  // namespace
+
+Graph apply(const Recipe& recipe, const Graph& step, bool training) {
+    Graph g = lower(step, recipe.compute);
+    if (recipe.activation || recipe.weight || recipe.output_grad) {
+        g = Quantiser(recipe, g, training).run();
+    }
+    return merge_equal(g);
+}
+
+std::vector<WorkingWeight> working_weights(const Graph& applied) {
+    std::vector<WorkingWeight> found;
+    for (const Node& n : applied.nodes()) {
+        const auto* load = std::get_if<Load>(&n.op);
+        if (!load || !load->name.starts_with("work.")) continue;
+        found.push_back({load->name, load->name.substr(load->name.find('/') + 1), load->type});
+    }
+    return found;
+}
+
+void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
+                            bool first) {
+    const auto scope = b.scope(w.state);
+    if (w.type.scaling == kUnscaled) {
+        b.store(w.state, b.cast(master, w.type.dtype));
+        return;
+    }
+    const Value previous =
+        first ? b.constant({Dtype::f32, {1}}, 1.0) : b.one(ScaleOf{}, {b.load(w.state, w.type)});
+    b.store(w.state, emit_current(b, *recipe.weight, master, previous));
+}
+
+}  // namespace octavo

@@ -1,0 +1,35 @@
+#include "recipes/recipe.h"
+
+#include "recipes/table.h"
+
+namespace octavo {
+namespace {
+
+constexpr Recipe (*kRecipes[])() = {fp32_recipe, bf16_recipe, fp8_lm_recipe};
+
+}  // namespace
+
+Recipe recipe_named(std::string_view name) {
+    std::string known;
+    for (const auto make : kRecipes) {
+        if (Recipe r = make(); r.name == name) return r;
+        known += (known.empty() ? "" : ", ") + make().name;
+    }
+    fail_usage("there is no recipe '{}'\n  Recipes: {}.", name, known);
+}
+
+std::vector<std::string> recipe_names() {
+    std::vector<std::string> names;
+    for (const auto make : kRecipes) names.push_back(make().name);
+    return names;
+}
+
+std::string scale_history_name(std::string_view slot) {
+    return fmt::format("scale.history/{}", slot);
+}
+std::string scale_counter_name(std::string_view slot) {
+    return fmt::format("scale.counter/{}", slot);
+}
+std::string scale_value_name(std::string_view slot) { return fmt::format("scale.value/{}", slot); }
+
+}  // namespace octavo

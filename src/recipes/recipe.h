@@ -1,0 +1,79 @@
+// A recipe says in which format each kind of tensor is kept, and where its scale comes from.
+//
+// Recipes act through the graph alone: `apply` rewrites a step that was built in f32, and nothing
+// else in Octavo asks which recipe it is.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "graph/builder.h"
+
+namespace octavo {
+
+enum class Provider : std::uint8_t {
+    current,   // amax of this very tensor, now
+    delayed,   // maximum over a window of past amaxes
+    recorded,  // amax noted when the tensor was last written
+};
+
+struct Format {
+    Dtype dtype = Dtype::e4m3;
+    Granularity granularity = Granularity::tensor;
+    Provider provider = Provider::current;
+    ScaleRounding rounding = ScaleRounding::pow2;
+    int margin = 0;
+
+    bool operator==(const Format&) const = default;
+};
+
+struct Recipe {
+    std::string name;
+    // Activations, their gradients, embeddings and working weights outside the Linear layers.
+    Dtype compute = Dtype::f32;
+    // Operands of the Linear layers' three products; none: they stay in `compute`.
+    std::optional<Format> activation{}, weight{}, output_grad{};
+    bool quantise_head = false;
+    int window = 16;  // optimizer steps that a delayed scale looks back over
+};
+
+// The recipes by name: fp32, bf16, fp8-lm. Error listing them otherwise.
+Recipe recipe_named(std::string_view name);
+std::vector<std::string> recipe_names();
+
+// Rewrites a step (forward, or forward and backward) into the recipe's formats. Weights are read
+// from `work.<dtype>/<name>` where the recipe keeps a working copy. `training` lets delayed scales
+// take note of what they see; evaluation and generation use them as they are.
+Graph apply(const Recipe&, const Graph& step, bool training);
+
+// A working copy of a weight, as the graphs that `apply` made read it.
+struct WorkingWeight {
+    std::string state;   // "work.e4m3/model.layers.0.mlp.up_proj.weight"
+    std::string weight;  // "model.layers.0.mlp.up_proj.weight"
+    Type type;
+};
+std::vector<WorkingWeight> working_weights(const Graph& applied);
+
+// Emits the cast from a master weight's value to its working copy and the Store. `first` is for the
+// first time ever, when there is no previous scale to keep.
+void refresh_working_weight(Builder&, const Recipe&, const WorkingWeight&, Value master,
+                            bool first);
+
+// The state of the delayed scales in a graph, one per quantised tensor.
+struct DelayedState {
+    std::string slot;  // "model.layers.0.mlp.up_proj.x"
+    ScaleRule rule;
+};
+std::vector<DelayedState> delayed_states(const Graph& applied);
+// Emits the once-per-step move of a delayed scale's window and the Stores.
+void advance_delayed_state(Builder&, const Recipe&, const DelayedState&);
+
+std::string scale_history_name(std::string_view slot);
+std::string scale_counter_name(std::string_view slot);
+std::string scale_value_name(std::string_view slot);
+
+}  // namespace octavo

@@ -1,0 +1,80 @@
+#include "recipes/scales.h"
+
+#include <set>
+
+namespace octavo {
+namespace {
+
+ScaleRule rule_of(const Format& f) { return {f.dtype, f.rounding, f.margin}; }
+
+Type history_type(int window) { return {Dtype::f32, {window}}; }
+const Type kCounterType{Dtype::i32, {1}};
+const Type kScaleType{Dtype::f32, {1}};
+
+ScaledValue emit_delayed(Builder& b, const Format& format, Value x, const std::string& slot,
+                         int window) {
+    const Value history = b.load(scale_history_name(slot), history_type(window));
+    const Value counter = b.load(scale_counter_name(slot), kCounterType);
+    const Value scale = b.load(scale_value_name(slot), kScaleType);
+    const Values out = b.emit(DelayedQuantise{rule_of(format)}, {x, history, counter, scale});
+    return {out[0], {{scale_history_name(slot), out[1]}}};
+}
+
+}  // namespace
+
+Value emit_current(Builder& b, const Format& format, Value x, Value previous) {
+    const Value amax = b.one(Amax{}, {x});
+    const Value scale = b.one(ComputeScale{rule_of(format)}, {amax, previous});
+    return b.one(Quantise{format.dtype}, {x, scale});
+}
+
+ScaledValue emit_quantise(Builder& b, const Format& format, Value x, const std::string& slot,
+                          int window) {
+    check(format.granularity == Granularity::tensor,
+          "'{}': only one scale per tensor is there yet, got granularity {}", slot,
+          to_string(Scaling{format.granularity}));
+    switch (format.provider) {
+        case Provider::delayed:
+            return emit_delayed(b, format, x, slot, window);
+        case Provider::current:
+            return {emit_current(b, format, x, b.constant(kScaleType, 1.0)), {}};
+        case Provider::recorded:
+            break;
+    }
+    fail("'{}': a recorded scale is for weights, which are quantised when they are written", slot);
+}
+
+std::vector<DelayedState> delayed_states(const Graph& applied) {
+    std::vector<DelayedState> found;
+    std::set<std::string> slots;
+    const std::string stem = scale_history_name("");
+    for (const Node& n : applied.nodes()) {
+        ScaleRule rule;
+        if (const auto* fused = std::get_if<DelayedQuantise>(&n.op)) {
+            rule = fused->rule;
+        } else if (const auto* scale = std::get_if<DelayedScale>(&n.op)) {
+            rule = scale->rule;
+        } else {
+            continue;
+        }
+        // Operand 1 of both is the history.
+        const auto* load = std::get_if<Load>(&applied.node(applied.producer(n.in[1])).op);
+        check(load && load->name.starts_with(stem), "a delayed scale reads no history");
+        std::string slot = load->name.substr(stem.size());
+        if (slots.insert(slot).second) found.push_back({std::move(slot), rule});
+    }
+    return found;
+}
+
+void advance_delayed_state(Builder& b, const Recipe& recipe, const DelayedState& state) {
+    const auto scope = b.scope(state.slot);
+    const Value history = b.load(scale_history_name(state.slot), history_type(recipe.window));
+    const Value counter = b.load(scale_counter_name(state.slot), kCounterType);
+    const Value scale = b.load(scale_value_name(state.slot), kScaleType);
+    const Values next = b.emit(AdvanceScale{state.rule}, {history, counter, scale});
+    b.store(scale_history_name(state.slot), next[0]);
+    b.store(scale_counter_name(state.slot), next[1]);
+    b.store(scale_value_name(state.slot), next[2]);
+}
+
+}  // namespace octavo
