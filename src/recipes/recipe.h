@@ -72,6 +72,8 @@ std::vector<DelayedState> delayed_states(const Graph& applied);
 // Emits the once-per-step move of a delayed scale's window and the Stores.
 void advance_delayed_state(Builder&, const Recipe&, const DelayedState&);
 
+// The names of their State tensors: history [window] f32, counter [1] i32, scale [1] f32. All start
+// at zero but the scale, which starts at 1.
 std::string scale_history_name(std::string_view slot);
 std::string scale_counter_name(std::string_view slot);
 std::string scale_value_name(std::string_view slot);

@@ -9,7 +9,10 @@ std::string_view state_role(std::string_view name) {
     return slash == std::string_view::npos ? "weight" : name.substr(0, slash);
 }
 
-bool is_saved(std::string_view name) { return state_role(name) != "grad"; }
+bool is_saved(std::string_view name) {
+    const std::string_view role = state_role(name);
+    return role != "grad" && role != "kv";
+}
 
 void State::declare(const std::string& name, const Type& type) {
     if (contains(name)) {

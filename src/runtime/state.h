@@ -7,6 +7,7 @@
 //     grad/...                               gradient; lives within a step and is not saved
 //     adam.m/...  adam.v/...                 moments
 //     scale.history/...  scale.counter/...  scale.value/...     delayed scales
+//     kv/...                                 key-value cache; not saved either
 #pragma once
 
 #include <map>

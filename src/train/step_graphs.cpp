@@ -1,0 +1,135 @@
+#include "train/step_graphs.h"
+
+#include "passes/fuse.h"
+#include "passes/schedule.h"
+#include "passes/simplify.h"
+
+namespace octavo {
+namespace {
+
+struct Forward {
+    Value ids, targets, weight, loss;
+};
+
+Forward emit_loss(ModelBuilder& m, const StepOptions& o) {
+    Builder& b = m.b;
+    const Type tokens{Dtype::i32, {o.batch, o.seq}};
+    Forward f{b.input("ids", tokens),
+              b.input("targets", tokens),
+              b.input("weight", {Dtype::f32, {1}}),
+              {}};
+    f.loss = language_model_loss(m, f.ids, f.targets, f.weight);
+    return f;
+}
+
+// What every graph goes through after its recipe.
+Graph finish(const Graph& g, const StepOptions& o) {
+    const Graph scheduled = store_early(merge_equal(g));
+    return recompute(o.fuse ? fuse(scheduled) : decompose_all(scheduled), o.recompute);
+}
+
+}  // namespace
+
+std::string gradient_name(std::string_view parameter) { return fmt::format("grad/{}", parameter); }
+
+Graph micro_graph(const StepOptions& o, bool add_to_gradients) {
+    Graph g;
+    Builder b(g);
+    ModelBuilder m(b, o.architecture);
+    const Forward f = emit_loss(m, o);
+    const Values gradients = differentiate(b, f.loss, m.values());
+    b.set_phase(Phase::backward);
+    for (std::size_t i = 0; i < gradients.size(); ++i) {
+        const Parameter& p = m.parameters()[i];
+        const std::string name = gradient_name(p.name);
+        b.set_label(p.name);
+        Value sum = gradients[i];
+        if (add_to_gradients) sum = b.add(b.load(name, b.type(sum)), sum);
+        b.store(name, sum);
+    }
+    b.output("loss", f.loss);
+    return finish(apply(o.recipe, g, /*training=*/true), o);
+}
+
+Graph eval_graph(const StepOptions& o) {
+    Graph g;
+    Builder b(g);
+    ModelBuilder m(b, o.architecture);
+    b.output("loss", emit_loss(m, o).loss);
+    return finish(apply(o.recipe, g, /*training=*/false), o);
+}
+
+Graph update_graph(const StepOptions& o, const Graph& micro) {
+    Graph g;
+    Builder b(g);
+    b.set_phase(Phase::update);
+    const std::vector<Parameter> params = parameters(o.architecture);
+    Values gradients;
+    for (const Parameter& p : params) {
+        gradients.push_back(b.load(gradient_name(p.name), {Dtype::f32, p.shape}));
+    }
+    const Value norm = b.one(GlobalNorm{}, gradients);
+    const Value factor = b.one(ClipFactor{o.clip}, {norm});
+    const Value schedule = b.input("schedule", {Dtype::f32, {3}});
+
+    const std::vector<WorkingWeight> working = working_weights(micro);
+    for (std::size_t i = 0; i < params.size(); ++i) {
+        const Parameter& p = params[i];
+        const Type type{Dtype::f32, p.shape};
+        const std::string first = "adam.m/" + p.name, second = "adam.v/" + p.name;
+        b.set_label(p.name);
+        AdamW op = o.adamw;
+        if (!p.decays()) op.weight_decay = 0;
+        const Values next = b.emit(op, {b.load(p.name, type), gradients[i], b.load(first, type),
+                                        b.load(second, type), factor, schedule});
+        b.store(p.name, next[0]);
+        b.store(first, next[1]);
+        b.store(second, next[2]);
+        for (const WorkingWeight& w : working) {
+            if (w.weight == p.name) {
+                refresh_working_weight(b, o.recipe, w, next[0], /*first=*/false);
+            }
+        }
+    }
+    b.set_label("");
+    for (const DelayedState& state : delayed_states(micro)) {
+        advance_delayed_state(b, o.recipe, state);
+    }
+    b.output("norm", norm);
+    return finish(g, o);
+}
+
+Graph refresh_graph(const StepOptions& o, const Graph& applied) {
+    Graph g;
+    Builder b(g);
+    b.set_phase(Phase::update);
+    for (const WorkingWeight& w : working_weights(applied)) {
+        const Value master = b.load(w.weight, {Dtype::f32, w.type.shape});
+        refresh_working_weight(b, o.recipe, w, master, /*first=*/true);
+    }
+    return finish(g, o);
+}
+
+Graph inspection_graph(const StepOptions& o, bool gradients) {
+    Graph g;
+    Builder b(g);
+    ModelBuilder m(b, o.architecture);
+    const Type tokens{Dtype::i32, {o.batch, o.seq}};
+    const Value ids = b.input("ids", tokens), targets = b.input("targets", tokens);
+    const Value weight = b.input("weight", {Dtype::f32, {1}});
+    const Value logits = head(m, backbone(m, ids));
+    const std::int64_t rows = o.batch * o.seq;
+    const Value flat = b.reshape(logits, {rows, o.architecture.vocab_size});
+    const Value loss = b.emit(CrossEntropy{}, {flat, b.reshape(targets, {rows}), weight})[0];
+    if (gradients) {
+        const Values found = differentiate(b, loss, m.values());
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            b.output("grad." + m.parameters()[i].name, found[i]);
+        }
+    }
+    b.output("loss", loss);
+    b.output("logits", logits);
+    return finish(apply(o.recipe, g, /*training=*/false), o);
+}
+
+}  // namespace octavo

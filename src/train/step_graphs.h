@@ -1,0 +1,46 @@
+// The graphs of a training run: what a step is made of, as data.
+//
+//     micro         forward + backward of one micro-batch, gradients into State
+//     micro_next    the same, added to the gradients of the micro-batches before it
+//     update        global norm, clipping, AdamW, working weights and delayed scales
+//     eval          forward, loss only
+//     refresh       working weights from the masters, after initialisation or loading
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "models/model.h"
+#include "passes/recompute.h"
+#include "recipes/recipe.h"
+
+namespace octavo {
+
+struct StepOptions {
+    Architecture architecture;
+    Recipe recipe;
+    std::int64_t batch = 1, seq = 1;  // of one micro-batch
+    AdamW adamw{};                    // weight_decay applies to matrices only
+    float clip = 0;                   // 0: no clipping
+    Recompute recompute = Recompute::none;
+    bool fuse = true;
+};
+
+// Inputs: ids, targets (batch, seq) i32 and weight [1] f32. Output: loss [1].
+Graph micro_graph(const StepOptions&, bool add_to_gradients);
+Graph eval_graph(const StepOptions&);
+
+// Input: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}. Output: norm [1]. A norm that is not
+// finite leaves weights and moments as they are.
+Graph update_graph(const StepOptions&, const Graph& micro);
+
+// No inputs, no outputs. `applied` is any graph that reads the working weights.
+Graph refresh_graph(const StepOptions&, const Graph& applied);
+
+// Inputs: ids, targets (batch, seq), weight [1]. Outputs: logits, loss and, if asked for,
+// grad.<parameter> of every parameter, all f32.
+Graph inspection_graph(const StepOptions&, bool gradients);
+
+std::string gradient_name(std::string_view parameter);  // "grad/<parameter>"
+
+}  // namespace octavo

@@ -1,0 +1,122 @@
+#include "train/train_program.h"
+
+#include <cmath>
+
+#include "base/dtype_traits.h"
+
+namespace octavo {
+namespace {
+
+template <class T>
+std::int64_t count_non_finite(const TensorRef& t, const std::vector<std::byte>& bytes) {
+    std::int64_t count = 0;
+    const auto* x = reinterpret_cast<const T*>(bytes.data());
+    for (std::int64_t i = 0; i < t.type.shape.elements(); ++i) {
+        if (!std::isfinite(to_f32(x[i]))) ++count;
+    }
+    return count;
+}
+
+std::int64_t count_non_finite(Backend& backend, const TensorRef& t) {
+    if (!is_float(t.type.dtype)) return 0;
+    std::vector<std::byte> bytes(static_cast<std::size_t>(data_bytes(t.type)));
+    backend.copy_out(bytes.data(), t.as<std::byte>(), data_bytes(t.type));
+    return dispatch_float(t.type.dtype, [&](auto tag) {
+        return count_non_finite<typename decltype(tag)::type>(t, bytes);
+    });
+}
+
+}  // namespace
+
+TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool accumulates)
+    : options_(options), program_(backend) {
+    check(options.seq <= options.architecture.max_positions,
+          "train.seq = {} is longer than the model's {} positions\n  Lower train.seq or raise "
+          "model.max_positions.",
+          options.seq, options.architecture.max_positions);
+    const Graph micro = micro_graph(options, false);
+    program_.add("micro", micro);
+    if (accumulates) program_.add("micro_next", micro_graph(options, true));
+    program_.add("update", update_graph(options, micro));
+    program_.add("refresh", refresh_graph(options, micro));
+    program_.add("eval", eval_graph(options));
+}
+
+void TrainProgram::initialise(std::uint64_t seed) {
+    for (const Parameter& p : parameters(options_.architecture)) {
+        state().write(p.name, initial_values(p, seed).data());
+    }
+    for (const State::Entry& e : state().entries()) {
+        const float one = 1.0f;
+        if (state_role(e.name) == "scale.value") state().write(e.name, &one);
+    }
+    refresh();
+}
+
+float TrainProgram::run(std::string_view plan, std::span<const std::int32_t> ids,
+                        std::span<const std::int32_t> targets, float weight) {
+    const auto tokens = options_.batch * options_.seq;
+    check(std::ssize(ids) == tokens && std::ssize(targets) == tokens,
+          "a micro-batch has {} tokens, got {} ids and {} targets", tokens, ids.size(),
+          targets.size());
+    program_.write_input(plan, "ids", ids.data());
+    program_.write_input(plan, "targets", targets.data());
+    program_.write_input(plan, "weight", &weight);
+    program_.run(plan);
+    float loss = 0;
+    program_.read_output(plan, "loss", &loss);
+    return loss;
+}
+
+float TrainProgram::micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                          float weight, bool first) {
+    last_micro_ = first ? "micro" : "micro_next";
+    return run(last_micro_, ids, targets, weight);
+}
+
+float TrainProgram::evaluate(std::span<const std::int32_t> ids,
+                             std::span<const std::int32_t> targets, float weight) {
+    return run("eval", ids, targets, weight);
+}
+
+float TrainProgram::update(double lr, std::int64_t t) {
+    const auto step = static_cast<double>(t);
+    const float schedule[3] = {
+        static_cast<float>(lr),
+        static_cast<float>(1.0 - std::pow(double{options_.adamw.beta1}, step)),
+        static_cast<float>(1.0 - std::pow(double{options_.adamw.beta2}, step))};
+    program_.write_input("update", "schedule", schedule);
+    program_.run("update");
+    float norm = 0;
+    program_.read_output("update", "norm", &norm);
+    return norm;
+}
+
+std::optional<NonFinite> TrainProgram::find_non_finite() {
+    Plan& plan = program_.plan(last_micro_);
+    std::optional<NonFinite> found;
+    plan.run([&](std::int32_t i) {
+        if (found) return;
+        const Node& node = plan.graph().node(i);
+        for (Value v : node.out) {
+            const std::int64_t count = count_non_finite(program_.backend(), plan.tensor(v));
+            if (count == 0 || found) continue;
+            found = {plan.graph().value_name(v), std::string(op_name(node.op)), count};
+        }
+    });
+    return found;
+}
+
+double flops_per_token(const Architecture& a, std::int64_t seq) {
+    double weights = static_cast<double>(a.vocab_size * a.hidden_size);
+    for (const Parameter& p : parameters(a)) {
+        const bool linear = p.shape.rank() == 2 && p.name.find(".weight") != std::string::npos &&
+                            p.name.find("embed_tokens") == std::string::npos &&
+                            p.name.find(".wte.") == std::string::npos &&
+                            p.name.find(".wpe.") == std::string::npos && p.name != "lm_head.weight";
+        if (linear) weights += static_cast<double>(p.shape.elements());
+    }
+    return 6.0 * weights + 6.0 * static_cast<double>(a.layers * a.heads * a.head_dim * seq);
+}
+
+}  // namespace octavo

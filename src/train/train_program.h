@@ -1,0 +1,64 @@
+// A training step as calls: the graphs of step_graphs.h compiled into one Program.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "runtime/program.h"
+#include "train/step_graphs.h"
+
+namespace octavo {
+
+// The first value of a run that holds a NaN or an infinity.
+struct NonFinite {
+    std::string tensor;  // "%83 (matmul of model.layers.2.mlp.up_proj)"
+    std::string op;
+    std::int64_t count = 0;  // elements that are not finite
+};
+
+class TrainProgram {
+  public:
+    // Compiles and plans; memory comes with `allocate`.
+    TrainProgram(Backend&, const StepOptions&, bool accumulates);
+
+    const StepOptions& options() const { return options_; }
+    Program& program() { return program_; }
+    const Program& program() const { return program_; }
+    State& state() { return program_.state(); }
+
+    void allocate(std::int64_t limit) { program_.allocate(limit); }
+    // Seeded initial weights, zero moments, unit scales.
+    void initialise(std::uint64_t seed);
+    // To be called whenever master weights were written from outside.
+    void refresh() { program_.run("refresh"); }
+
+    // ids and targets (batch, seq). Returns weight * sum of the cross entropy over the targets.
+    // `first` overwrites the gradients, later micro-batches add to them.
+    float micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                float weight, bool first);
+    float evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                   float weight);
+    // Optimizer step number `t` >= 1. Returns the gradient norm before clipping; if that is not
+    // finite, weights and moments were left alone.
+    float update(double lr, std::int64_t t);
+
+    // Runs the last micro-batch again, looking at every result.
+    std::optional<NonFinite> find_non_finite();
+
+  private:
+    float run(std::string_view plan, std::span<const std::int32_t> ids,
+              std::span<const std::int32_t> targets, float weight);
+
+    StepOptions options_;
+    Program program_;
+    std::string last_micro_ = "micro";
+};
+
+// Training floating-point operations per token: 6 per weight of the linear layers and the head, and
+// attention at half for causality (6 * layers * heads * head_dim * seq); recompute and the input
+// embedding are not counted.
+double flops_per_token(const Architecture&, std::int64_t seq);
+
+}  // namespace octavo
