@@ -1,0 +1,93 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "base/error.h"
+#include "io/safetensors.h"
+
+namespace octavo {
+namespace {
+
+std::string quoted(const std::string& text, const std::string& file) {
+    try {
+        return nlohmann::json(text).dump();
+    } catch (const nlohmann::json::type_error&) {
+        fail("{}: expected names and metadata in UTF-8, got '{}'\n  Rename it.", file,
+             printable(text));
+    }
+}
+
+void check_tensor(const TensorInfo& t, const std::string& file) {
+    const auto bytes = static_cast<std::size_t>(t.shape.elements()) * size_of(t.dtype);
+    check(t.bytes.size() == bytes, "{}: tensor '{}': expected {} bytes for {} {}, got {}", file,
+          printable(t.name), bytes, name(t.dtype), to_string(t.shape), t.bytes.size());
+    check(t.name != "__metadata__", "{}: '__metadata__' cannot be the name of a tensor", file);
+}
+
+std::string header(std::span<const TensorInfo* const> tensors, const SafetensorsMetadata& metadata,
+                   const std::string& file) {
+    std::string text = R"({"__metadata__":{)";
+    const char* comma = "";
+    for (const auto& [key, value] : metadata) {
+        text += fmt::format("{}{}:{}", std::exchange(comma, ","), quoted(key, file),
+                            quoted(value, file));
+    }
+    text += "}";
+    std::size_t end = 0;
+    for (const TensorInfo* t : tensors) {
+        const std::size_t begin = std::exchange(end, end + t->bytes.size());
+        text += fmt::format(R"(,{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
+                            quoted(t->name, file), safetensors_name(t->dtype),
+                            fmt::join(t->shape, ","), begin, end);
+    }
+    text += "}";
+    text.resize((text.size() + 7) / 8 * 8, ' ');  // data starts at a multiple of 8
+    return text;
+}
+
+}  // namespace
+
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorInfo> tensors,
+                       SafetensorsMetadata metadata) {
+    const std::string file = path.string();
+    std::vector<const TensorInfo*> order;
+    for (const TensorInfo& t : tensors) {
+        check_tensor(t, file);
+        order.push_back(&t);
+    }
+    std::ranges::sort(order, {}, &TensorInfo::name);
+    const auto twin = std::ranges::adjacent_find(order, {}, &TensorInfo::name);
+    check(twin == order.end(), "{}: two tensors are named '{}'", file,
+          twin == order.end() ? "" : printable((*twin)->name));
+    std::ranges::stable_sort(order, std::greater{},
+                             [](const TensorInfo* t) { return size_of(t->dtype); });
+    metadata.emplace("format", "pt");
+    const std::string text = header(order, metadata, file);
+    check(text.size() <= kLongestSafetensorsHeader,
+          "{}: expected a header of at most {} bytes, got {}\n  Write fewer tensors or less "
+          "metadata into one file.",
+          file, kLongestSafetensorsHeader, text.size());
+
+    std::filesystem::path beside = path;
+    beside += ".tmp";
+    try {
+        FileWriter out(beside);
+        const std::uint64_t length = text.size();
+        out.write(std::as_bytes(std::span(&length, 1)));
+        out.write(text);
+        for (const TensorInfo* t : order) out.write(t->bytes);
+        out.close();
+        std::error_code error;
+        std::filesystem::rename(beside, path, error);
+        check(!error, "{}: cannot rename from {}: {}", file, beside.string(), error.message());
+    } catch (...) {
+        std::error_code ignored;
+        std::filesystem::remove(beside, ignored);  // a full disk needs the space
+        throw;
+    }
+    sync_directory(path.parent_path());
+}
+
+}  // namespace octavo
