@@ -159,7 +159,7 @@ struct RmsNorm {
 };
 struct Rope {
     double theta = 10000;
-    RopeScaling scaling;
+    RopeScaling scaling{};
     std::int64_t max_positions = 0;
     bool inverse = false;
     bool operator==(const Rope&) const = default;
