@@ -1,0 +1,141 @@
+#include "backends/cpu/matmul.h"
+
+#include <array>
+#include <vector>
+
+#include "backends/cpu/onednn.h"
+#include "base/convert.h"
+#include "graph/rules.h"
+
+namespace octavo::cpu {
+namespace {
+
+GemmDesc describe(const NodeView& node, Dtype operands) {
+    const auto& op = std::get<Matmul>(node.op);
+    const MatmulExtents e = matmul_extents(node);
+    return {
+        .m = e.m,
+        .n = e.n,
+        .k = e.k,
+        .trans_a = op.trans_a,
+        .trans_b = op.trans_b,
+        .in = operands,
+        .out = operands == Dtype::bf16 && op.out == Dtype::bf16 ? Dtype::bf16 : Dtype::f32,
+        .scaled = node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled,
+        .accumulate = op.accumulate,
+    };
+}
+
+Refusal reject_onednn(const NodeView& node, Dtype operands) {
+    if (node.in[0].dtype == Dtype::f64 || node.in[1].dtype == Dtype::f64 ||
+        node.out[0].dtype == Dtype::f64) {
+        return "f64";
+    }
+    const GemmDesc gemm = describe(node, operands);
+    if (gemm.m == 0 || gemm.n == 0 || gemm.k == 0) return "no elements";
+    if (gemm_implementation(gemm).empty()) {
+        return fmt::format("oneDNN has only reference loops for this product with {}",
+                           instruction_set());
+    }
+    return std::nullopt;
+}
+
+// oneDNN multiplies operands of one dtype, and adds to C in place. Everything else is conversion:
+// into scratch before the product, out of it afterwards.
+Prepared prepare_onednn(const NodeView& node, Dtype operands) {
+    const GemmDesc gemm = describe(node, operands);
+    const Gemm product(gemm);
+    ScratchCounter scratch;
+    std::array<std::int64_t, 2> converted{};
+    for (std::size_t i = 0; i < 2; ++i) {
+        if (node.in[i].dtype == operands) continue;
+        converted[i] = scratch.reserve(node.in[i].shape.elements() *
+                                       static_cast<std::int64_t>(size_of(operands)));
+    }
+    const bool converts_out = node.out[0].dtype != gemm.out;
+    const std::int64_t n = node.out[0].shape.elements();
+    const std::int64_t c_offset =
+        converts_out ? scratch.reserve(n * static_cast<std::int64_t>(size_of(gemm.out))) : 0;
+    const std::int64_t pad = scratch.reserve(product.scratch_bytes());
+
+    auto run = [=](const KernelCall& call) {
+        const auto operand = [&](std::size_t i) -> const void* {
+            const TensorRef& t = call.in[i];
+            if (t.type.dtype == operands) return t.data;
+            std::byte* to = call.scratch + converted[i];
+            convert_parallel(t.data, t.type.dtype, to, operands, t.type.shape.elements());
+            return to;
+        };
+        const TensorRef& out = call.out[0];
+        void* c = converts_out ? call.scratch + c_offset : out.data;
+        if (gemm.accumulate && call.in[2].data != c) {
+            convert_parallel(call.in[2].data, out.type.dtype, c, gemm.out, n);
+        }
+        product(operand(0), operand(1), c, product_scale(call), call.scratch + pad);
+        if (converts_out) convert_parallel(c, gemm.out, out.data, out.type.dtype, n);
+    };
+    return {run, scratch.bytes()};
+}
+
+// FP8 codes are exact in bf16, so their products are exact and only the sums round.
+Refusal reject_bf16(const NodeView& node) {
+    for (const Type& t : node.in.first(2)) {
+        if (t.dtype != Dtype::bf16 && !is_fp8(t.dtype)) {
+            return fmt::format("an operand is {}, which bf16 does not hold", name(t.dtype));
+        }
+    }
+    if (!has_bf16_products()) {
+        return fmt::format("needs AVX512_BF16 or AMX, the processor has {}", instruction_set());
+    }
+    return reject_onednn(node, Dtype::bf16);
+}
+
+constexpr Kernel kKernels[] = {
+    {"gemv", reject_gemv, prepare_gemv},
+    {"onednn_bf16", reject_bf16,
+     [](const NodeView& node) { return prepare_onednn(node, Dtype::bf16); }},
+    {"onednn_f32", [](const NodeView& node) { return reject_onednn(node, Dtype::f32); },
+     [](const NodeView& node) { return prepare_onednn(node, Dtype::f32); }},
+    {"reference", takes_all, prepare_matmul_reference},
+};
+
+}  // namespace
+
+MatmulExtents matmul_extents(const NodeView& node) {
+    const auto& op = std::get<Matmul>(node.op);
+    const Shape &a = node.in[0].shape, &b = node.in[1].shape;
+    return {.m = op.trans_a ? a.last() : a.rows(),
+            .n = op.trans_b ? b.rows() : b.last(),
+            .k = op.trans_b ? b.last() : b.rows()};
+}
+
+void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dtype,
+                      std::int64_t n) {
+    const auto from_size = static_cast<std::int64_t>(size_of(from_dtype));
+    const auto to_size = static_cast<std::int64_t>(size_of(to_dtype));
+    parallel_for(n, row_grain(1), [&](std::int64_t begin, std::int64_t end) {
+        convert(static_cast<const std::byte*>(from) + begin * from_size, from_dtype,
+                static_cast<std::byte*>(to) + begin * to_size, to_dtype, end - begin);
+    });
+}
+
+Prepared prepare_matmul(const Matmul& matmul, const Type& a, const Type& b) {
+    const Op op = matmul;
+    std::vector<Type> in{a, b};
+    if (matmul.accumulate) {
+        const std::int64_t m = matmul.trans_a ? a.shape.last() : a.shape.rows();
+        in.push_back({matmul.out, {m, matmul.trans_b ? b.shape.rows() : b.shape.last()}});
+    }
+    const Types out = rules_of(op).type(op, Operands("matmul", in));
+    const NodeView node{op, in, out, {}};
+    for (const Kernel& kernel : kKernels) {
+        if (!kernel.reject(node)) return kernel.prepare(node);
+    }
+    fail("matmul: no kernel for {} and {}", to_string(a), to_string(b));
+}
+
+void register_matmul(KernelRegistry& registry) {
+    for (const Kernel& kernel : kKernels) registry.add<Matmul>(kernel);
+}
+
+}  // namespace octavo::cpu

@@ -1,0 +1,50 @@
+// Matrix products for the kernels of matmul and for those that contain one.
+#pragma once
+
+#include "backends/cpu/kernels.h"
+
+namespace octavo::cpu {
+
+// The fastest kernel that takes this product, of operands a and b (and an accumulator like the
+// result), as a step of another kernel.
+Prepared prepare_matmul(const Matmul&, const Type& a, const Type& b);
+
+// Kernels for a node with one Matmul. Their parts are in files of their own.
+Refusal reject_gemv(const NodeView&);
+Prepared prepare_gemv(const NodeView&);
+Prepared prepare_matmul_reference(const NodeView&);
+
+// The product a node asks for, its operands seen as matrices.
+struct MatmulExtents {
+    std::int64_t m, n, k;
+};
+MatmulExtents matmul_extents(const NodeView&);
+
+// What the codes' product is multiplied by: the scales of both operands.
+inline float product_scale(const KernelCall& call) {
+    float scale = 1;
+    for (const TensorRef& t : call.in.first(2)) {
+        if (t.scale) scale *= *t.scales();
+    }
+    return scale;
+}
+
+// Scratch is handed out front to back: first when it is counted, then when it is used.
+class ScratchCounter {
+  public:
+    // Returns the offset of the bytes it reserves.
+    std::int64_t reserve(std::int64_t bytes) {
+        const std::int64_t offset = bytes_;
+        bytes_ += (bytes + kPartAlignment - 1) / kPartAlignment * kPartAlignment;
+        return offset;
+    }
+    std::int64_t bytes() const { return bytes_; }
+
+  private:
+    std::int64_t bytes_ = 0;
+};
+
+// `n` elements of one dtype after another, by all threads.
+void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dtype, std::int64_t n);
+
+}  // namespace octavo::cpu

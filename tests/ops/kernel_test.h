@@ -1,0 +1,93 @@
+// Runs every kernel that takes a node, not only the one a plan would choose: on exactly the scratch
+// it asked for, filled with NaN, as its results are.
+#pragma once
+
+#include "ops/op_test.h"
+
+namespace octavo::test {
+
+// Codes of an 8-bit dtype under one scale.
+inline HostTensor scaled_tensor(Dtype dtype, Shape shape, std::uint64_t seed, float scale) {
+    HostTensor t = random_tensor(dtype, shape, seed, 3);
+    t.type.scaling = kPerTensor;
+    t.scales = {scale};
+    for (double& v : t.values) v *= scale;
+    return t;
+}
+
+// A tensor's memory, aligned as a plan aligns it, with a guard behind it.
+class Memory {
+  public:
+    explicit Memory(std::int64_t bytes) : bytes_(bytes), buffer_(cpu(), bytes + kGuard) {
+        std::memset(buffer_.data(), 0xFF, static_cast<std::size_t>(bytes + kGuard));
+    }
+    std::byte* data() const { return buffer_.data(); }
+    bool intact() const {
+        for (std::int64_t i = 0; i < kGuard; ++i) {
+            if (buffer_.data()[bytes_ + i] != std::byte{0xFF}) return false;
+        }
+        return true;
+    }
+
+  private:
+    static constexpr std::int64_t kGuard = 64;
+    std::int64_t bytes_;
+    Buffer buffer_;
+};
+
+inline std::vector<HostTensor> run_kernel(const Kernel& kernel, const NodeView& node,
+                                          const std::vector<HostTensor>& in) {
+    const Prepared prepared = kernel.prepare(node);
+    std::vector<Memory> memory;
+    std::vector<TensorRef> operands, results;
+    for (const HostTensor& t : in) {
+        memory.emplace_back(total_bytes(t.type));
+        operands.push_back(tensor_at(t.type, memory.back().data()));
+        std::ranges::copy(t.codes, operands.back().as<std::byte>());
+        std::ranges::copy(t.scales, operands.back().scales());
+    }
+    for (const Type& t : node.out) {
+        memory.emplace_back(total_bytes(t));
+        results.push_back(tensor_at(t, memory.back().data()));
+    }
+    memory.emplace_back(prepared.scratch_bytes);
+    prepared.run({operands, results, memory.back().data()});
+    for (const Memory& m : memory) EXPECT_TRUE(m.intact()) << "written past the end";
+    std::vector<HostTensor> out;
+    for (const TensorRef& r : results) out.push_back(read_tensor(r));
+    return out;
+}
+
+// check(results) for each kernel of the CPU backend that takes this node; returns their names.
+template <class Check>
+std::vector<std::string> for_each_kernel(const Op& op, const std::vector<HostTensor>& in,
+                                         Check&& check) {
+    Types operands;
+    for (const HostTensor& t : in) operands.push_back(t.type);
+    const Types results = rules_of(op).type(op, Operands(op_name(op), operands));
+    const NodeView node{op, operands, results, "test"};
+    std::vector<std::string> names;
+    for (const Kernel& kernel : cpu().kernels().kernels(op)) {
+        if (kernel.reject(node)) continue;
+        SCOPED_TRACE(kernel.name);
+        names.emplace_back(kernel.name);
+        check(run_kernel(kernel, node, in));
+    }
+    return names;
+}
+
+// Half a unit in the last place of a result, relative to its size.
+inline double rounding(Dtype dtype) {
+    switch (dtype) {
+        case Dtype::f64:
+            return 0x1p-53;
+        case Dtype::f32:
+            return 0x1p-24;
+        case Dtype::f16:
+            return 0x1p-11;
+        default:
+            return 0x1p-8;
+    }
+}
+
+}  // namespace octavo::test
