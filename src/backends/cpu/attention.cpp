@@ -1,0 +1,136 @@
+#include "backends/cpu/attention.h"
+
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "backends/cpu/math.h"
+#include "backends/cpu/onednn.h"
+
+namespace octavo::cpu {
+namespace {
+
+// e^(x - max) in place, zero from `visible` to `columns`. Returns the sum; the maximum in `top`.
+float softmax_row(float* x, std::int64_t visible, std::int64_t columns, float& top) {
+    float m = std::numeric_limits<float>::lowest();
+#pragma omp simd reduction(max : m)
+    for (std::int64_t s = 0; s < visible; ++s) m = x[s] > m ? x[s] : m;
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t s = 0; s < visible; ++s) {
+        x[s] = exp(x[s] - m);
+        sum += x[s];
+    }
+    std::fill(x + visible, x + columns, 0.0f);
+    top = m;
+    return sum;
+}
+
+// A block of query rows of one head against all the keys that any of them sees, through two small
+// products. Blocks are independent, so they run side by side.
+template <class T>
+struct BlockedAttention {
+    AttentionExtents e;
+    float scale;
+    std::int64_t tasks, slots;
+
+    std::int64_t row_blocks() const { return (e.t + kBlockRows - 1) / kBlockRows; }
+    std::int64_t scratch_floats() const {
+        return kBlockRows * (score_stride(e.s) + e.d) + f32_copy<T>((kBlockRows + 2 * e.s) * e.d);
+    }
+
+    void operator()(const KernelCall& call) const {
+        for_each_task(tasks, slots, [&](std::int64_t task, std::int64_t slot) {
+            // The long blocks at the end of the sequences come first.
+            const std::int64_t block = row_blocks() - 1 - task / (e.b * e.h);
+            const std::int64_t batch = task / e.h % e.b, head = task % e.h;
+            attend(call, batch, head, block * kBlockRows,
+                   reinterpret_cast<float*>(call.scratch) + slot * scratch_floats());
+        });
+    }
+
+    void attend(const KernelCall& call, std::int64_t batch, std::int64_t head, std::int64_t first,
+                float* scratch) const {
+        const std::int32_t* positions =
+            call.in.size() > 3 ? call.in[3].as<std::int32_t>() : nullptr;
+        const std::int64_t rows = std::min(kBlockRows, e.t - first);
+        const std::int64_t group = head / (e.h / e.g);
+        std::int64_t columns = 0;
+        for (std::int64_t r = 0; r < rows; ++r) {
+            columns = std::max(columns, visible_keys(e, positions, batch, first + r));
+        }
+
+        const std::int64_t stride = score_stride(e.s);
+        float* scores = scratch;                     // (rows, columns)
+        float* sums = scores + kBlockRows * stride;  // (rows, D)
+        float* copies = sums + kBlockRows * e.d;
+        const Rows q = rows_as_f32(call.in[0].as<T>() + e.query_row(batch, first, head), rows,
+                                   e.h * e.d, e.d, copies);
+        const Rows k = rows_as_f32(call.in[1].as<T>() + e.key_row(batch, 0, group), columns,
+                                   e.g * e.d, e.d, copies + kBlockRows * e.d);
+        const Rows v = rows_as_f32(call.in[2].as<T>() + e.key_row(batch, 0, group), columns,
+                                   e.g * e.d, e.d, copies + (kBlockRows + e.s) * e.d);
+        T* o = call.out[0].as<T>() + e.query_row(batch, first, head);
+        float* lse = call.out[1].as<float>() + (batch * e.h + head) * e.t + first;
+
+        std::array<float, kBlockRows> factor;
+        if (columns > 0) {
+            sgemm(false, true, rows, columns, e.d, scale, q.data, q.stride, k.data, k.stride, 0,
+                  scores, stride);
+        }
+        for (std::int64_t r = 0; r < rows; ++r) {
+            const std::int64_t visible = visible_keys(e, positions, batch, first + r);
+            float top;
+            const float sum = softmax_row(scores + r * stride, visible, columns, top);
+            factor[r] = visible > 0 ? 1.0f / sum : 0.0f;
+            lse[r] = visible > 0 ? top + std::log(sum) : -std::numeric_limits<float>::infinity();
+        }
+        if (columns > 0) {
+            sgemm(false, false, rows, e.d, columns, 1, scores, stride, v.data, v.stride, 0, sums,
+                  e.d);
+        }
+        for (std::int64_t r = 0; r < rows; ++r) {
+            T* to = o + r * e.h * e.d;
+            if (factor[r] == 0.0f) {
+                std::fill_n(to, e.d, T(0.0f));
+                continue;
+            }
+            for (std::int64_t i = 0; i < e.d; ++i) to[i] = T(sums[r * e.d + i] * factor[r]);
+        }
+    }
+};
+
+Refusal reject_blocked(const NodeView& node) {
+    constexpr std::int64_t kFewQueries = 8;
+    if (node.in[0].dtype == Dtype::f64) return "f64";
+    const std::int64_t t = node.in[0].shape[1];
+    if (t < kFewQueries) return fmt::format("{} queries are too few for a product", t);
+    if (node.in[0].shape.elements() == 0) return "no elements";
+    return std::nullopt;
+}
+
+Prepared prepare_blocked(const NodeView& node) {
+    const AttentionExtents e = attention_extents(node);
+    const float scale = std::get<Attention>(node.op).scale;
+    return dispatch_plain(node.in[0].dtype, [&](auto tag) -> Prepared {
+        using T = typename decltype(tag)::type;
+        if constexpr (std::is_same_v<T, double>) {
+            fail("attention: the blocked kernel computes in f32");
+        } else {
+            BlockedAttention<T> kernel{e, scale, 0, 0};
+            kernel.tasks = e.b * e.h * kernel.row_blocks();
+            kernel.slots = slot_count(kernel.tasks);
+            return {kernel, kernel.slots * kernel.scratch_floats() *
+                                static_cast<std::int64_t>(sizeof(float))};
+        }
+    });
+}
+
+}  // namespace
+
+void register_attention(KernelRegistry& registry) {
+    registry.add<Attention>({"onednn_f32", reject_blocked, prepare_blocked});
+    registry.add<Attention>({"reference", takes_all, prepare_attention_reference});
+}
+
+}  // namespace octavo::cpu

@@ -1,0 +1,84 @@
+// Shared by the kernels of attention and its gradient.
+#pragma once
+
+#include <atomic>
+
+#include "backends/cpu/kernels.h"
+
+namespace octavo::cpu {
+
+struct AttentionExtents {
+    std::int64_t b, t, s, h, g, d;
+
+    std::int64_t query_row(std::int64_t batch, std::int64_t row, std::int64_t head) const {
+        return ((batch * t + row) * h + head) * d;
+    }
+    std::int64_t key_row(std::int64_t batch, std::int64_t row, std::int64_t group) const {
+        return ((batch * s + row) * g + group) * d;
+    }
+};
+
+inline AttentionExtents attention_extents(const NodeView& node) {
+    const Shape &q = node.in[0].shape, &k = node.in[1].shape;
+    return {.b = q[0], .t = q[1], .s = k[1], .h = q[2], .g = k[2], .d = q[3]};
+}
+
+// How many keys query `row` sees: the first ones.
+inline std::int64_t visible_keys(const AttentionExtents& e, const std::int32_t* positions,
+                                 std::int64_t batch, std::int64_t row) {
+    if (!positions) return row + 1;
+    return std::clamp<std::int64_t>(std::int64_t{positions[batch * e.t + row]} + 1, 0, e.s);
+}
+
+// body(task, slot) for every task, in order of availability: tasks differ in length. Scratch is per
+// slot, of which there are as many as threads.
+inline std::int64_t slot_count(std::int64_t tasks) {
+    return std::min<std::int64_t>(tasks, thread_count());
+}
+template <class Body>
+void for_each_task(std::int64_t tasks, std::int64_t slots, Body&& body) {
+    std::atomic<std::int64_t> next = 0;
+    parallel_for(slots, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t slot = begin; slot < end; ++slot) {
+            for (std::int64_t task; (task = next.fetch_add(1)) < tasks;) body(task, slot);
+        }
+    });
+}
+
+// Rows of D elements as sgemm reads them.
+struct Rows {
+    const float* data;
+    std::int64_t stride;
+};
+
+// Rows `stride` elements apart: f32 where they are, other dtypes converted into `scratch`.
+template <class T>
+Rows rows_as_f32(const T* x, std::int64_t n, std::int64_t stride, std::int64_t d, float* scratch) {
+    if constexpr (std::is_same_v<T, float>) {
+        return {x, stride};
+    } else {
+        for (std::int64_t i = 0; i < n; ++i) {
+            const T* from = x + i * stride;
+            float* to = scratch + i * d;
+#pragma omp simd
+            for (std::int64_t j = 0; j < d; ++j) to[j] = to_f32(from[j]);
+        }
+        return {scratch, d};
+    }
+}
+
+// Query rows per block: enough for sgemm to be quick, few enough to skip what causality hides.
+inline constexpr std::int64_t kBlockRows = 64;
+
+// Rows of scores lie this far apart: at a power of two, columns would share a few cache sets.
+inline std::int64_t score_stride(std::int64_t keys) { return (keys + 15) / 16 * 16 + 16; }
+
+template <class T>
+constexpr std::int64_t f32_copy(std::int64_t elements) {
+    return std::is_same_v<T, float> ? 0 : elements;
+}
+
+Prepared prepare_attention_reference(const NodeView&);
+Prepared prepare_attention_grad_reference(const NodeView&);
+
+}  // namespace octavo::cpu

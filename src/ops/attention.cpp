@@ -1,0 +1,55 @@
+// Causal attention with grouped heads: query head h reads key and value head h / (H / G),
+//     o[t] = sum over s of p[t, s] v[s],  p[t, s] = exp(scale q[t] k[s] - lse[t]),
+//     lse[t] = log sum over s of exp(scale q[t] k[s]),
+// over s <= t, or, with positions, over s <= positions[b, t], as generation with a KV cache needs
+// it; a query with a negative position is an unused slot: its o is zero, its lse -infinity.
+// Computed in f32 (f64 for f64).
+//     q (B, T, H, D), k and v (B, S, G, D) in q's dtype, [positions (B, T) i32], else S = T
+//         -> o like q, lse (B, H, T) in f32 (f64)
+#include "graph/builder.h"
+
+namespace octavo {
+namespace {
+
+Types type(const Attention&, Operands in) {
+    in.expect_count(3, 4);
+    in.expect_float(0);
+    in.expect_rank(0, 4);
+    in.expect_dtype(1, in[0].dtype);
+    in.expect_rank(1, 4);
+    in.expect_like(2, 1);
+    const Shape &q = in[0].shape, &k = in[1].shape;
+    check(k[0] == q[0] && k[3] == q[3],
+          "attention: q and k must agree in batch and head size, got {} and {}", to_string(in[0]),
+          to_string(in[1]));
+    check(k[2] >= 1 && q[2] % k[2] == 0,
+          "attention: the number of query heads must be a multiple of that of key heads, got {} "
+          "and {}",
+          q[2], k[2]);
+    if (in.size() == 4) {
+        in.expect_dtype(3, Dtype::i32);
+        in.expect_shape(3, {q[0], q[1]});
+    } else {
+        check(k[1] == q[1],
+              "attention: without positions there are as many keys as queries, got {} and {}",
+              to_string(in[0]), to_string(in[1]));
+    }
+    return {in[0], {accumulator(in[0].dtype), {q[0], q[2], q[1]}}};
+}
+
+Values vjp(Builder& b, const Attention& op, const Values& in, const Values& out,
+           const Values& dout) {
+    check(in.size() == 3,
+          "attention: no gradient with positions\n"
+          "  A cache is for generation; train without it.");
+    check(dout[0] && !dout[1], "attention: gradients flow through o only, not through lse");
+    return b.emit(AttentionGrad{op.scale}, {in[0], in[1], in[2], out[0], out[1], dout[0]});
+}
+
+constexpr RulesFor<Attention> kAttention{.type = type, .vjp = vjp, .in_place = {{{0, 0}}}};
+
+}  // namespace
+
+const Rules& rules(const Attention&) { return kRules<kAttention>; }
+
+}  // namespace octavo

@@ -1,0 +1,39 @@
+// Gradients of Attention without positions. The probabilities are computed anew from lse:
+//     p = exp(scale q k^T - lse),  dv = p^T do,  dp = do v^T,  ds = p (dp - rowsum(do o)),
+//     dq = scale ds k,             dk = scale ds^T q
+// A key head collects from all its query heads.
+//     q (B, T, H, D), k, v (B, T, G, D), o like q, lse (B, H, T), do like q
+//         -> dq like q, dk like k, dv like v
+#include "graph/builder.h"
+
+namespace octavo {
+namespace {
+
+Types type(const AttentionGrad&, Operands in) {
+    in.expect_count(6);
+    in.expect_float(0);
+    in.expect_rank(0, 4);
+    const Shape &q = in[0].shape, &k = in[1].shape;
+    in.expect_dtype(1, in[0].dtype);
+    in.expect_rank(1, 4);
+    check(k[2] >= 1 && q[2] % k[2] == 0 && k == Shape{q[0], q[1], k[2], q[3]},
+          "attention_grad: q and k may differ only in the number of heads, a multiple, got {} and "
+          "{}",
+          to_string(in[0]), to_string(in[1]));
+    in.expect_like(2, 1);
+    in.expect_like(3, 0);
+    in.expect_dtype(4, accumulator(in[0].dtype));
+    in.expect_shape(4, {q[0], q[2], q[1]});
+    in.expect_like(5, 0);
+    return {in[0], in[1], in[2]};
+}
+
+// Rows of do are read before those of dq are written, k and v before dk and dv.
+constexpr RulesFor<AttentionGrad> kAttentionGrad{.type = type,
+                                                 .in_place = {{{0, 5}, {1, 1}, {2, 2}}}};
+
+}  // namespace
+
+const Rules& rules(const AttentionGrad&) { return kRules<kAttentionGrad>; }
+
+}  // namespace octavo

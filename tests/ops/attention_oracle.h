@@ -1,0 +1,88 @@
+// Cases of attention and its gradient, and both in f64 by their definition.
+#pragma once
+
+#include "ops/kernel_test.h"
+
+namespace octavo::test {
+
+struct AttentionCase {
+    std::int64_t b, t, h, g, d;
+    Dtype dtype = Dtype::f32;
+    std::int64_t cache = 0;  // keys in a cache, and positions as the fourth operand
+    double sigma = 1;        // of q and k
+
+    std::int64_t keys() const { return cache ? cache : t; }
+    float scale() const { return 1.0f / std::sqrt(static_cast<float>(d)); }
+};
+
+inline void PrintTo(const AttentionCase& c, std::ostream* os) {
+    *os << "B" << c.b << " T" << c.t << " H" << c.h << " G" << c.g << " D" << c.d << " "
+        << name(c.dtype);
+    if (c.cache) *os << " cache " << c.cache;
+}
+
+inline std::vector<HostTensor> attention_operands(const AttentionCase& c) {
+    const Shape q{c.b, c.t, c.h, c.d}, k{c.b, c.keys(), c.g, c.d};
+    std::vector<HostTensor> in{random_tensor(c.dtype, q, 1, c.sigma),
+                               random_tensor(c.dtype, k, 2, c.sigma), random_tensor(c.dtype, k, 3)};
+    if (!c.cache) return in;
+    std::vector<double> positions;
+    for (std::int64_t i = 0; i < c.b * c.t; ++i) {
+        // Unused slots, the first and the last key, one past the end, and all between.
+        positions.push_back(static_cast<double>(i * 7 % (c.cache + 2) - 1));
+    }
+    in.push_back(tensor(Dtype::i32, {c.b, c.t}, positions));
+    return in;
+}
+
+// Scores round relative to |q| |k| scale, about sqrt(D) here, and probabilities by as much; sums
+// over D and T terms add their own.
+inline double tolerance(const AttentionCase& c) {
+    return rounding(c.dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32) *
+           (16.0 + 4 * static_cast<double>(c.d + c.keys()));
+}
+
+struct AttentionOracle {
+    std::vector<double> o, lse, p;  // p (B, H, T, S)
+};
+
+inline AttentionOracle attention_oracle(const AttentionCase& c, const std::vector<HostTensor>& in) {
+    const std::int64_t s_count = c.keys();
+    AttentionOracle r;
+    r.o.resize(in[0].values.size());
+    r.p.resize(static_cast<std::size_t>(c.b * c.h * c.t * s_count));
+    for (std::int64_t b = 0; b < c.b; ++b) {
+        for (std::int64_t h = 0; h < c.h; ++h) {
+            for (std::int64_t t = 0; t < c.t; ++t) {
+                const auto limit =
+                    c.cache ? static_cast<std::int64_t>(in[3].values[b * c.t + t]) : t;
+                const std::int64_t q = ((b * c.t + t) * c.h + h) * c.d;
+                double* p = r.p.data() + ((b * c.h + h) * c.t + t) * s_count;
+                const auto key = [&](std::int64_t s) {
+                    return ((b * s_count + s) * c.g + h / (c.h / c.g)) * c.d;
+                };
+                double sum = 0, top = -std::numeric_limits<double>::infinity();
+                for (std::int64_t s = 0; s < s_count && s <= limit; ++s) {
+                    for (std::int64_t i = 0; i < c.d; ++i) {
+                        p[s] += in[0].values[q + i] * in[1].values[key(s) + i] * c.scale();
+                    }
+                    top = std::max(top, p[s]);
+                }
+                for (std::int64_t s = 0; s < s_count && s <= limit; ++s) {
+                    p[s] = std::exp(p[s] - top);
+                    sum += p[s];
+                }
+                for (std::int64_t s = 0; s < s_count && s <= limit; ++s) {
+                    p[s] /= sum;
+                    for (std::int64_t i = 0; i < c.d; ++i) {
+                        r.o[q + i] += p[s] * in[2].values[key(s) + i];
+                    }
+                }
+                r.lse.push_back(limit < 0 ? top : top + std::log(sum));
+            }
+        }
+    }
+    return r;
+}
+
+}  // namespace octavo::test
