@@ -14,7 +14,7 @@ namespace {
 
 struct Setting {
     const Key* key;
-    Value value;
+    ConfigValue value;
     std::string where;
 };
 
@@ -37,7 +37,7 @@ Setting from_entry(const TomlEntry& entry, const std::string& source) {
     if (!key) {
         unknown_key(at(source, entry.key_position), entry.key);
     }
-    std::optional<Value> value = entry.value;
+    std::optional<ConfigValue> value = entry.value;
     // 1 is a number too, although TOML calls it an integer.
     if (value && key->type == ValueType::number && std::holds_alternative<std::int64_t>(*value)) {
         value = static_cast<double>(std::get<std::int64_t>(*value));
@@ -155,7 +155,7 @@ RunConfig load_config(const std::optional<std::filesystem::path>& file,
 std::string to_toml(const RunConfig& config) {
     std::string out, section;
     for (const Key& key : schema()) {
-        const Value value = key.get(config);
+        const ConfigValue value = key.get(config);
         const auto* text = std::get_if<std::string>(&value);
         if ((text && text->empty()) || (is_model_shape(key) && !config.model.path.empty())) {
             continue;

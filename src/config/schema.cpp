@@ -10,7 +10,7 @@ namespace {
 
 template <class T>
 constexpr ValueType type_of() {
-    return ValueType(Value(T{}).index());
+    return ValueType(ConfigValue(T{}).index());
 }
 
 // Adds the keys of one section to the table.
@@ -30,9 +30,9 @@ class Section {
             .unit = unit,
             .type = type_of<T>(),
             .rule = std::move(rule),
-            .get = [=](const RunConfig& config) { return Value(config.*section.*member); },
+            .get = [=](const RunConfig& config) { return ConfigValue(config.*section.*member); },
             .set = [=](RunConfig& config,
-                       const Value& value) { config.*section.*member = std::get<T>(value); },
+                       const ConfigValue& value) { config.*section.*member = std::get<T>(value); },
         });
     }
 

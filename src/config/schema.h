@@ -18,9 +18,9 @@ struct Key {
     std::string unit;  // may be empty
     ValueType type;
     Rule rule;
-    std::function<Value(const RunConfig&)> get;
+    std::function<ConfigValue(const RunConfig&)> get;
     // `value` has this key's type and obeys its rule.
-    std::function<void(RunConfig&, const Value& value)> set;
+    std::function<void(RunConfig&, const ConfigValue& value)> set;
 };
 
 // All keys, those of one section side by side.

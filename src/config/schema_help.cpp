@@ -13,7 +13,7 @@ std::string_view leaf_of(std::string_view key) { return key.substr(key.rfind('.'
 
 // "default 100 steps; >= 1".
 std::string facts(const Key& key, const RunConfig& defaults) {
-    const Value value = key.get(defaults);
+    const ConfigValue value = key.get(defaults);
     const auto* text = std::get_if<std::string>(&value);
     const auto* list = std::get_if<std::vector<std::string>>(&value);
     std::string out;

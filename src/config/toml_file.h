@@ -20,7 +20,7 @@ struct TomlPosition {
 struct TomlEntry {
     std::string key;  // "train.lr"
     // Nothing for what cannot be a key's value: a table, a date, a list of anything but strings.
-    std::optional<Value> value;
+    std::optional<ConfigValue> value;
     std::string got;  // the value in words, for error messages
     bool empty_table;
     TomlPosition key_position, value_position;
@@ -30,5 +30,8 @@ struct TomlEntry {
 // section is noticed. Throws a usage Error with `source`:line:column for what is no
 // TOML, including keys given twice.
 std::vector<TomlEntry> parse_toml(std::string_view text, const std::string& source);
+
+// Of toml++, for `octavo doctor`.
+std::string toml_library_version();
 
 }  // namespace octavo

@@ -133,7 +133,7 @@ std::string describe(ValueType type, const Rule& rule) {
     return range.empty() ? type_name(type) : fmt::format("{} {}", type_name(type), range);
 }
 
-void check_value(const Value& value, const Rule& rule) {
+void check_value(const ConfigValue& value, const Rule& rule) {
     bool ok = true;
     if (const auto* integer = std::get_if<std::int64_t>(&value)) {
         ok = in_range(static_cast<double>(*integer), rule);
@@ -147,8 +147,8 @@ void check_value(const Value& value, const Rule& rule) {
     }
 }
 
-Value parse_value(std::string_view text, ValueType type, const Rule& rule) {
-    std::optional<Value> value;
+ConfigValue parse_value(std::string_view text, ValueType type, const Rule& rule) {
+    std::optional<ConfigValue> value;
     switch (type) {
         case ValueType::integer:
             value = parse_number<std::int64_t>(text);
@@ -181,7 +181,7 @@ Value parse_value(std::string_view text, ValueType type, const Rule& rule) {
     return *value;
 }
 
-std::string to_toml(const Value& value) {
+std::string to_toml(const ConfigValue& value) {
     struct Writer {
         std::string operator()(std::int64_t x) const { return fmt::format("{}", x); }
         std::string operator()(double x) const { return fmt::format("{}", x); }

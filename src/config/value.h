@@ -10,9 +10,9 @@
 
 namespace octavo {
 
-using Value = std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>>;
+using ConfigValue = std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>>;
 
-// In the order of Value's alternatives, so that ValueType(value.index()) is the type of a value.
+// In the order of ConfigValue's alternatives, so that ValueType(value.index()) is the type of a value.
 enum class ValueType { integer, number, boolean, text, list };
 
 // Which values are allowed. Numbers are finite and between min and max; texts with `choices` are
@@ -38,13 +38,13 @@ std::string describe(ValueType type, const Rule& rule);
 std::string describe_range(const Rule& rule);
 
 // Throws a usage Error "expected an integer >= 1, got 0".
-void check_value(const Value& value, const Rule& rule);
+void check_value(const ConfigValue& value, const Rule& rule);
 
 // Reads the text of a command-line argument and checks it. Booleans are true, false, on or off;
 // lists are separated by commas. Throws a usage Error "expected .., got ..".
-Value parse_value(std::string_view text, ValueType type, const Rule& rule);
+ConfigValue parse_value(std::string_view text, ValueType type, const Rule& rule);
 
 // As a TOML value: numbers in the shortest form that reads back equal, texts in quotes.
-std::string to_toml(const Value& value);
+std::string to_toml(const ConfigValue& value);
 
 }  // namespace octavo

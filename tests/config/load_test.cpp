@@ -117,6 +117,10 @@ TEST(Load, SyntaxErrorsHavePositions) {
     EXPECT_TRUE(refusal("[train]\n[train]\n").starts_with("run.toml:2:"));
     EXPECT_TRUE(refusal("a = \"\xff\"").starts_with("run.toml:1:"));
     EXPECT_TRUE(refusal("[train").starts_with("run.toml:1:"));
+    // Where toml++ 3.3.0 by itself would abort, or go on with undefined behaviour.
+    EXPECT_TRUE(refusal("[[$train]]").starts_with("run.toml:1:3: expected TOML"));
+    EXPECT_TRUE(refusal("tr\xc3\xa9in = 1").starts_with("run.toml:1:3: expected TOML"));
+    EXPECT_TRUE(refusal("run.dir = \"\"\"\\\xc3\xa9\"\"\"").starts_with("run.toml:1:"));
 }
 
 TEST(Load, HugeFilesAndDeepKeysAreRefused) {

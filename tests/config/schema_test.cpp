@@ -27,9 +27,9 @@ TEST(Schema, NamesAreUniqueAndInSections) {
 TEST(Schema, EveryDefaultObeysItsRule) {
     const RunConfig defaults;
     for (const Key& key : schema()) {
-        const Value value = key.get(defaults);
+        const ConfigValue value = key.get(defaults);
         EXPECT_EQ(ValueType(value.index()), key.type) << key.name;
-        if (value != Value(std::string())) {
+        if (value != ConfigValue(std::string())) {
             EXPECT_NO_THROW(check_value(value, key.rule)) << key.name;
         }
     }
@@ -41,7 +41,7 @@ TEST(Schema, EachKeySetsItsOwnMember) {
     const RunConfig defaults;
     for (const Key& key : schema()) {
         RunConfig config;
-        Value other = key.get(defaults);
+        ConfigValue other = key.get(defaults);
         std::visit(
             [](auto& x) {
                 using T = std::decay_t<decltype(x)>;

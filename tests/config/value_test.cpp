@@ -7,7 +7,7 @@
 namespace octavo {
 namespace {
 
-Value parse(const char* text, ValueType type, const Rule& rule = {}) {
+ConfigValue parse(const char* text, ValueType type, const Rule& rule = {}) {
     return parse_value(text, type, rule);
 }
 
@@ -15,19 +15,19 @@ std::string refusal(const char* text, ValueType type, const Rule& rule = {}) {
     return usage_error([&] { parse_value(text, type, rule); });
 }
 
-TEST(Value, ParsesEachType) {
-    EXPECT_EQ(parse("-12", ValueType::integer), Value(std::int64_t{-12}));
-    EXPECT_EQ(parse("3e-4", ValueType::number), Value(3e-4));
-    EXPECT_EQ(parse("7", ValueType::number), Value(7.0));
-    EXPECT_EQ(parse("on", ValueType::boolean), Value(true));
-    EXPECT_EQ(parse("false", ValueType::boolean), Value(false));
-    EXPECT_EQ(parse("", ValueType::text), Value(std::string()));
+TEST(ConfigValue, ParsesEachType) {
+    EXPECT_EQ(parse("-12", ValueType::integer), ConfigValue(std::int64_t{-12}));
+    EXPECT_EQ(parse("3e-4", ValueType::number), ConfigValue(3e-4));
+    EXPECT_EQ(parse("7", ValueType::number), ConfigValue(7.0));
+    EXPECT_EQ(parse("on", ValueType::boolean), ConfigValue(true));
+    EXPECT_EQ(parse("false", ValueType::boolean), ConfigValue(false));
+    EXPECT_EQ(parse("", ValueType::text), ConfigValue(std::string()));
     EXPECT_EQ(parse("a.bin,b c.bin", ValueType::list),
-              Value(std::vector<std::string>{"a.bin", "b c.bin"}));
-    EXPECT_EQ(parse("", ValueType::list), Value(std::vector<std::string>{}));
+              ConfigValue(std::vector<std::string>{"a.bin", "b c.bin"}));
+    EXPECT_EQ(parse("", ValueType::list), ConfigValue(std::vector<std::string>{}));
 }
 
-TEST(Value, RefusesWhatIsNotOfTheType) {
+TEST(ConfigValue, RefusesWhatIsNotOfTheType) {
     EXPECT_EQ(refusal("1.5", ValueType::integer), "expected an integer, got '1.5'");
     EXPECT_EQ(refusal("1e3", ValueType::integer), "expected an integer, got '1e3'");
     EXPECT_EQ(refusal("", ValueType::integer), "expected an integer, got ''");
@@ -38,17 +38,17 @@ TEST(Value, RefusesWhatIsNotOfTheType) {
     EXPECT_EQ(refusal("a\xff", ValueType::text), "expected UTF-8 text, got 2 bytes that are not");
 }
 
-TEST(Value, RefusesEveryKindOfBrokenUtf8) {
+TEST(ConfigValue, RefusesEveryKindOfBrokenUtf8) {
     for (const char* text : {"\x80", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf0\x80\x80\x80",
                              "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "\xc3("}) {
         EXPECT_NE(refusal(text, ValueType::text).find("UTF-8"), std::string::npos);
     }
     for (const char* text : {"\xc3\xa9", "\xe2\x82\xac", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"}) {
-        EXPECT_EQ(parse(text, ValueType::text), Value(std::string(text)));
+        EXPECT_EQ(parse(text, ValueType::text), ConfigValue(std::string(text)));
     }
 }
 
-TEST(Value, HoldsTheRangeAtItsEnds) {
+TEST(ConfigValue, HoldsTheRangeAtItsEnds) {
     EXPECT_NO_THROW(check_value(std::int64_t{1}, at_least(1)));
     EXPECT_NO_THROW(check_value(1.0, between(0, 1)));
     EXPECT_NO_THROW(check_value(0.0, between_below(0, 1)));
@@ -62,18 +62,18 @@ TEST(Value, HoldsTheRangeAtItsEnds) {
     EXPECT_EQ(refusal("inf", ValueType::number, at_least(0)), "expected a number >= 0, got inf");
 }
 
-TEST(Value, HoldsTheChoices) {
-    EXPECT_EQ(parse("wsd", ValueType::text, one_of({"cosine", "wsd"})), Value(std::string("wsd")));
+TEST(ConfigValue, HoldsTheChoices) {
+    EXPECT_EQ(parse("wsd", ValueType::text, one_of({"cosine", "wsd"})), ConfigValue(std::string("wsd")));
     EXPECT_EQ(refusal("cos", ValueType::text, one_of({"cosine", "wsd"})),
               "expected one of cosine, wsd, got \"cos\"");
 }
 
-TEST(Value, WritesToml) {
-    EXPECT_EQ(to_toml(Value(std::int64_t{-3})), "-3");
-    EXPECT_EQ(to_toml(Value(0.1)), "0.1");
-    EXPECT_EQ(to_toml(Value(false)), "false");
-    EXPECT_EQ(to_toml(Value(std::string("a\"b\\c\n\x7f"))), R"("a\"b\\c\u000A\u007F")");
-    EXPECT_EQ(to_toml(Value(std::vector<std::string>{"a", "b"})), R"(["a", "b"])");
+TEST(ConfigValue, WritesToml) {
+    EXPECT_EQ(to_toml(ConfigValue(std::int64_t{-3})), "-3");
+    EXPECT_EQ(to_toml(ConfigValue(0.1)), "0.1");
+    EXPECT_EQ(to_toml(ConfigValue(false)), "false");
+    EXPECT_EQ(to_toml(ConfigValue(std::string("a\"b\\c\n\x7f"))), R"("a\"b\\c\u000A\u007F")");
+    EXPECT_EQ(to_toml(ConfigValue(std::vector<std::string>{"a", "b"})), R"(["a", "b"])");
 }
 
 }  // namespace
