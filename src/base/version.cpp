@@ -1,0 +1,7 @@
+#include "base/version.h"
+
+namespace octavo {
+
+const char* const kVersion = OCTAVO_VERSION;
+
+}  // namespace octavo

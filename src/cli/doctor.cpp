@@ -1,0 +1,67 @@
+// octavo doctor: what this machine and this build offer.
+#include <dnnl.h>
+#include <fmt/core.h>
+#include <unistd.h>
+#include <xxhash.h>
+#include <zstd.h>
+
+#include <CLI/Version.hpp>
+#include <nlohmann/detail/abi_macros.hpp>
+
+#include "base/parallel.h"
+#include "base/version.h"
+#include "cli/machine.h"
+#include "cli/verbs.h"
+#include "config/toml_file.h"
+
+namespace octavo {
+namespace {
+
+void row(const char* name, const std::string& value) { fmt::print("  {:<16} {}\n", name, value); }
+
+std::string dnnl_text() {
+    const dnnl_version_t& v = *dnnl_version();
+    const char* runtime = v.cpu_runtime == DNNL_RUNTIME_OMP   ? "OpenMP"
+                          : v.cpu_runtime == DNNL_RUNTIME_TBB ? "TBB"
+                          : v.cpu_runtime == DNNL_RUNTIME_SEQ ? "one thread"
+                                                              : "other threads";
+    return fmt::format("{}.{}.{} ({})", v.major, v.minor, v.patch, runtime);
+}
+
+int run_doctor(const Args&) {
+    fmt::print("Machine\n");
+    row("processor", processor_name());
+    row("threads",
+        fmt::format("{} of {} processors", thread_count(), sysconf(_SC_NPROCESSORS_ONLN)));
+    for (const ProcessorFeature& feature : processor_features()) {
+        row(feature.name, feature.present ? "yes" : fmt::format("no: {}", feature.without));
+    }
+    const auto memory = machine_memory();
+    row("memory",
+        fmt::format("{:.1f} GB, {:.1f} GB available", memory.total / 1e9, memory.available / 1e9));
+
+    fmt::print("Build\n");
+    row("octavo", kVersion);
+    row("compiler", "g++ " __VERSION__);
+    row("fmt",
+        fmt::format("{}.{}.{}", FMT_VERSION / 10000, FMT_VERSION / 100 % 100, FMT_VERSION % 100));
+    row("oneDNN", dnnl_text());
+    row("nlohmann/json", fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR,
+                                     NLOHMANN_JSON_VERSION_MINOR, NLOHMANN_JSON_VERSION_PATCH));
+    row("toml++", toml_library_version());
+    row("CLI11", CLI11_VERSION);
+    row("zstd", ZSTD_versionString());
+    const unsigned xxhash = XXH_versionNumber();
+    row("xxhash", fmt::format("{}.{}.{}", xxhash / 10000, xxhash / 100 % 100, xxhash % 100));
+    return 0;
+}
+
+}  // namespace
+
+Verb doctor_verb() {
+    return {.name = "doctor",
+            .help = "Shows what this machine and this build offer.",
+            .run = run_doctor};
+}
+
+}  // namespace octavo
