@@ -1,0 +1,185 @@
+#include "io/tokenize.h"
+
+#include <optional>
+#include <string>
+#include <system_error>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "base/rng.h"
+#include "io/byte_tokenizer.h"
+#include "io/json_text.h"
+#include "io/token_file.h"
+
+namespace octavo {
+namespace {
+
+constexpr std::uint64_t kSplitStream = 0x73706c69'74000000;  // "split": nothing else draws from it
+constexpr std::int64_t kProgressBytes = std::int64_t{4} << 20;
+
+// One of the two outputs.
+class Split {
+  public:
+    explicit Split(const std::filesystem::path& path) : file_(path, ByteTokenizer::kVocabulary) {}
+
+    void add(std::string_view document) {
+        tokens_.clear();
+        ByteTokenizer::encode(document, tokens_);
+        tokens_.push_back(ByteTokenizer::kEndOfText);
+        file_.write(tokens_);
+        ++documents_;
+    }
+    void close() { file_.close(); }
+    SplitCount count() const { return {documents_, file_.size()}; }
+
+  private:
+    TokenFileWriter file_;
+    std::int64_t documents_ = 0;
+    std::vector<std::int32_t> tokens_;
+};
+
+// Deals documents out to the two outputs, one behind, so that the last one can still go to a side
+// that has none.
+class Splitter {
+  public:
+    explicit Splitter(const TokenizeOptions& options)
+        : rng_(options.seed, kSplitStream),
+          fraction_(options.held_out),
+          train_(options.output / "train.bin") {
+        if (fraction_ > 0) held_out_.emplace(options.output / "held_out.bin");
+    }
+
+    // Takes the contents of `document`.
+    void add(std::string& document) {
+        if (documents_ > 0) chosen().add(last_);
+        last_.swap(document);
+        ++documents_;
+    }
+
+    // Completes both files, or throws and leaves neither.
+    void finish() {
+        check(documents_ > 0,
+              "tokenize: the inputs hold no text\n  Check that they are not empty.");
+        check(documents_ > 1 || !held_out_,
+              "tokenize: one document cannot be split into training and held-out text\n"
+              "  Separate documents by lines '<|endoftext|>', add text, or hold nothing out (0).");
+        const bool starved = held_out_ && held_out_->count().documents == 0;
+        const bool all_held_out = held_out_ && train_.count().documents == 0;
+        (starved ? *held_out_ : all_held_out ? train_ : chosen()).add(last_);
+        train_.close();
+        if (held_out_) held_out_->close();
+    }
+
+    std::int64_t documents() const { return documents_; }
+    SplitCount train() const { return train_.count(); }
+    SplitCount held_out() const { return held_out_ ? held_out_->count() : SplitCount{}; }
+
+  private:
+    // Where the document last added belongs.
+    Split& chosen() {
+        const auto index = static_cast<std::uint64_t>(documents_ - 1);
+        return held_out_ && rng_.uniform(index) < fraction_ ? *held_out_ : train_;
+    }
+
+    Rng rng_;
+    double fraction_;
+    Split train_;
+    std::optional<Split> held_out_;
+    std::string last_;
+    std::int64_t documents_ = 0;
+};
+
+struct Source {
+    std::filesystem::path path;
+    TextFormat format;
+    std::int64_t documents;
+};
+
+std::string to_json(const SplitCount& count, std::string_view file) {
+    return fmt::format(R"({{"file": {}, "documents": {}, "tokens": {}}})", json_quote(file),
+                       count.documents, count.tokens);
+}
+
+std::string describe(const TokenizeOptions& options, const TokenizeReport& report,
+                     const std::vector<Source>& sources) {
+    std::string list;
+    for (const Source& source : sources) {
+        list +=
+            fmt::format(R"({}{{"path": {}, "format": "{}", "documents": {}}})",
+                        list.empty() ? "\n    " : ",\n    ", json_quote(source.path.string()),
+                        source.format == TextFormat::jsonl ? "jsonl" : "text", source.documents);
+    }
+    std::string text = "{\n";
+    text += fmt::format("  \"tokenizer\": \"{}\",\n", ByteTokenizer::kName);
+    text += fmt::format("  \"vocabulary\": {},\n", report.vocabulary);
+    text += fmt::format("  \"end_of_text\": {},\n", ByteTokenizer::kEndOfText);
+    text += fmt::format("  \"train\": {},\n", to_json(report.train, "train.bin"));
+    if (options.held_out > 0) {
+        text += fmt::format("  \"held_out\": {},\n", to_json(report.held_out, "held_out.bin"));
+    }
+    text += fmt::format("  \"held_out_share\": {},\n", options.held_out);
+    text += fmt::format("  \"seed\": {},\n", options.seed);
+    text += fmt::format("  \"empty_documents_skipped\": {},\n", report.empty_documents);
+    text += fmt::format("  \"sources\": [{}\n  ]\n}}\n", list);
+    return text;
+}
+
+void make_directory(const std::filesystem::path& path) {
+    std::error_code error;
+    std::filesystem::create_directories(path, error);
+    check(!error && std::filesystem::is_directory(path), "{}: cannot make the directory: {}",
+          path.string(), error ? error.message() : "a file has that name");
+}
+
+}  // namespace
+
+TokenizeReport tokenize(const TokenizeOptions& options,
+                        const std::function<void(const TokenizeProgress&)>& progress) {
+    if (options.inputs.empty()) fail_usage("tokenize: expected at least one input file, got none");
+    if (!(options.held_out >= 0 && options.held_out < 1)) {
+        fail_usage("tokenize: expected a held-out share in [0, 1), got {}", options.held_out);
+    }
+    // Opening all inputs first finds a misspelt name before minutes of work.
+    TokenizeProgress done;
+    for (const auto& path : options.inputs) done.bytes_total += InputFile(path).bytes_total();
+    make_directory(options.output);
+
+    Splitter splitter(options);
+    TokenizeReport report;
+    report.vocabulary = ByteTokenizer::kVocabulary;
+    std::vector<Source> sources;
+    std::int64_t bytes_before = 0, bytes_told = 0;
+    const auto tell = [&] {
+        bytes_told = done.bytes;
+        done.documents = splitter.documents();
+        done.tokens = splitter.train().tokens + splitter.held_out().tokens;
+        if (progress) progress(done);
+    };
+    std::string document;
+    for (const auto& path : options.inputs) {
+        TextSource source(path, options.text);
+        const std::int64_t documents_before = splitter.documents();
+        while (source.next(document)) {
+            splitter.add(document);
+            done.bytes = bytes_before + source.file().bytes_read();
+            if (done.bytes - bytes_told >= kProgressBytes) tell();
+        }
+        done.bytes = bytes_before += source.file().bytes_read();
+        report.empty_documents += source.empty_documents();
+        sources.push_back({path, source.format(), splitter.documents() - documents_before});
+        tell();
+    }
+
+    splitter.finish();
+    report.train = splitter.train();
+    report.held_out = splitter.held_out();
+    if (options.held_out == 0) {
+        // An earlier call's would be taken for this one's.
+        std::error_code ignored;
+        std::filesystem::remove(options.output / "held_out.bin", ignored);
+    }
+    write_file_atomically(options.output / "tokens.json", describe(options, report, sources));
+    return report;
+}
+
+}  // namespace octavo

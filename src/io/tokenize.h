@@ -1,0 +1,47 @@
+// Text files to token files: every document becomes its bytes and an end-of-text token, and goes to
+// train.bin or to held_out.bin.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <vector>
+
+#include "io/text_source.h"
+
+namespace octavo {
+
+struct TokenizeOptions {
+    std::vector<std::filesystem::path> inputs = {};
+    // A directory, made if need be; earlier results in it are replaced.
+    std::filesystem::path output = {};
+    TextOptions text = {};
+    // Share of the documents held out, in [0, 1). Which ones depends on the seed and on their
+    // number only. Above 0, each side gets at least one.
+    double held_out = 0.01;
+    std::uint64_t seed = 0;
+};
+
+struct TokenizeProgress {
+    std::int64_t bytes = 0, bytes_total = 0;  // of the input files
+    std::int64_t documents = 0, tokens = 0;
+};
+
+struct SplitCount {
+    std::int64_t documents = 0, tokens = 0;
+};
+
+struct TokenizeReport {
+    SplitCount train, held_out;
+    std::int64_t empty_documents = 0;  // skipped
+    std::int64_t vocabulary = 0;
+};
+
+// Writes train.bin, held_out.bin (none if held_out is 0) and, last, tokens.json, which says how the
+// others were made. Calls `progress`, if any, every few megabytes and at the end of each input.
+// Throws Error for unreadable inputs, for inputs without text, and if one document would have to be
+// split; the results of an earlier call are then still there.
+TokenizeReport tokenize(const TokenizeOptions& options,
+                        const std::function<void(const TokenizeProgress&)>& progress = {});
+
+}  // namespace octavo

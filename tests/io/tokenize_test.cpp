@@ -1,0 +1,167 @@
+#include "io/tokenize.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "io/byte_tokenizer.h"
+#include "io/token_file.h"
+#include "scratch.h"
+
+namespace octavo {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string text_of(const fs::path& path) {
+    const TokenFile file(path);
+    file.check_vocabulary(ByteTokenizer::kVocabulary);
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(file.size()));
+    file.read(0, tokens);
+    std::string text;
+    for (const std::int32_t id : tokens) text += id == 256 ? '|' : static_cast<char>(id);
+    return text;
+}
+
+std::string numbered(int documents) {
+    std::string text;
+    for (int i = 0; i < documents; ++i) text += fmt::format("doc{}\n<|endoftext|>\n", i);
+    return text;
+}
+
+TEST(Tokenize, WritesBothSplitsAndTheirDescription) {
+    const Scratch dir;
+    TokenizeOptions options{
+        .inputs = {dir.write("a.txt", numbered(1000)),
+                   dir.write("b.jsonl", "{\"text\": \"jay\"}\n{\"text\": \"\"}\n")},
+        .output = dir / "out/put",
+        .held_out = 0.1};
+    const TokenizeReport report = tokenize(options);
+    EXPECT_EQ(report.train.documents + report.held_out.documents, 1001);
+    EXPECT_NEAR(static_cast<double>(report.held_out.documents), 100, 35);
+    EXPECT_EQ(report.empty_documents, 1);
+    EXPECT_EQ(report.vocabulary, 257);
+
+    // Every document is on exactly one side, whole, and ended.
+    const std::string train = text_of(dir / "out/put/train.bin");
+    const std::string held_out = text_of(dir / "out/put/held_out.bin");
+    EXPECT_EQ(static_cast<std::int64_t>(train.size()), report.train.tokens);
+    EXPECT_EQ(static_cast<std::int64_t>(held_out.size()), report.held_out.tokens);
+    for (int i = 0; i < 1000; ++i) {
+        const std::string document = fmt::format("doc{}\n|", i);
+        EXPECT_NE(("|" + train).find("|" + document) == std::string::npos,
+                  ("|" + held_out).find("|" + document) == std::string::npos);
+    }
+    EXPECT_EQ(train.substr(0, 5), "doc0\n");
+
+    const auto json = nlohmann::json::parse(Scratch::read(dir / "out/put/tokens.json"));
+    EXPECT_EQ(json["tokenizer"], "byte");
+    EXPECT_EQ(json["vocabulary"], 257);
+    EXPECT_EQ(json["end_of_text"], 256);
+    EXPECT_EQ(json["train"]["file"], "train.bin");
+    EXPECT_EQ(json["train"]["tokens"], report.train.tokens);
+    EXPECT_EQ(json["held_out"]["documents"], report.held_out.documents);
+    EXPECT_EQ(json["held_out_share"], 0.1);
+    EXPECT_EQ(json["empty_documents_skipped"], 1);
+    ASSERT_EQ(json["sources"].size(), 2u);
+    EXPECT_EQ(json["sources"][0]["path"], options.inputs[0].string());
+    EXPECT_EQ(json["sources"][1]["format"], "jsonl");
+    EXPECT_EQ(json["sources"][1]["documents"], 1);
+}
+
+TEST(Tokenize, TheSplitIsAFunctionOfTheSeed) {
+    const Scratch dir;
+    const auto run = [&](std::uint64_t seed) {
+        tokenize({.inputs = {dir.write("a.txt", numbered(200))},
+                  .output = dir / "out",
+                  .held_out = 0.2,
+                  .seed = seed});
+        return text_of(dir / "out/held_out.bin");
+    };
+    const std::string first = run(1);
+    EXPECT_NE(run(2), first);
+    EXPECT_EQ(run(1), first);
+}
+
+TEST(Tokenize, EachSideHasADocument) {
+    const Scratch dir;
+    const auto input = dir.write("a.txt", numbered(2));
+    for (std::uint64_t seed = 0; seed < 3; ++seed) {
+        for (const double held_out : {1e-9, 0.5, 0.999999}) {
+            const auto report = tokenize(
+                {.inputs = {input}, .output = dir / "out", .held_out = held_out, .seed = seed});
+            EXPECT_EQ(report.train.documents, 1);
+            EXPECT_EQ(report.held_out.documents, 1);
+        }
+    }
+}
+
+TEST(Tokenize, OneDocumentGoesOnlyIntoTraining) {
+    const Scratch dir;
+    const auto input = dir.write("a.txt", "just one");
+    EXPECT_TRUE(contains(error_of([&] { tokenize({.inputs = {input}, .output = dir / "out"}); }),
+                         "one document cannot be split"));
+    EXPECT_TRUE(fs::is_empty(dir / "out"));
+    tokenize({.inputs = {dir.write("b.txt", numbered(5))}, .output = dir / "out"});
+    tokenize({.inputs = {input}, .output = dir / "out", .held_out = 0});
+    EXPECT_EQ(text_of(dir / "out/train.bin"), "just one|");
+    EXPECT_FALSE(fs::exists(dir / "out/held_out.bin"));
+    EXPECT_FALSE(
+        nlohmann::json::parse(Scratch::read(dir / "out/tokens.json")).contains("held_out"));
+}
+
+TEST(Tokenize, ReportsProgress) {
+    const Scratch dir;
+    std::string text;
+    while (text.size() < (9u << 20)) text += "some text that goes on\n\n";
+    const auto input = dir.write("a.txt", text);
+    std::vector<TokenizeProgress> seen;
+    const auto report = tokenize({.inputs = {input, input}, .output = dir / "out"},
+                                 [&](const TokenizeProgress& p) { seen.push_back(p); });
+    ASSERT_GE(seen.size(), 6u);
+    for (std::size_t i = 1; i < seen.size(); ++i) EXPECT_GE(seen[i].bytes, seen[i - 1].bytes);
+    EXPECT_EQ(seen.back().bytes, static_cast<std::int64_t>(2 * text.size()));
+    EXPECT_EQ(seen.back().bytes_total, static_cast<std::int64_t>(2 * text.size()));
+    EXPECT_EQ(seen.back().documents, report.train.documents + report.held_out.documents);
+}
+
+TEST(Tokenize, BadInputIsNamedAndOldResultsStay) {
+    const Scratch dir;
+    const auto good = dir.write("a.txt", numbered(5));
+    tokenize({.inputs = {good}, .output = dir / "out"});
+    const std::string before = Scratch::read(dir / "out/train.bin");
+
+    const auto refused = [&](std::vector<fs::path> inputs) {
+        return error_of([&] { tokenize({.inputs = std::move(inputs), .output = dir / "out"}); });
+    };
+    EXPECT_TRUE(contains(refused({good, dir / "missing.txt"}), "missing.txt: cannot open"));
+    EXPECT_TRUE(
+        contains(refused({good, dir.write("b.jsonl", "{\"text\": 3}\n")}), "b.jsonl: line 1"));
+    EXPECT_TRUE(contains(refused({dir.write("empty.txt", "")}), "the inputs hold no text"));
+    EXPECT_TRUE(contains(refused({dir.write("e.jsonl", "{\"text\": \"\"}\n")}), "hold no text"));
+    EXPECT_EQ(Scratch::read(dir / "out/train.bin"), before);
+    EXPECT_FALSE(fs::exists(dir / "out/train.bin.tmp"));
+    EXPECT_FALSE(fs::exists(dir / "out/held_out.bin.tmp"));
+
+    EXPECT_TRUE(contains(error_of([&] { tokenize({.inputs = {good}, .output = good}); }),
+                         "cannot make the directory"));
+}
+
+TEST(Tokenize, WrongOptionsAreUsageErrors) {
+    const Scratch dir;
+    const auto kind = [&](const TokenizeOptions& options) {
+        try {
+            tokenize(options);
+        } catch (const Error& error) {
+            return error.kind();
+        }
+        return ErrorKind::failure;
+    };
+    const auto input = dir.write("a.txt", numbered(5));
+    EXPECT_EQ(kind({.output = dir / "out"}), ErrorKind::usage);
+    EXPECT_EQ(kind({.inputs = {input}, .output = dir / "out", .held_out = 1}), ErrorKind::usage);
+    EXPECT_EQ(kind({.inputs = {input}, .output = dir / "out", .held_out = -0.1}), ErrorKind::usage);
+}
+
+}  // namespace
+}  // namespace octavo
