@@ -12,7 +12,8 @@ namespace octavo {
 
 using ConfigValue = std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>>;
 
-// In the order of ConfigValue's alternatives, so that ValueType(value.index()) is the type of a value.
+// In the order of ConfigValue's alternatives, so that ValueType(value.index()) is the type of a
+// value.
 enum class ValueType { integer, number, boolean, text, list };
 
 // Which values are allowed. Numbers are finite and between min and max; texts with `choices` are

@@ -63,7 +63,8 @@ TEST(ConfigValue, HoldsTheRangeAtItsEnds) {
 }
 
 TEST(ConfigValue, HoldsTheChoices) {
-    EXPECT_EQ(parse("wsd", ValueType::text, one_of({"cosine", "wsd"})), ConfigValue(std::string("wsd")));
+    EXPECT_EQ(parse("wsd", ValueType::text, one_of({"cosine", "wsd"})),
+              ConfigValue(std::string("wsd")));
     EXPECT_EQ(refusal("cos", ValueType::text, one_of({"cosine", "wsd"})),
               "expected one of cosine, wsd, got \"cos\"");
 }
