@@ -36,7 +36,7 @@ struct BlockedAttention {
 
     std::int64_t row_blocks() const { return (e.t + kBlockRows - 1) / kBlockRows; }
     std::int64_t scratch_floats() const {
-        return kBlockRows * (score_stride(e.s) + e.d) + f32_copy<T>((kBlockRows + 2 * e.s) * e.d);
+        return kBlockRows * (score_stride(e.s) + 2 * e.d) + 2 * e.s * e.d;
     }
 
     void operator()(const KernelCall& call) const {
@@ -61,22 +61,22 @@ struct BlockedAttention {
         }
 
         const std::int64_t stride = score_stride(e.s);
-        float* scores = scratch;                     // (rows, columns)
-        float* sums = scores + kBlockRows * stride;  // (rows, D)
-        float* copies = sums + kBlockRows * e.d;
-        const Rows q = rows_as_f32(call.in[0].as<T>() + e.query_row(batch, first, head), rows,
-                                   e.h * e.d, e.d, copies);
-        const Rows k = rows_as_f32(call.in[1].as<T>() + e.key_row(batch, 0, group), columns,
-                                   e.g * e.d, e.d, copies + kBlockRows * e.d);
-        const Rows v = rows_as_f32(call.in[2].as<T>() + e.key_row(batch, 0, group), columns,
-                                   e.g * e.d, e.d, copies + (kBlockRows + e.s) * e.d);
-        T* o = call.out[0].as<T>() + e.query_row(batch, first, head);
+        float* scores = scratch;                  // (rows, columns)
+        float* q = scores + kBlockRows * stride;  // (rows, D)
+        float* sums = q + kBlockRows * e.d;       // (rows, D)
+        float* k = sums + kBlockRows * e.d;       // (columns, D)
+        float* v = k + e.s * e.d;                 // (columns, D)
+        const std::int64_t first_query = e.query_row(batch, first, head);
+        const std::int64_t first_key = e.key_row(batch, 0, group);
+        copy_rows(call.in[0].as<T>() + first_query, rows, e.h * e.d, e.d, q);
+        copy_rows(call.in[1].as<T>() + first_key, columns, e.g * e.d, e.d, k);
+        copy_rows(call.in[2].as<T>() + first_key, columns, e.g * e.d, e.d, v);
+        T* o = call.out[0].as<T>() + first_query;
         float* lse = call.out[1].as<float>() + (batch * e.h + head) * e.t + first;
 
         std::array<float, kBlockRows> factor;
         if (columns > 0) {
-            sgemm(false, true, rows, columns, e.d, scale, q.data, q.stride, k.data, k.stride, 0,
-                  scores, stride);
+            sgemm(false, true, rows, columns, e.d, scale, q, e.d, k, e.d, 0, scores, stride);
         }
         for (std::int64_t r = 0; r < rows; ++r) {
             const std::int64_t visible = visible_keys(e, positions, batch, first + r);
@@ -86,8 +86,7 @@ struct BlockedAttention {
             lse[r] = visible > 0 ? top + std::log(sum) : -std::numeric_limits<float>::infinity();
         }
         if (columns > 0) {
-            sgemm(false, false, rows, e.d, columns, 1, scores, stride, v.data, v.stride, 0, sums,
-                  e.d);
+            sgemm(false, false, rows, e.d, columns, 1, scores, stride, v, e.d, 0, sums, e.d);
         }
         for (std::int64_t r = 0; r < rows; ++r) {
             T* to = o + r * e.h * e.d;

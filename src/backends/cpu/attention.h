@@ -45,25 +45,14 @@ void for_each_task(std::int64_t tasks, std::int64_t slots, Body&& body) {
     });
 }
 
-// Rows of D elements as sgemm reads them.
-struct Rows {
-    const float* data;
-    std::int64_t stride;
-};
-
-// Rows `stride` elements apart: f32 where they are, other dtypes converted into `scratch`.
+// Rows of D elements, `stride` elements apart, as dense f32 in `to`. Even f32 rows are copied:
+// sgemm packs them from here several times, and those of one head lie far apart.
 template <class T>
-Rows rows_as_f32(const T* x, std::int64_t n, std::int64_t stride, std::int64_t d, float* scratch) {
-    if constexpr (std::is_same_v<T, float>) {
-        return {x, stride};
-    } else {
-        for (std::int64_t i = 0; i < n; ++i) {
-            const T* from = x + i * stride;
-            float* to = scratch + i * d;
+void copy_rows(const T* x, std::int64_t n, std::int64_t stride, std::int64_t d, float* to) {
+    for (std::int64_t i = 0; i < n; ++i) {
+        const T* from = x + i * stride;
 #pragma omp simd
-            for (std::int64_t j = 0; j < d; ++j) to[j] = to_f32(from[j]);
-        }
-        return {scratch, d};
+        for (std::int64_t j = 0; j < d; ++j) to[i * d + j] = to_f32(from[j]);
     }
 }
 
@@ -72,11 +61,6 @@ inline constexpr std::int64_t kBlockRows = 64;
 
 // Rows of scores lie this far apart: at a power of two, columns would share a few cache sets.
 inline std::int64_t score_stride(std::int64_t keys) { return (keys + 15) / 16 * 16 + 16; }
-
-template <class T>
-constexpr std::int64_t f32_copy(std::int64_t elements) {
-    return std::is_same_v<T, float> ? 0 : elements;
-}
 
 Prepared prepare_attention_reference(const NodeView&);
 Prepared prepare_attention_grad_reference(const NodeView&);

@@ -14,8 +14,7 @@ struct BlockedAttentionGrad {
     std::int64_t slots;
 
     std::int64_t scratch_floats() const {
-        return 2 * kBlockRows * score_stride(e.s) + (2 * e.s + kBlockRows) * e.d +
-               f32_copy<T>((2 * e.s + 3 * kBlockRows) * e.d);
+        return kBlockRows * (2 * score_stride(e.s) + 4 * e.d) + 4 * e.s * e.d;
     }
 
     void operator()(const KernelCall& call) const {
@@ -26,9 +25,9 @@ struct BlockedAttentionGrad {
     }
 
     struct Scratch {
-        float *p, *ds;                // (rows, columns)
-        float *dq, *dk, *dv;          // (rows, D), (S, D), (S, D)
-        float *q, *o, *dout, *k, *v;  // copies, unless the operands are f32
+        float *p, *ds;             // (rows, columns)
+        float *q, *o, *dout, *dq;  // (rows, D)
+        float *k, *v, *dk, *dv;    // (T, D)
     };
     Scratch cut(float* at) const {
         const auto take = [&](std::int64_t n) {
@@ -40,28 +39,28 @@ struct BlockedAttentionGrad {
         const std::int64_t rows = kBlockRows * e.d, keys = e.s * e.d;
         return {.p = take(scores),
                 .ds = take(scores),
+                .q = take(rows),
+                .o = take(rows),
+                .dout = take(rows),
                 .dq = take(rows),
+                .k = take(keys),
+                .v = take(keys),
                 .dk = take(keys),
-                .dv = take(keys),
-                .q = take(f32_copy<T>(rows)),
-                .o = take(f32_copy<T>(rows)),
-                .dout = take(f32_copy<T>(rows)),
-                .k = take(f32_copy<T>(keys)),
-                .v = take(f32_copy<T>(keys))};
+                .dv = take(keys)};
     }
 
     void key_head(const KernelCall& call, std::int64_t batch, std::int64_t group,
                   float* memory) const {
         const Scratch s = cut(memory);
         const std::int64_t at = e.key_row(batch, 0, group), step = e.g * e.d;
-        const Rows k = rows_as_f32(call.in[1].as<T>() + at, e.s, step, e.d, s.k);
-        const Rows v = rows_as_f32(call.in[2].as<T>() + at, e.s, step, e.d, s.v);
+        copy_rows(call.in[1].as<T>() + at, e.s, step, e.d, s.k);
+        copy_rows(call.in[2].as<T>() + at, e.s, step, e.d, s.v);
         std::fill_n(s.dk, e.s * e.d, 0.0f);
         std::fill_n(s.dv, e.s * e.d, 0.0f);
         const std::int64_t heads = e.h / e.g;
         for (std::int64_t head = group * heads; head < (group + 1) * heads; ++head) {
             for (std::int64_t first = 0; first < e.t; first += kBlockRows) {
-                query_block(call, batch, head, first, k, v, s);
+                query_block(call, batch, head, first, s);
             }
         }
         store(s.dk, e.s, call.out[1].as<T>() + at, step);
@@ -69,28 +68,24 @@ struct BlockedAttentionGrad {
     }
 
     void query_block(const KernelCall& call, std::int64_t batch, std::int64_t head,
-                     std::int64_t first, const Rows& k, const Rows& v, const Scratch& s) const {
+                     std::int64_t first, const Scratch& s) const {
         const std::int64_t rows = std::min(kBlockRows, e.t - first);
         const std::int64_t columns = first + rows, stride = score_stride(e.s);
         const std::int64_t at = e.query_row(batch, first, head), step = e.h * e.d;
-        const Rows q = rows_as_f32(call.in[0].as<T>() + at, rows, step, e.d, s.q);
-        const Rows o = rows_as_f32(call.in[3].as<T>() + at, rows, step, e.d, s.o);
-        const Rows dout = rows_as_f32(call.in[5].as<T>() + at, rows, step, e.d, s.dout);
+        copy_rows(call.in[0].as<T>() + at, rows, step, e.d, s.q);
+        copy_rows(call.in[3].as<T>() + at, rows, step, e.d, s.o);
+        copy_rows(call.in[5].as<T>() + at, rows, step, e.d, s.dout);
         const float* lse = call.in[4].as<float>() + (batch * e.h + head) * e.t + first;
 
-        sgemm(false, true, rows, columns, e.d, scale, q.data, q.stride, k.data, k.stride, 0, s.p,
-              stride);
-        sgemm(false, true, rows, columns, e.d, 1, dout.data, dout.stride, v.data, v.stride, 0, s.ds,
-              stride);
+        sgemm(false, true, rows, columns, e.d, scale, s.q, e.d, s.k, e.d, 0, s.p, stride);
+        sgemm(false, true, rows, columns, e.d, 1, s.dout, e.d, s.v, e.d, 0, s.ds, stride);
         for (std::int64_t r = 0; r < rows; ++r) {
-            const float delta = dot(dout.data + r * dout.stride, o.data + r * o.stride);
+            const float delta = dot(s.dout + r * e.d, s.o + r * e.d);
             score_row(s.p + r * stride, s.ds + r * stride, first + r + 1, columns, lse[r], delta);
         }
-        sgemm(true, false, columns, e.d, rows, 1, s.p, stride, dout.data, dout.stride, 1, s.dv,
-              e.d);
-        sgemm(true, false, columns, e.d, rows, scale, s.ds, stride, q.data, q.stride, 1, s.dk, e.d);
-        sgemm(false, false, rows, e.d, columns, scale, s.ds, stride, k.data, k.stride, 0, s.dq,
-              e.d);
+        sgemm(true, false, columns, e.d, rows, 1, s.p, stride, s.dout, e.d, 1, s.dv, e.d);
+        sgemm(true, false, columns, e.d, rows, scale, s.ds, stride, s.q, e.d, 1, s.dk, e.d);
+        sgemm(false, false, rows, e.d, columns, scale, s.ds, stride, s.k, e.d, 0, s.dq, e.d);
         store(s.dq, rows, call.out[0].as<T>() + at, step);
     }
 

@@ -9,23 +9,36 @@ namespace octavo::cpu {
 namespace {
 
 constexpr std::int64_t kMaxRows = 4;
-constexpr std::int64_t kTile = 1024;  // elements of a row of b converted at a time
+constexpr std::int64_t kTile = 2048;  // elements of a row of b converted at a time
 
 // In 32 lanes: enough independent sums to hide the latency of an addition.
 float dot(const float* __restrict x, const float* __restrict y, std::int64_t n) {
     constexpr std::int64_t kLanes = 32;
-    std::array<float, kLanes> sums{};
+    std::array<float, kLanes> sums;
+#pragma omp simd
+    for (std::int64_t l = 0; l < kLanes; ++l) sums[l] = 0;
     std::int64_t i = 0;
     for (; i + kLanes <= n; i += kLanes) {
 #pragma omp simd
         for (std::int64_t l = 0; l < kLanes; ++l) sums[l] += x[i + l] * y[i + l];
     }
     float sum = 0;
-    for (float s : sums) sum += s;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t l = 0; l < kLanes; ++l) sum += sums[l];
     for (; i < n; ++i) sum += x[i] * y[i];
     return sum;
 }
 
+// y += sum over four k of a[k] x[k]: four, because y is read and written each time.
+using FourRows = std::array<const float*, 4>;
+void add_products(float* __restrict y, const float* a, const FourRows& x, std::int64_t n) {
+    const float a0 = a[0], a1 = a[1], a2 = a[2], a3 = a[3];
+    const float *x0 = x[0], *x1 = x[1], *x2 = x[2], *x3 = x[3];
+#pragma omp simd
+    for (std::int64_t j = 0; j < n; ++j) {
+        y[j] += (a0 * x0[j] + a1 * x1[j]) + (a2 * x2[j] + a3 * x3[j]);
+    }
+}
 void add_product(float* __restrict y, float a, const float* __restrict x, std::int64_t n) {
 #pragma omp simd
     for (std::int64_t j = 0; j < n; ++j) y[j] += a * x[j];
@@ -88,15 +101,25 @@ struct Gemv {
     void columns(const KernelCall& call, const float* a, std::int64_t begin,
                  std::int64_t end) const {
         const float scale = product_scale(call);
-        alignas(64) std::array<float, kTile> tile;
+        alignas(64) std::array<std::array<float, kTile>, 4> tiles;
         alignas(64) std::array<std::array<float, kTile>, kMaxRows> sums;
         for (std::int64_t first = begin; first < end; first += kTile) {
             const std::int64_t width = std::min(kTile, end - first);
-            for (std::int64_t i = 0; i < e.m; ++i) sums[i].fill(0);
-            for (std::int64_t k = 0; k < e.k; ++k) {
-                const float* row = read(call.in[1], k * e.n + first, width, tile.data());
+            for (std::int64_t i = 0; i < e.m; ++i) std::fill_n(sums[i].data(), width, 0.0f);
+            const auto row = [&](std::int64_t k, std::size_t tile) {
+                return read(call.in[1], k * e.n + first, width, tiles[tile].data());
+            };
+            std::int64_t k = 0;
+            for (; k + 4 <= e.k; k += 4) {
+                const FourRows rows{row(k, 0), row(k + 1, 1), row(k + 2, 2), row(k + 3, 3)};
                 for (std::int64_t i = 0; i < e.m; ++i) {
-                    add_product(sums[i].data(), a[i * e.k + k], row, width);
+                    add_products(sums[i].data(), a + i * e.k + k, rows, width);
+                }
+            }
+            for (; k < e.k; ++k) {
+                const float* last = row(k, 0);
+                for (std::int64_t i = 0; i < e.m; ++i) {
+                    add_product(sums[i].data(), a[i * e.k + k], last, width);
                 }
             }
             for (std::int64_t i = 0; i < e.m; ++i) {
