@@ -33,7 +33,7 @@ struct Descriptor {
 MappedFile::MappedFile(const std::filesystem::path& path) : path_(path) {
     const Descriptor file{open(path.c_str(), O_RDONLY | O_CLOEXEC)};
     if (file.fd < 0) fail_errno(path, "open");
-    struct stat info {};
+    struct stat info{};
     if (fstat(file.fd, &info) != 0) fail_errno(path, "stat");
     check(S_ISREG(info.st_mode), "{}: expected a regular file", path.string());
     if (info.st_size == 0) return;
@@ -93,8 +93,7 @@ void write_file_atomically(const std::filesystem::path& path, std::string_view c
     file.close();
     std::error_code error;
     std::filesystem::rename(beside, path, error);
-    check(!error, "{}: cannot rename from {}: {}", path.string(), beside.string(),
-          error.message());
+    check(!error, "{}: cannot rename from {}: {}", path.string(), beside.string(), error.message());
     sync_directory(path.parent_path());
 }
 

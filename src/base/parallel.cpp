@@ -15,7 +15,12 @@ namespace octavo {
 
 #ifdef __SANITIZE_THREAD__
 
-int thread_count() { return 2; }
+namespace {
+int g_threads = 2;
+}
+
+int thread_count() { return g_threads; }
+void set_thread_count(int threads) { g_threads = threads; }
 
 void detail::parallel_for(std::int64_t n, std::int64_t grain, RangeFn fn, void* context) {
     const std::int64_t parts =
@@ -33,6 +38,7 @@ void detail::parallel_for(std::int64_t n, std::int64_t grain, RangeFn fn, void* 
 #else
 
 int thread_count() { return omp_get_max_threads(); }
+void set_thread_count(int threads) { omp_set_num_threads(threads); }
 
 void detail::parallel_for(std::int64_t n, std::int64_t grain, RangeFn fn, void* context) {
     const std::int64_t parts =

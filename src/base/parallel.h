@@ -10,6 +10,8 @@ namespace octavo {
 // The number of threads that parallel_for may use (OMP_NUM_THREADS, else the processors this
 // process may run on).
 int thread_count();
+// From now on; also for the libraries that share the threads. At least 1.
+void set_thread_count(int threads);
 
 namespace detail {
 using RangeFn = void (*)(void* context, std::int64_t begin, std::int64_t end);

@@ -15,10 +15,9 @@ using PhiloxBlock = std::array<std::uint32_t, 4>;
 
 constexpr PhiloxBlock philox(std::uint64_t key, std::uint64_t counter_high,
                              std::uint64_t counter_low) {
-    PhiloxBlock c = {static_cast<std::uint32_t>(counter_low),
-                     static_cast<std::uint32_t>(counter_low >> 32),
-                     static_cast<std::uint32_t>(counter_high),
-                     static_cast<std::uint32_t>(counter_high >> 32)};
+    PhiloxBlock c = {
+        static_cast<std::uint32_t>(counter_low), static_cast<std::uint32_t>(counter_low >> 32),
+        static_cast<std::uint32_t>(counter_high), static_cast<std::uint32_t>(counter_high >> 32)};
     std::uint32_t k0 = static_cast<std::uint32_t>(key), k1 = static_cast<std::uint32_t>(key >> 32);
     for (int round = 0; round < 10; ++round) {
         const std::uint64_t p0 = std::uint64_t{0xD2511F53} * c[0];

@@ -2,6 +2,9 @@
 
 namespace octavo {
 
-std::vector<Verb> all_verbs() { return {doctor_verb()}; }
+std::vector<Verb> all_verbs() {
+    return {train_verb(), generate_verb(), tokenize_verb(), inspect_verb(),
+            bench_verb(), report_verb(),   doctor_verb()};
+}
 
 }  // namespace octavo

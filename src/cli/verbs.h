@@ -8,6 +8,12 @@
 namespace octavo {
 
 // Each in the file of its name.
+Verb train_verb();
+Verb generate_verb();
+Verb tokenize_verb();
+Verb inspect_verb();
+Verb bench_verb();
+Verb report_verb();
 Verb doctor_verb();
 
 // In the order in which --help lists them.

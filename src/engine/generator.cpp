@@ -53,10 +53,7 @@ Generator::Generator(Backend& backend, const Architecture& arch, const Recipe& r
 
 void Generator::refresh() {
     // Fresh delayed scales: every cast takes its scale from the tensor it casts.
-    for (const State::Entry& e : state().entries()) {
-        const float one = 1.0f;
-        if (state_role(e.name) == "scale.value") state().write(e.name, &one);
-    }
+    initialise_scales(state());
     program_.run("refresh");
 }
 

@@ -23,6 +23,9 @@ std::int32_t argmax(std::span<const float> logits) {
 
 std::int32_t sample(std::span<const float> logits, const SampleOptions& o, std::uint64_t sequence,
                     std::uint64_t position) {
+    if (o.vocabulary > 0 && o.vocabulary < std::ssize(logits)) {
+        logits = logits.first(static_cast<std::size_t>(o.vocabulary));
+    }
     if (o.temperature == 0) return argmax(logits);
     std::vector<std::int32_t> order(logits.size());
     std::iota(order.begin(), order.end(), 0);

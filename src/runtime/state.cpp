@@ -14,6 +14,13 @@ bool is_saved(std::string_view name) {
     return role != "grad" && role != "kv";
 }
 
+void initialise_scales(State& state) {
+    const float one = 1.0f;
+    for (const State::Entry& e : state.entries()) {
+        if (state_role(e.name) == "scale.value") state.write(e.name, &one);
+    }
+}
+
 void State::declare(const std::string& name, const Type& type) {
     if (contains(name)) {
         check(at(name).type == type, "state '{}' is {} in one graph and {} in another", name,

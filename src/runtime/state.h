@@ -24,6 +24,10 @@ namespace octavo {
 std::string_view state_role(std::string_view name);  // "weight" when there is no prefix
 bool is_saved(std::string_view name);
 
+class State;
+// Fresh delayed scales: 1, with empty histories (State is zero elsewhere when it is allocated).
+void initialise_scales(State&);
+
 class State {
   public:
     struct Entry {

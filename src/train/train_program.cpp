@@ -46,10 +46,7 @@ void TrainProgram::initialise(std::uint64_t seed) {
     for (const Parameter& p : parameters(options_.architecture)) {
         state().write(p.name, initial_values(p, seed).data());
     }
-    for (const State::Entry& e : state().entries()) {
-        const float one = 1.0f;
-        if (state_role(e.name) == "scale.value") state().write(e.name, &one);
-    }
+    initialise_scales(state());
     refresh();
 }
 

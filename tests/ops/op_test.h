@@ -43,6 +43,15 @@ void for_dtype(Dtype dtype, F&& f) {
 }
 
 template <class T>
+double to_double(T x) {
+    if constexpr (std::is_arithmetic_v<T>) {
+        return static_cast<double>(x);
+    } else {
+        return to_f32(x);
+    }
+}
+
+template <class T>
 T element(double x) {
     if constexpr (std::is_integral_v<T>) {
         return static_cast<T>(x);
@@ -61,7 +70,7 @@ inline HostTensor tensor(Dtype dtype, Shape shape, const std::vector<double>& va
         for (std::size_t i = 0; i < values.size(); ++i) {
             const T x = element<T>(values[i]);
             std::memcpy(t.codes.data() + i * sizeof(T), &x, sizeof(T));
-            t.values[i] = static_cast<double>(x);
+            t.values[i] = to_double(x);
         }
     });
     return t;
@@ -101,12 +110,7 @@ inline HostTensor read_tensor(const TensorRef& ref) {
         for (std::size_t i = 0; i < n; ++i) {
             T x;
             std::memcpy(&x, t.codes.data() + i * sizeof(T), sizeof(T));
-            double value = 0;
-            if constexpr (std::is_arithmetic_v<T>) {
-                value = static_cast<double>(x);
-            } else {
-                value = to_f32(x);
-            }
+            const double value = to_double(x);
             t.values.push_back(t.scales.size() == 1 ? value * t.scales[0] : value);
         }
     });

@@ -1,0 +1,226 @@
+// octavo bench: training steps on random tokens, and matrix products.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <nlohmann/json.hpp>
+
+#include "base/file.h"
+#include "base/parallel.h"
+#include "base/process.h"
+#include "base/rng.h"
+#include "base/version.h"
+#include "cli/device.h"
+#include "cli/machine.h"
+#include "cli/verbs.h"
+#include "runtime/gemm_rate.h"
+#include "train/setup.h"
+#include "train/train_program.h"
+
+namespace octavo {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::ordered_json;
+
+double seconds_since(Clock::time_point start) {
+    return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+    std::nth_element(values.begin(), values.begin() + std::ssize(values) / 2, values.end());
+    return values[values.size() / 2];
+}
+
+Json machine(const Backend& backend) {
+    return {{"octavo", kVersion},
+            {"backend", backend.name()},
+            {"processor", processor_name()},
+            {"threads", thread_count()}};
+}
+
+void append_result(const Args& args, const Json& result) {
+    const auto& path = args.flag<std::string>("json");
+    if (path.empty()) return;
+    const std::string before = std::filesystem::exists(path) ? read_file(path) : "";
+    write_file_atomically(path, before + result.dump() + "\n");
+}
+
+// One optimizer step on random tokens, micro-batches included.
+class RandomSteps {
+  public:
+    RandomSteps(TrainProgram& program, const RunConfig::Train& config)
+        : program_(program), config_(config) {
+        const auto n = static_cast<std::size_t>(config.batch * config.seq);
+        const auto vocabulary =
+            static_cast<std::uint64_t>(program.options().architecture.vocab_size);
+        for (std::size_t i = 0; i < n; ++i) {
+            ids_.push_back(static_cast<std::int32_t>(Rng(1, 0).bits64(i) % vocabulary));
+            targets_.push_back(static_cast<std::int32_t>(Rng(1, 1).bits64(i) % vocabulary));
+        }
+    }
+
+    std::int64_t tokens() const { return std::ssize(ids_) * config_.grad_accum; }
+    void run() {
+        const float weight = 1.0f / static_cast<float>(tokens());
+        for (std::int64_t i = 0; i < config_.grad_accum; ++i) {
+            program_.micro(ids_, targets_, weight, i == 0);
+        }
+        program_.update(1e-4, ++step_);
+    }
+
+  private:
+    TrainProgram& program_;
+    const RunConfig::Train& config_;
+    std::vector<std::int32_t> ids_, targets_;
+    std::int64_t step_ = 0;
+};
+
+// Seconds by op and kernel over one run of a plan.
+void print_breakdown(Plan& plan, std::string_view title) {
+    std::map<std::string, std::pair<double, int>> by_op;
+    double sum = 0;
+    auto last = Clock::now();
+    plan.run([&](std::int32_t i) {
+        const double t = seconds_since(last);
+        const Node& n = plan.graph().node(i);
+        std::string kind(op_name(n.op));
+        if (const auto* m = std::get_if<Matmul>(&n.op)) {
+            static constexpr std::string_view kKinds[] = {"", " fprop", " dgrad", " wgrad"};
+            kind += kKinds[static_cast<int>(m->kind)];
+        }
+        auto& [time, calls] = by_op[fmt::format("{} ({})", kind, plan.choice(i).kernel)];
+        time += t;
+        ++calls;
+        sum += t;
+        last = Clock::now();
+    });
+    std::vector<std::pair<double, std::string>> order;
+    for (const auto& [name, entry] : by_op) {
+        order.emplace_back(entry.first, fmt::format("{:<44} {:>5} calls", name, entry.second));
+    }
+    std::sort(order.rbegin(), order.rend());
+    fmt::print("{}: {:.1f} ms\n", title, sum * 1e3);
+    for (const auto& [time, text] : order) {
+        fmt::print("  {:>9.2f} ms {:>5.1f} %  {}\n", time * 1e3, 100 * time / sum, text);
+    }
+}
+
+int bench_step(const Args& args) {
+    const RunConfig& config = args.config();
+    const auto backend = open_backend(config.runtime);
+    TrainProgram program(*backend, step_options_of(config), config.train.grad_accum > 1);
+    const std::int64_t resident_before = resident_bytes();
+    program.allocate(memory_limit(config.runtime, *backend));
+    program.initialise(1);
+    RandomSteps steps(program, config.train);
+    for (std::int64_t i = 0; i < args.flag<std::int64_t>("warmup"); ++i) steps.run();
+    std::vector<double> times;
+    for (std::int64_t i = 0; i < args.flag<std::int64_t>("repeats"); ++i) {
+        const auto start = Clock::now();
+        steps.run();
+        backend->synchronize();
+        times.push_back(seconds_since(start));
+    }
+    const GemmRate peak = measure_gemm_rate(*backend, Dtype::bf16, 1024, 1024, 1024);
+    const Architecture arch = architecture_of(config);
+    const double tokens_per_s = static_cast<double>(steps.tokens()) / median(times);
+    const double flops = tokens_per_s * flops_per_token(arch, config.train.seq);
+    const double planned = static_cast<double>(program.program().total_bytes() + resident_before);
+
+    Json j = machine(*backend);
+    j["bench"] = "step";
+    j["model"] = config.model.preset.empty() ? describe(arch) : config.model.preset;
+    j["parameters"] = parameter_count(arch);
+    j["recipe"] = config.recipe.name;
+    j["batch"] = config.train.batch;
+    j["seq"] = config.train.seq;
+    j["grad_accum"] = config.train.grad_accum;
+    j["recompute"] = config.runtime.recompute;
+    j["step_s"] = median(times);
+    j["tokens_per_s"] = tokens_per_s;
+    j["tflops"] = flops * 1e-12;
+    j["gemm_bf16_tflops"] = peak.flops_per_s * 1e-12;
+    j["share_of_gemm_rate"] = flops / peak.flops_per_s;
+    j["planned_gb"] = planned * 1e-9;
+    j["peak_resident_gb"] = static_cast<double>(peak_resident_bytes()) * 1e-9;
+    fmt::print(
+        "{:<24} {:.1f}\n{:<24} {:.4f} s (median of {})\n{:<24} {:.3f}\n"
+        "{:<24} {:.1f} % of {:.3f} TFLOP/s ({})\n{:<24} {:.3f} GB, planned {:.3f} GB\n",
+        "tokens/s", tokens_per_s, "step", median(times), times.size(), "model TFLOP/s",
+        flops * 1e-12, "share of bf16 GEMM rate", 100 * flops / peak.flops_per_s,
+        peak.flops_per_s * 1e-12, peak.kernel, "peak resident memory",
+        static_cast<double>(peak_resident_bytes()) * 1e-9, planned * 1e-9);
+    append_result(args, j);
+    if (args.flag<bool>("breakdown")) {
+        print_breakdown(program.program().plan("micro"), "micro");
+        print_breakdown(program.program().plan("update"), "update");
+    }
+    return 0;
+}
+
+int bench_gemm(const Args& args) {
+    const auto backend = open_backend(args.config().runtime);
+    const auto m = args.flag<std::int64_t>("m"), n = args.flag<std::int64_t>("n"),
+               k = args.flag<std::int64_t>("k");
+    fmt::print("{:<6} {:>20} {:>12}  {}\n", "dtype", "M x N x K", "TFLOP/s", "kernel");
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
+        const GemmRate rate = measure_gemm_rate(*backend, dtype, m, n, k, 1.0);
+        fmt::print("{:<6} {:>20} {:>12.4f}  {}\n", name(dtype),
+                   fmt::format("{} x {} x {}", m, n, k), rate.flops_per_s * 1e-12, rate.kernel);
+        Json j = machine(*backend);
+        j["bench"] = "gemm";
+        j["dtype"] = name(dtype);
+        j["m"] = m;
+        j["n"] = n;
+        j["k"] = k;
+        j["tflops"] = rate.flops_per_s * 1e-12;
+        j["kernel"] = rate.kernel;
+        append_result(args, j);
+    }
+    return 0;
+}
+
+const Flag kJson{.name = "json",
+                 .initial = std::string(),
+                 .help = "file that the result is appended to, as a JSON line"};
+
+Flag size_flag(const char* name) {
+    return {.name = name,
+            .initial = std::int64_t{1024},
+            .help = "extent of the product",
+            .rule = between(1, 1 << 20)};
+}
+
+}  // namespace
+
+Verb bench_verb() {
+    Verb step{
+        .name = "step",
+        .help = "Whole training steps on random tokens.",
+        .run = bench_step,
+        .config = true,
+        .flags = {{.name = "repeats",
+                   .initial = std::int64_t{5},
+                   .help = "timed steps, of which the median counts",
+                   .rule = between(1, 1 << 20)},
+                  {.name = "warmup",
+                   .initial = std::int64_t{2},
+                   .help = "steps before the clock starts",
+                   .rule = between(0, 1 << 20)},
+                  {.name = "breakdown", .initial = false, .help = "also the time by op and kernel"},
+                  kJson},
+        .shorthands = {{"model", "model.preset"},
+                       {"recipe", "recipe.name"},
+                       {"batch", "train.batch"},
+                       {"seq", "train.seq"}}};
+    Verb gemm{.name = "gemm",
+              .help = "Matrix products (M, K) x (N, K)^T in f32, bf16 and e4m3.",
+              .run = bench_gemm,
+              .config = true,
+              .flags = {size_flag("m"), size_flag("n"), size_flag("k"), kJson}};
+    return {.name = "bench", .help = "Measures this machine.", .actions = {step, gemm}};
+}
+
+}  // namespace octavo

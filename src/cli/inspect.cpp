@@ -1,0 +1,140 @@
+// octavo inspect: what a run will do (graph, plan, memory), and what a model computes (run).
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/device.h"
+#include "cli/verbs.h"
+#include "train/inspect_run.h"
+#include "train/setup.h"
+#include "train/train_program.h"
+
+namespace octavo {
+namespace {
+
+const Flag kGraphFlag{.name = "graph",
+                      .initial = std::string("micro"),
+                      .help = "which graph of the step",
+                      .rule = one_of({"micro", "micro_next", "update", "eval", "refresh"})};
+
+// Compiled but without memory: nothing is allocated to look at a plan.
+TrainProgram compile(const Args& args, Backend& backend) {
+    return {backend, step_options_of(args.config()), args.config().train.grad_accum > 1};
+}
+
+const Plan& chosen_plan(const Args& args, const TrainProgram& program) {
+    const auto& name = args.flag<std::string>("graph");
+    if (!program.program().has(name)) {
+        fail_usage(
+            "--graph {}: this run has no such graph\n  micro_next is there with "
+            "train.grad_accum > 1.",
+            name);
+    }
+    return program.program().plan(name);
+}
+
+int inspect_graph(const Args& args) {
+    const auto backend = open_backend(args.config().runtime);
+    const TrainProgram program = compile(args, *backend);
+    const Graph& graph = chosen_plan(args, program).graph();
+    const bool dot = args.flag<std::string>("format") == "dot";
+    fmt::print("{}", dot ? to_graphviz(graph) : to_text(graph));
+    return 0;
+}
+
+int inspect_plan(const Args& args) {
+    const auto backend = open_backend(args.config().runtime);
+    const TrainProgram program = compile(args, *backend);
+    fmt::print("{}", to_text(chosen_plan(args, program)));
+    return 0;
+}
+
+int inspect_memory(const Args& args) {
+    const auto backend = open_backend(args.config().runtime);
+    const TrainProgram program = compile(args, *backend);
+    fmt::print("{}", to_text(program.program().memory()));
+    const Plan& plan = program.program().plan("micro");
+    const Peak peak = find_peak(plan.memory());
+    const Node& node = plan.graph().node(peak.node);
+    fmt::print("\nactivations peak at {} ({}): {:.3f} MB, of which the largest are\n",
+               op_name(node.op), node.label, static_cast<double>(peak.bytes) * 1e-6);
+    const auto rows = std::min<std::size_t>(peak.blocks.size(), 20);
+    for (const Block& b : std::span(peak.blocks).first(rows)) {
+        fmt::print("  {:>12.3f} MB  {:<28} {}\n", static_cast<double>(b.bytes) * 1e-6,
+                   to_string(plan.graph().type(b.value)), plan.graph().value_name(b.value));
+    }
+    return 0;
+}
+
+int inspect_run(const Args& args) {
+    const RunConfig::Runtime runtime{.backend = args.flag<std::string>("backend")};
+    const auto backend = open_backend(runtime);
+    run_inspection({.model = args.flag<std::string>("model"),
+                    .batch = args.flag<std::string>("batch"),
+                    .out = args.flag<std::string>("out"),
+                    .recipe = recipe_named(args.flag<std::string>("recipe")),
+                    .gradients = args.flag<bool>("grads"),
+                    .fuse = !args.flag<bool>("no-fuse")},
+                   *backend, memory_limit(runtime, *backend));
+    return 0;
+}
+
+const std::vector<Shorthand> kShorthands = {{"model", "model.preset"}, {"recipe", "recipe.name"}};
+
+}  // namespace
+
+Verb inspect_verb() {
+    Verb graph{.name = "graph",
+               .help = "The graph of a step after all passes: dtypes, scales, shapes.",
+               .run = inspect_graph,
+               .config = true,
+               .flags = {kGraphFlag,
+                         {.name = "format",
+                          .initial = std::string("text"),
+                          .help = "dot is Graphviz",
+                          .rule = one_of({"text", "dot"})}},
+               .shorthands = kShorthands};
+    Verb plan{.name = "plan",
+              .help = "The kernel of each node, its bytes, and why faster kernels refused.",
+              .run = inspect_plan,
+              .config = true,
+              .flags = {kGraphFlag},
+              .shorthands = kShorthands};
+    Verb memory{.name = "memory",
+                .help = "What a run will allocate, and what is alive at the peak.",
+                .run = inspect_memory,
+                .config = true,
+                .shorthands = kShorthands};
+    Verb run{
+        .name = "run",
+        .help = "Logits, loss and gradients of a Hugging Face model on one batch.",
+        .run = inspect_run,
+        .flags = {
+            {.name = "model",
+             .initial = std::string(),
+             .help = "folder with config.json and safetensors",
+             .required = true},
+            {.name = "batch",
+             .initial = std::string(),
+             .help = "safetensors file with input_ids (B, T)",
+             .required = true},
+            {.name = "out",
+             .initial = std::string(),
+             .help = "safetensors file to write",
+             .required = true},
+            {.name = "grads", .initial = false, .help = "also grad.<parameter> of every parameter"},
+            {.name = "recipe",
+             .initial = std::string("fp32"),
+             .help = "number formats",
+             .rule = one_of(recipe_names())},
+            {.name = "backend",
+             .initial = std::string("auto"),
+             .help = "where to compute",
+             .rule = one_of({"auto", "cpu"})},
+            {.name = "no-fuse", .initial = false, .help = "run every fused op as its definition"}}};
+    return {.name = "inspect",
+            .help = "Shows what a run will do, or what a model computes.",
+            .actions = {graph, plan, memory, run}};
+}
+
+}  // namespace octavo

@@ -1,0 +1,33 @@
+#include "cli/model_folder.h"
+
+#include <fmt/core.h>
+
+#include "base/error.h"
+#include "models/architecture.h"
+#include "train/checkpoint.h"
+#include "train/run_folder.h"
+
+namespace octavo {
+
+ModelFolder find_model(const std::filesystem::path& path) {
+    check(std::filesystem::is_directory(path),
+          "{}: there is no such folder\n  Expected a run, a checkpoint, or a Hugging Face folder.",
+          path.string());
+    ModelFolder found{.path = path};
+    const RunFolder run{path};
+    if (std::filesystem::exists(run.checkpoints())) {
+        const auto newest = latest_checkpoint(
+            run.checkpoints(), [](const std::string& line) { fmt::print(stderr, "{}\n", line); });
+        check(newest.has_value(), "{}: the run has no checkpoint yet", path.string());
+        found.path = *newest;
+    }
+    if (std::filesystem::exists(found.path / "checkpoint.json")) {
+        const CheckpointInfo info = read_checkpoint_info(found.path);
+        found.recipe = info.recipe;
+        const auto tokenizer = info.extra.find("tokenizer");
+        found.byte_level = tokenizer != info.extra.end() && tokenizer->second == "byte";
+    }
+    return found;
+}
+
+}  // namespace octavo

@@ -1,0 +1,56 @@
+#include "train/setup.h"
+
+namespace octavo {
+
+Architecture architecture_of(const RunConfig& config) {
+    const RunConfig::Model& m = config.model;
+    if (!m.path.empty()) return read_hf_config(m.path);
+    const Architecture a{.family = family_named(m.family),
+                         .vocab_size = m.vocab_size,
+                         .hidden_size = m.hidden_size,
+                         .layers = m.layers,
+                         .heads = m.heads,
+                         .kv_heads = m.kv_heads,
+                         .head_dim = m.head_dim,
+                         .intermediate_size = m.intermediate_size,
+                         .max_positions = m.max_positions,
+                         .rope_theta = m.rope_theta,
+                         .norm_eps = m.norm_eps,
+                         .tie_embeddings = m.tie_embeddings || m.family == "gpt2"};
+    check_architecture(a);
+    return a;
+}
+
+Recipe recipe_of(const RunConfig& config) {
+    Recipe r = recipe_named(config.recipe.name);
+    r.quantise_head = config.recipe.fp8_lm_head;
+    r.window = static_cast<int>(config.recipe.history);
+    for (std::optional<Format>* format : {&r.activation, &r.weight, &r.output_grad}) {
+        if (!*format) continue;
+        (*format)->margin = static_cast<int>(config.recipe.margin);
+        (*format)->rounding =
+            config.recipe.scale_rounding == "exact" ? ScaleRounding::exact : ScaleRounding::pow2;
+    }
+    return r;
+}
+
+StepOptions step_options_of(const RunConfig& config) {
+    const RunConfig::Train& t = config.train;
+    return {.architecture = architecture_of(config),
+            .recipe = recipe_of(config),
+            .batch = t.batch,
+            .seq = t.seq,
+            .adamw = {.beta1 = static_cast<float>(t.beta1),
+                      .beta2 = static_cast<float>(t.beta2),
+                      .eps = static_cast<float>(t.eps),
+                      .weight_decay = static_cast<float>(t.weight_decay)},
+            .clip = static_cast<float>(t.clip),
+            .recompute = recompute_named(config.runtime.recompute),
+            .fuse = config.runtime.fuse};
+}
+
+std::string describe(const Architecture& a) {
+    return fmt::format("{}, {} layers of {}", name(a.family), a.layers, a.hidden_size);
+}
+
+}  // namespace octavo

@@ -1,0 +1,311 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <optional>
+
+#include "base/file.h"
+#include "base/process.h"
+#include "base/version.h"
+#include "config/load.h"
+#include "io/batches.h"
+#include "io/tokens_info.h"
+#include "models/weights.h"
+#include "report/console.h"
+#include "report/events.h"
+#include "report/report.h"
+#include "runtime/gemm_rate.h"
+#include "train/checkpoint.h"
+#include "train/failure.h"
+#include "train/learning_rate.h"
+#include "train/run_folder.h"
+#include "train/setup.h"
+#include "train/train_program.h"
+
+namespace octavo {
+namespace {
+
+volatile std::sig_atomic_t g_stop = 0;
+
+// While it lives, the first SIGINT or SIGTERM asks for a stop after the step; a second one kills.
+class StopOnSignal {
+  public:
+    StopOnSignal() {
+        g_stop = 0;
+        struct sigaction action{};
+        action.sa_handler = [](int) { g_stop = 1; };
+        action.sa_flags = static_cast<int>(SA_RESETHAND);
+        sigaction(SIGINT, &action, &interrupt_);
+        sigaction(SIGTERM, &action, &terminate_);
+    }
+    ~StopOnSignal() {
+        sigaction(SIGINT, &interrupt_, nullptr);
+        sigaction(SIGTERM, &terminate_, nullptr);
+    }
+    StopOnSignal(const StopOnSignal&) = delete;
+    StopOnSignal& operator=(const StopOnSignal&) = delete;
+
+  private:
+    struct sigaction interrupt_{}, terminate_{};
+};
+
+BatchSource open_data(const RunConfig& config, const std::vector<std::string>& paths, Order order,
+                      std::int64_t vocabulary) {
+    std::vector<TokenFile> shards;
+    for (const std::string& path : paths) shards.emplace_back(path);
+    return {std::move(shards),
+            {.sequence_length = config.train.seq,
+             .vocabulary = vocabulary,
+             .seed = static_cast<std::uint64_t>(config.train.seed),
+             .order = order}};
+}
+
+struct Batch {
+    explicit Batch(std::int64_t tokens)
+        : ids(static_cast<std::size_t>(tokens)), targets(static_cast<std::size_t>(tokens)) {}
+    std::vector<std::int32_t> ids, targets;
+};
+
+class Trainer {
+  public:
+    Trainer(const RunConfig& config, Backend& backend, const TrainOutput& out)
+        : config_(config),
+          out_(out),
+          folder_{config.run.dir},
+          lock_(folder_),
+          backend_(backend),
+          program_(backend, step_options_of(config), config.train.grad_accum > 1),
+          train_data_(
+              open_data(config, config.data.train, Order::shuffled, architecture().vocab_size)),
+          batch_(config.train.batch * config.train.seq) {
+        if (!config.data.held_out.empty()) {
+            held_out_.emplace(open_data(config, config.data.held_out, Order::sequential,
+                                        architecture().vocab_size));
+        }
+        write_file_atomically(folder_.config(), to_toml(config));
+    }
+
+    TrainOutcome run(std::int64_t stop_after) {
+        const StopOnSignal signals;
+        allocate();
+        peak_flops_ = measure_gemm_rate(backend_, Dtype::bf16, 1024, 1024, 1024).flops_per_s;
+        start();
+        MetricsLog metrics =
+            MetricsLog::open(folder_.metrics(), step_ > 0 ? step_ : MetricsLog::kNewRun);
+        EventLog events(folder_.events(), unix_time_s(), step_);
+        out_.print(header_line(config_.train.steps, style()));
+        const std::int64_t first = step_;
+        while (step_ < config_.train.steps) {
+            if (g_stop || (stop_after > 0 && step_ - first >= stop_after)) return stop();
+            const StepMetrics m = one_step();
+            metrics.append(m);
+            events.append(m);
+            report_step(m);
+            if (due(config_.checkpoint.every) || step_ == config_.train.steps) save();
+        }
+        if (saved_ != step_) save();
+        write_page();
+        return TrainOutcome::finished;
+    }
+
+  private:
+    const Architecture& architecture() const { return program_.options().architecture; }
+    ConsoleStyle style() const { return {.color = out_.color, .live = false}; }
+    bool due(std::int64_t every) const { return every > 0 && step_ % every == 0; }
+    std::int64_t step_tokens() const {
+        return config_.train.batch * config_.train.seq * config_.train.grad_accum;
+    }
+
+    void allocate() {
+        const Architecture& a = architecture();
+        out_.print(fmt::format("{}: {:.2f} M parameters, recipe {}", describe(a),
+                               static_cast<double>(parameter_count(a)) * 1e-6,
+                               config_.recipe.name));
+        out_.print(to_text(program_.program().memory()));
+        const auto limit = config_.runtime.memory_limit_gb > 0
+                               ? static_cast<std::int64_t>(config_.runtime.memory_limit_gb * 1e9)
+                               : backend_.available_bytes();
+        program_.allocate(limit);
+    }
+
+    // From a checkpoint, from a Hugging Face folder, or from random weights.
+    void start() {
+        const Log log = [&](const std::string& line) { out_.print(line); };
+        clean_checkpoints(folder_.checkpoints(), log);
+        const auto found = latest_checkpoint(folder_.checkpoints(), log);
+        const std::string& resume = config_.checkpoint.resume;
+        if (found && resume != "never") {
+            const CheckpointInfo info = load_checkpoint(*found, program_.state());
+            step_ = info.step;
+            saved_ = step_;
+            out_.print(fmt::format("resumed from {} at step {}", found->string(), step_));
+        } else {
+            check(resume != "must",
+                  "{} has no checkpoint to resume from\n  Set checkpoint.resume = \"auto\" to "
+                  "start anew.",
+                  folder_.path.string());
+            program_.initialise(static_cast<std::uint64_t>(config_.train.seed));
+            if (!config_.model.path.empty()) {
+                load_weights(config_.model.path, program_.state());
+                program_.refresh();
+            }
+        }
+        write_run_info(folder_.path, run_info());
+    }
+
+    RunInfo run_info() const {
+        std::int64_t state_bytes = 0;
+        for (const State::Entry& e : program_.program().state().entries()) {
+            if (is_saved(e.name)) {
+                state_bytes += data_bytes(e.type) + scale_bytes(e.type) + group_bytes(e.type);
+            }
+        }
+        return {.name = folder_.path.filename().string(),
+                .recipe = config_.recipe.name,
+                .model = describe(architecture()),
+                .parameters = parameter_count(architecture()),
+                .state_bytes = state_bytes};
+    }
+
+    StepMetrics one_step() {
+        const double begin = unix_time_s();
+        const std::int64_t accum = config_.train.grad_accum, step = step_ + 1;
+        const float weight = 1.0f / static_cast<float>(step_tokens());
+        double loss = 0;
+        for (std::int64_t i = 0; i < accum; ++i) {
+            train_data_.batch((step - 1) * accum + i, batch_.ids, batch_.targets);
+            loss += program_.micro(batch_.ids, batch_.targets, weight, i == 0);
+            if (!std::isfinite(loss)) fail_non_finite("loss", loss, step);
+        }
+        const double lr = learning_rate(config_.train, step);
+        const double norm = program_.update(lr, step);
+        if (!std::isfinite(norm)) fail_non_finite("gradient norm", norm, step);
+        step_ = step;
+
+        StepMetrics m{.step = step,
+                      .time_s = unix_time_s(),
+                      .tokens = step * step_tokens(),
+                      .loss = loss,
+                      .grad_norm = norm,
+                      .lr = lr};
+        m.tokens_per_s = static_cast<double>(step_tokens()) / (m.time_s - begin);
+        m.share_of_peak = m.tokens_per_s * flops_ / peak_flops_;
+        m.memory_gb = static_cast<double>(peak_resident_bytes()) * 1e-9;
+        if (held_out_ && (due(config_.eval.every) || step == config_.train.steps)) {
+            m.held_out_loss = evaluate();
+        }
+        return m;
+    }
+
+    double evaluate() {
+        const std::int64_t per_batch = config_.train.batch;
+        const std::int64_t batches = std::min(
+            config_.eval.batches, std::max<std::int64_t>(1, held_out_->windows() / per_batch));
+        double sum = 0;
+        std::int64_t tokens = 0;
+        for (std::int64_t i = 0; i < batches; ++i) {
+            const std::int64_t windows = std::min(per_batch, held_out_->windows() - i * per_batch);
+            const auto live = windows * config_.train.seq;
+            // A held-out set smaller than one batch fills the rest with ignored targets.
+            std::fill(batch_.targets.begin(), batch_.targets.end(), -1);
+            const auto n = static_cast<std::size_t>(config_.train.seq);
+            for (std::int64_t w = 0; w < windows; ++w) {
+                const auto at = static_cast<std::size_t>(w) * n;
+                held_out_->get(i * per_batch + w, std::span(batch_.ids).subspan(at, n),
+                               std::span(batch_.targets).subspan(at, n));
+            }
+            sum += program_.evaluate(batch_.ids, batch_.targets, 1.0f);
+            tokens += live;
+            if (out_.progress) out_.progress("evaluating", i + 1, batches);
+        }
+        return sum / static_cast<double>(tokens);
+    }
+
+    void report_step(const StepMetrics& m) {
+        eta_.add(m.step, m.time_s);
+        const bool wanted = m.step % config_.run.log_every == 0 || m.held_out_loss ||
+                            m.step == config_.train.steps || m.step == 1;
+        if (wanted) {
+            out_.print(step_line(m, config_.train.steps, eta_.seconds_until(config_.train.steps),
+                                 style()));
+        } else if (out_.progress) {
+            out_.progress("training", m.step, config_.train.steps);
+        }
+    }
+
+    void save() {
+        const CheckpointInfo info{.step = step_,
+                                  .tokens = step_ * step_tokens(),
+                                  .cursor = step_ * config_.train.batch * config_.train.grad_accum,
+                                  .recipe = config_.recipe.name,
+                                  .octavo = std::string(kVersion),
+                                  .extra = {{"tokenizer", tokenizer_}}};
+        save_checkpoint(folder_.checkpoints(), program_.program().state(), info,
+                        {{"config.json", to_hf_config(architecture(), "float32")},
+                         {"config.toml", to_toml(config_)}});
+        prune_checkpoints(folder_.checkpoints(), config_.checkpoint.keep_last,
+                          config_.checkpoint.keep_every);
+        saved_ = step_;
+    }
+
+    TrainOutcome stop() {
+        if (saved_ != step_ && step_ > 0) save();
+        out_.print(fmt::format(
+            "stopped after step {}, checkpoint written; the same command resumes", step_));
+        write_page();
+        return TrainOutcome::interrupted;
+    }
+
+    void write_page() {
+        if (step_ == 0) return;
+        const RunData data = load_run(folder_.path);
+        write_report(folder_.report(), {&data, 1});
+    }
+
+    [[noreturn]] void fail_non_finite(std::string_view what, double value, std::int64_t step) {
+        const std::optional<NonFinite> found = program_.find_non_finite();
+        const auto path = folder_.path / "failure";
+        write_failure(path, {std::string(what), value, step, found}, batch_.ids, batch_.targets,
+                      config_.train.batch);
+        fail(
+            "step {}: the {} is {}; the first tensor with such values is {}\n  The batch and what "
+            "was found are in {}. Lower train.lr or raise train.warmup_steps, and go on from the "
+            "last checkpoint.",
+            step, what, value, found ? found->tensor : "in the gradients of an earlier micro-batch",
+            path.string());
+    }
+
+    const RunConfig& config_;
+    const TrainOutput& out_;
+    RunFolder folder_;
+    RunLock lock_;
+    Backend& backend_;
+    TrainProgram program_;
+    BatchSource train_data_;
+    std::optional<BatchSource> held_out_;
+    Batch batch_;
+    Eta eta_;
+    std::string tokenizer_ = tokenizer_name(config_.data.train.front());
+    double flops_ = flops_per_token(architecture(), config_.train.seq);
+    double peak_flops_ = 1;
+    std::int64_t step_ = 0;    // optimizer steps done
+    std::int64_t saved_ = -1;  // step of the newest checkpoint
+};
+
+}  // namespace
+
+TrainOutcome train(const RunConfig& config, Backend& backend, const TrainOutput& out,
+                   std::int64_t stop_after) {
+    if (config.data.train.empty()) {
+        fail_usage(
+            "data.train: a run needs token files to train on\n  Make some with octavo tokenize.");
+    }
+    return Trainer(config, backend, out).run(stop_after);
+}
+
+TrainOutcome train(const RunConfig& config, Backend& backend, const TrainOutput& out) {
+    return train(config, backend, out, 0);
+}
+
+}  // namespace octavo
