@@ -1,0 +1,43 @@
+// The operands side by side, in order, along the last dimension.
+//     x0 (..., N0), x1 (..., N1), ... of one dtype -> y (..., N0 + N1 + ...)
+#include "graph/builder.h"
+
+namespace octavo {
+namespace {
+
+Shape with_last(Shape shape, std::int64_t n) {
+    shape[-1] = n;
+    return shape;
+}
+
+Types type(const Concat&, Operands in) {
+    check(in.size() > 0, "concat takes one operand or more, got none");
+    check(in[0].shape.rank() > 0, "concat: operand 0 must have a dimension to concatenate along");
+    std::int64_t n = 0;
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        in.expect_float(i);
+        in.expect_dtype(i, in[0].dtype);
+        in.expect_shape(i, with_last(in[0].shape, in[i].shape.last()));
+        n += in[i].shape.last();
+    }
+    return {{in[0].dtype, with_last(in[0].shape, n)}};
+}
+
+Values vjp(Builder& b, const Concat&, const Values& in, const Values&, const Values& dout) {
+    Values din;
+    std::int64_t begin = 0;
+    for (Value v : in) {
+        const std::int64_t end = begin + b.shape(v).last();
+        din.push_back(b.one(Slice{begin, end}, {dout[0]}));
+        begin = end;
+    }
+    return din;
+}
+
+constexpr RulesFor<Concat> kConcat{.type = type, .vjp = vjp};
+
+}  // namespace
+
+const Rules& rules(const Concat&) { return kRules<kConcat>; }
+
+}  // namespace octavo
