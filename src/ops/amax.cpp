@@ -1,0 +1,20 @@
+// a = max |x|: 0 when x is empty, NaN if any element is NaN, else inf if any is infinite.
+//     x any float without scales -> a (1) in f32
+#include "graph/rules.h"
+
+namespace octavo {
+namespace {
+
+Types type(const Amax&, Operands in) {
+    in.expect_count(1);
+    in.expect_float(0);
+    return {{Dtype::f32, {1}}};
+}
+
+constexpr RulesFor<Amax> kAmax{.type = type};
+
+}  // namespace
+
+const Rules& rules(const Amax&) { return kRules<kAmax>; }
+
+}  // namespace octavo
