@@ -1,0 +1,53 @@
+// Helpers of the tests of quantisers and scales.
+#pragma once
+
+#include "ops/op_test.h"
+
+namespace octavo::test {
+
+inline Build as_is(Op op) {
+    return [op](Builder& b, const Values& in) { return b.emit(op, in); };
+}
+inline Build decomposed(Op op) {
+    return [op](Builder& b, const Values& in) { return rules_of(op).decompose(b, op, in); };
+}
+
+inline HostTensor scalar(double x) { return tensor(Dtype::f32, {1}, {x}); }
+inline HostTensor count(double n) { return tensor(Dtype::i32, {1}, {n}); }
+inline HostTensor vector(Dtype dtype, const std::vector<double>& values) {
+    return tensor(dtype, {std::ssize(values)}, values);
+}
+
+// Codes under one scale.
+inline HostTensor scaled_tensor(Dtype dtype, const std::vector<std::uint8_t>& codes, float scale) {
+    HostTensor t{{dtype, {std::ssize(codes)}, kPerTensor}, {}, {}, {scale}};
+    for (std::uint8_t c : codes) t.codes.push_back(std::byte{c});
+    return t;
+}
+
+// Bit for bit, NaNs included.
+inline void expect_identical(const HostTensor& a, const HostTensor& b) {
+    EXPECT_EQ(a.type, b.type);
+    EXPECT_EQ(a.codes, b.codes);
+    ASSERT_EQ(a.scales.size(), b.scales.size());
+    EXPECT_EQ(std::memcmp(a.scales.data(), b.scales.data(), a.scales.size() * sizeof(float)), 0);
+}
+
+// The Error that `build` is refused with.
+inline std::string refusal(const Build& build, const std::vector<Type>& in) {
+    Graph graph;
+    Builder b(graph);
+    Values inputs;
+    for (const Type& t : in) inputs.push_back(b.input("in" + std::to_string(inputs.size()), t));
+    try {
+        build(b, inputs);
+    } catch (const Error& e) {
+        return e.message();
+    }
+    return "accepted";
+}
+
+inline constexpr double kInf = std::numeric_limits<double>::infinity();
+inline constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
+
+}  // namespace octavo::test
