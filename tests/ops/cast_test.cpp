@@ -1,0 +1,50 @@
+#include "ops/plain_test.h"
+
+namespace octavo::test {
+namespace {
+
+TEST(Cast, RoundsOnceBetweenAllPlainDtypes) {
+    for (Dtype from : kPlainDtypes) {
+        for (Dtype to : kPlainDtypes) {
+            for (const Shape& shape : kShapes) {
+                SCOPED_TRACE(fmt::format("{} to {}", to_string(Type{from, shape}), name(to)));
+                const HostTensor x = random_tensor(from, shape, 5, 100);
+                expect_identical(run(as_is(Cast{to}), {x})[0], tensor(to, shape, x.values));
+            }
+        }
+    }
+}
+
+// 1 + 2^-8 is halfway between two bf16 and 2^-40 decides: through f32 it would be lost.
+TEST(Cast, RoundsF64DirectlyTo16Bits) {
+    const auto y = run(as_is(Cast{Dtype::bf16}), {vector(Dtype::f64, {1 + 0x1p-8 + 0x1p-40})})[0];
+    EXPECT_EQ(y.values[0], 1 + 0x1p-7);
+}
+
+TEST(Cast, InfinityAndNan) {
+    const HostTensor x = vector(Dtype::f32, {kInf, -kInf, kNan, 1e30});
+    expect_close(run(as_is(Cast{Dtype::bf16}), {x})[0], {kInf, -kInf, kNan, 1e30}, 0x1p-8);
+    expect_close(run(as_is(Cast{Dtype::f16}), {x})[0], {65504, -65504, kNan, 65504}, 0);
+}
+
+TEST(Cast, GradientHasTheOperandsDtype) {
+    Graph graph;
+    Builder b(graph);
+    const Value x = b.input("x", {Dtype::f32, {4}}), y = b.cast(x, Dtype::bf16);
+    const Op op = Cast{Dtype::bf16};
+    const Value low = rules_of(op).vjp(b, op, {x}, {y}, {y})[0];
+    EXPECT_EQ(b.type(low), b.type(x));
+    const Value ready = b.input("dy", {Dtype::f32, {4}});  // as products give weight gradients
+    EXPECT_EQ(rules_of(op).vjp(b, op, {x}, {y}, {ready})[0], ready);
+}
+
+TEST(Cast, RefusesScaledFormats) {
+    EXPECT_EQ(refusal(as_is(Cast{Dtype::e4m3}), {{Dtype::f32, {4}}}),
+              "cast: expected f64, f32, bf16 or f16 to cast to, got e4m3");
+    EXPECT_EQ(refusal(as_is(Cast{}), {{Dtype::e4m3, {4}, kPerTensor}}),
+              "cast: operand 0 must be an unscaled f64, f32, bf16 or f16 tensor, got e4m3[4] x "
+              "tensor");
+}
+
+}  // namespace
+}  // namespace octavo::test
