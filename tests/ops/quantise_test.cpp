@@ -1,0 +1,88 @@
+#include "base/codec_reference.h"
+#include "ops/plain_test.h"
+
+namespace octavo::test {
+namespace {
+
+HostTensor quantise(const HostTensor& x, Dtype to, double scale) {
+    return run(as_is(Quantise{to}), {x, scalar(scale)})[0];
+}
+
+std::vector<int> codes(const HostTensor& t) {
+    std::vector<int> c;
+    for (std::byte b : t.codes) c.push_back(std::to_integer<int>(b));
+    return c;
+}
+
+TEST(Quantise, GoldenCodes) {
+    const std::vector<double> e4m3 = {464,    kInf,    -kInf,         kNan, 17,  19,
+                                      0x1p-9, 0x1p-10, 1.5 * 0x1p-10, -0.0, 0.1, -3.3};
+    EXPECT_EQ(
+        codes(quantise(vector(Dtype::f32, e4m3), Dtype::e4m3, 1)),
+        (std::vector<int>{0x7E, 0x7E, 0xFE, 0x7F, 0x58, 0x5A, 0x01, 0x00, 0x01, 0x80, 0x1D, 0xC5}));
+    const std::vector<double> e5m2 = {61440, kInf, 9, 11, 0x1p-16, 0x1p-17, 0.1, -3.3};
+    EXPECT_EQ(codes(quantise(vector(Dtype::f32, e5m2), Dtype::e5m2, 1)),
+              (std::vector<int>{0x7B, 0x7B, 0x48, 0x4A, 0x01, 0x00, 0x2E, 0xC3}));
+}
+
+// Two codecs that share nothing: the kernel's against nearest-by-search in FP64.
+struct Case {
+    Dtype from, to;
+    std::int64_t n;
+    double scale;
+};
+
+std::ostream& operator<<(std::ostream& os, const Case& c) {
+    return os << name(c.from) << " -> " << name(c.to) << ", " << c.n << " elements, scale "
+              << c.scale;
+}
+
+class QuantiseTest : public testing::TestWithParam<Case> {};
+
+TEST_P(QuantiseTest, IsTheNearestCodeOfTheScaledValue) {
+    const Case& c = GetParam();
+    const HostTensor x = random_tensor(c.from, {c.n}, 11, 30);
+    const HostTensor y = quantise(x, c.to, c.scale);
+    CodecReference reference = c.to == Dtype::e4m3 ? e4m3_reference() : e5m2_reference();
+    const float k = 1.0f / static_cast<float>(c.scale);
+    EXPECT_EQ(y.type, (Type{c.to, {c.n}, kPerTensor}));
+    EXPECT_EQ(y.scales, std::vector<float>{static_cast<float>(c.scale)});
+    for (std::size_t i = 0; i < x.values.size(); ++i) {
+        const float scaled = static_cast<float>(x.values[i]) * k;
+        ASSERT_EQ(std::to_integer<int>(y.codes[i]), reference.cast(scaled)) << x.values[i];
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, QuantiseTest,
+                         testing::Values(Case{Dtype::f32, Dtype::e4m3, 40001, 0x1p-3},
+                                         Case{Dtype::f32, Dtype::e5m2, 1001, 0x1p9},
+                                         Case{Dtype::bf16, Dtype::e4m3, 70001, 100.0 / 448},
+                                         Case{Dtype::bf16, Dtype::e5m2, 333, 1e-3},
+                                         Case{Dtype::f16, Dtype::e4m3, 77, 0.3},
+                                         Case{Dtype::f64, Dtype::e4m3, 1, 1.0},
+                                         Case{Dtype::f32, Dtype::e4m3, 0, 0.25}));
+
+TEST(Quantise, OnAnyThreads) {
+    expect_same_on_any_threads(as_is(Quantise{}),
+                               {random_tensor(Dtype::f32, {90001}, 1), scalar(0.1)});
+}
+
+TEST(Quantise, ToF16) {
+    const HostTensor y = quantise(vector(Dtype::f32, {1, -0.25, 1e9}), Dtype::f16, 0x1p-15);
+    EXPECT_EQ(y.values, (std::vector<double>{1, -0.25, 65504 * 0x1p-15}));
+}
+
+TEST(Quantise, KeepsTheShape) {
+    const HostTensor y = quantise(random_tensor(Dtype::f32, {3, 5, 7}, 1), Dtype::e4m3, 1);
+    EXPECT_EQ(y.type.shape, (Shape{3, 5, 7}));
+}
+
+TEST(Quantise, RefusesFormatsWithoutScale) {
+    EXPECT_EQ(refusal(as_is(Quantise{Dtype::bf16}), {{Dtype::f32, {4}}, {Dtype::f32, {1}}}),
+              "quantise: expected a format that takes a scale (e4m3, e5m2 or f16), got bf16");
+    EXPECT_EQ(refusal(as_is(Quantise{}), {{Dtype::f32, {4}}, {Dtype::f64, {1}}}),
+              "quantise: operand 1 must be unscaled f32, got f64[1]");
+}
+
+}  // namespace
+}  // namespace octavo::test
