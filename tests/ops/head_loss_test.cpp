@@ -1,0 +1,166 @@
+#include "ops/plain_test.h"
+
+namespace octavo::test {
+namespace {
+
+struct Case {
+    Dtype dtype;
+    std::int64_t m, c, v, chunk;
+    bool trans_b = true, accumulate = false;
+};
+
+std::ostream& operator<<(std::ostream& os, const Case& c) {
+    return os << name(c.dtype) << " M " << c.m << " C " << c.c << " V " << c.v << " chunk "
+              << c.chunk << (c.trans_b ? " trans_b" : "") << (c.accumulate ? " accumulate" : "");
+}
+
+HeadLoss op_of(const Case& c) {
+    return {.trans_b = c.trans_b, .accumulate = c.accumulate, .chunk = c.chunk};
+}
+
+std::vector<HostTensor> operands(const Case& c) {
+    const Dtype sum = accumulator(c.dtype);
+    const Shape w = c.trans_b ? Shape{c.v, c.c} : Shape{c.c, c.v};
+    HostTensor targets = random_ids({c.m}, c.v, 8);
+    for (std::size_t i = 3; i < targets.values.size(); i += 5) targets.values[i] = -1;
+    std::vector<HostTensor> in = {random_tensor(c.dtype, {c.m, c.c}, 1),
+                                  random_tensor(c.dtype, w, 2, 0.5),
+                                  tensor(Dtype::i32, {c.m}, targets.values),
+                                  tensor(sum, {1}, {0.125}), tensor(sum, {1}, {2})};
+    if (c.accumulate) in.push_back(random_tensor(sum, w, 3));
+    return in;
+}
+
+// In FP64 and without any rounding on the way.
+std::vector<std::vector<double>> oracle(const Case& c, const std::vector<HostTensor>& in) {
+    const auto m = static_cast<std::size_t>(c.m), k = static_cast<std::size_t>(c.c),
+               v = static_cast<std::size_t>(c.v);
+    const double weight = in[3].values[0], dloss = in[4].values[0];
+    const auto w_at = [&](std::size_t j, std::size_t i) {
+        return c.trans_b ? j * k + i : i * v + j;
+    };
+    double loss = 0;
+    std::vector<double> dx(m * k),
+        dw = c.accumulate ? in[5].values : std::vector<double>(in[1].values.size());
+    std::vector<double> logits(v);
+    for (std::size_t row = 0; row < m; ++row) {
+        if (in[2].values[row] < 0) continue;
+        const auto target = static_cast<std::size_t>(in[2].values[row]);
+        const double* x = in[0].values.data() + row * k;
+        double sum = 0;
+        for (std::size_t j = 0; j < v; ++j) {
+            logits[j] = 0;
+            for (std::size_t i = 0; i < k; ++i) logits[j] += x[i] * in[1].values[w_at(j, i)];
+            sum += std::exp(logits[j]);
+        }
+        loss += weight * (std::log(sum) - logits[target]);
+        for (std::size_t j = 0; j < v; ++j) {
+            const double d = dloss * weight * (std::exp(logits[j]) / sum - (j == target ? 1 : 0));
+            for (std::size_t i = 0; i < k; ++i) {
+                dx[row * k + i] += d * in[1].values[w_at(j, i)];
+                dw[w_at(j, i)] += d * x[i];
+            }
+        }
+    }
+    return {{loss}, dx, dw};
+}
+
+class HeadLossTest : public testing::TestWithParam<Case> {};
+
+// The chunked kernel against its definition: only the order of dw's sum over rows differs.
+TEST_P(HeadLossTest, AgreesWithItsDefinition) {
+    const Case& c = GetParam();
+    const auto in = operands(c);
+    const auto fused = run(as_is(op_of(c)), in), plain = run(decomposed(op_of(c)), in);
+    const double tolerance = c.dtype == Dtype::f64 ? 1e-14 : c.dtype == Dtype::f32 ? 3e-6 : 1e-2;
+    for (std::size_t i = 0; i < 3; ++i) {
+        EXPECT_EQ(fused[i].type, plain[i].type);
+        expect_close(fused[i], plain[i].values, tolerance);
+    }
+}
+
+TEST_P(HeadLossTest, AgreesWithTheFormula) {
+    const Case& c = GetParam();
+    const auto in = operands(c);
+    const auto got = run(as_is(op_of(c)), in);
+    const auto want = oracle(c, in);
+    // bf16 logits carry half an ulp of a value around 4, and all three results inherit it.
+    const double tolerance = c.dtype == Dtype::f64 ? 1e-13 : c.dtype == Dtype::f32 ? 1e-5 : 3e-2;
+    for (std::size_t i = 0; i < 3; ++i) expect_close(got[i], want[i], tolerance, 1e-15);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Shapes, HeadLossTest,
+    testing::Values(Case{Dtype::f64, 7, 5, 11, 3}, Case{Dtype::f64, 7, 5, 11, 7, false, true},
+                    Case{Dtype::f32, 1, 1, 1, 1}, Case{Dtype::f32, 33, 24, 65, 8},
+                    Case{Dtype::f32, 33, 24, 65, 8, true, true},
+                    Case{Dtype::f32, 33, 24, 65, 8, false}, Case{Dtype::f32, 32, 16, 40, 100},
+                    Case{Dtype::f32, 64, 32, 257, 16, false, true},
+                    Case{Dtype::f32, 9, 16, 40, 1, true, true}, Case{Dtype::bf16, 40, 32, 96, 16},
+                    Case{Dtype::bf16, 41, 33, 95, 16, true, true},
+                    Case{Dtype::bf16, 41, 33, 95, 16, false}));
+
+TEST(HeadLoss, NoRows) {
+    const Case c{.dtype = Dtype::bf16, .m = 0, .c = 3, .v = 4, .chunk = 8};
+    auto out = run(as_is(op_of(c)), operands(c));
+    EXPECT_EQ(out[0].values[0], 0);
+    EXPECT_EQ(out[2].values, std::vector<double>(12, 0.0));
+    Case adding = c;
+    adding.accumulate = true;
+    out = run(as_is(op_of(adding)), operands(adding));
+    EXPECT_EQ(out[2].values, operands(adding)[5].values);
+}
+
+// dx takes the place of x chunk by chunk, dw that of acc.
+TEST(HeadLoss, InPlace) {
+    for (bool trans_b : {true, false}) {
+        const Case c{Dtype::f32, 22, 8, 30, 5, trans_b, true};
+        expect_same_in_place(op_of(c), operands(c));
+    }
+}
+
+// Both gradients are those of the first result.
+TEST(HeadLoss, GradientsByFiniteDifferences) {
+    const Case c{.dtype = Dtype::f64, .m = 4, .c = 3, .v = 5, .chunk = 3};
+    auto in = operands(c);
+    const auto out = run(as_is(op_of(c)), in);
+    const double dloss = in[4].values[0], step = 1e-5;
+    for (std::size_t i : {0, 1}) {
+        for (std::size_t e = 0; e < in[i].values.size(); ++e) {
+            const auto loss_at = [&](double x) {
+                auto moved = in;
+                moved[i].values[e] = x;
+                moved[i] = tensor(Dtype::f64, in[i].type.shape, moved[i].values);
+                return run(as_is(op_of(c)), moved)[0].values[0];
+            };
+            const double at = in[i].values[e];
+            const double slope = (loss_at(at + step) - loss_at(at - step)) / (2 * step);
+            EXPECT_NEAR(out[i + 1].values[e], dloss * slope, 1e-8) << "operand " << i << " " << e;
+        }
+    }
+}
+
+// Bit for bit what the definition gives where no sum is cut: one chunk, and loss and dx always.
+TEST(HeadLoss, OneChunkIsTheDefinition) {
+    const Case c{.dtype = Dtype::f32, .m = 16, .c = 8, .v = 50, .chunk = 16};
+    const auto fused = run(as_is(op_of(c)), operands(c));
+    const auto plain = run(decomposed(op_of(c)), operands(c));
+    for (std::size_t i = 0; i < 3; ++i) expect_identical(fused[i], plain[i]);
+}
+
+TEST(HeadLoss, RefusesWrongOperands) {
+    const Type one{Dtype::f32, {1}}, x{Dtype::bf16, {4, 8}}, targets{Dtype::i32, {4}};
+    const HeadLoss op{.chunk = 2};
+    EXPECT_EQ(refusal(as_is(op), {x, {Dtype::bf16, {8, 9}}, targets, one, one}),
+              "head_loss: dimension 1 of the weight must be x's last, 8, got bf16[8, 9]");
+    EXPECT_EQ(refusal(as_is(op), {x, {Dtype::f32, {9, 8}}, targets, one, one}),
+              "head_loss: operand 1 must be unscaled bf16, got f32[9, 8]");
+    EXPECT_EQ(refusal(as_is(HeadLoss{}), {x, {Dtype::bf16, {9, 8}}, targets, one, one}),
+              "head_loss: expected a chunk of at least 1 row, got 0");
+    EXPECT_EQ(refusal(as_is(HeadLoss{.accumulate = true, .chunk = 2}),
+                      {x, {Dtype::bf16, {9, 8}}, targets, one, one, {Dtype::bf16, {9, 8}}}),
+              "head_loss: operand 5 must be unscaled f32, got bf16[9, 8]");
+}
+
+}  // namespace
+}  // namespace octavo::test
