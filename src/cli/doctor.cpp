@@ -10,9 +10,11 @@
 
 #include "base/parallel.h"
 #include "base/version.h"
+#include "cli/device.h"
 #include "cli/machine.h"
 #include "cli/verbs.h"
 #include "config/toml_file.h"
+#include "runtime/gemm_rate.h"
 
 namespace octavo {
 namespace {
@@ -53,6 +55,14 @@ int run_doctor(const Args&) {
     row("zstd", ZSTD_versionString());
     const unsigned xxhash = XXH_versionNumber();
     row("xxhash", fmt::format("{}.{}.{}", xxhash / 10000, xxhash / 100 % 100, xxhash % 100));
+
+    fmt::print("Matrix products, 1024 x 1024 x 1024\n");
+    const auto backend = open_backend({});
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
+        const GemmRate rate = measure_gemm_rate(*backend, dtype, 1024, 1024, 1024);
+        row(std::string(name(dtype)).c_str(),
+            fmt::format("{:.3f} TFLOP/s ({})", rate.flops_per_s * 1e-12, rate.kernel));
+    }
     return 0;
 }
 

@@ -55,12 +55,13 @@ int run_generate(const Args& args) {
         ByteTokenizer::encode(prompt_text, prompt);
     }
 
-    std::string recipe = args.flag<std::string>("recipe");
-    if (recipe.empty()) recipe = model.recipe.empty() ? "bf16" : model.recipe;
+    const auto& asked = args.flag<std::string>("recipe");
+    const Recipe recipe = asked.empty() && model.recipe ? *model.recipe
+                                                        : recipe_named(asked.empty() ? "bf16" : asked);
     const auto count = args.flag<std::int64_t>("tokens");
     const RunConfig::Runtime runtime;
     const auto backend = open_backend(runtime);
-    Generator generator(*backend, arch, recipe_named(recipe), std::ssize(prompt) + count);
+    Generator generator(*backend, arch, recipe, std::ssize(prompt) + count);
     generator.allocate(memory_limit(runtime, *backend));
     load_weights(model.path, generator.state());
     generator.refresh();

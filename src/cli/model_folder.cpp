@@ -3,9 +3,10 @@
 #include <fmt/core.h>
 
 #include "base/error.h"
-#include "models/architecture.h"
+#include "config/load.h"
 #include "train/checkpoint.h"
 #include "train/run_folder.h"
+#include "train/setup.h"
 
 namespace octavo {
 
@@ -23,7 +24,7 @@ ModelFolder find_model(const std::filesystem::path& path) {
     }
     if (std::filesystem::exists(found.path / "checkpoint.json")) {
         const CheckpointInfo info = read_checkpoint_info(found.path);
-        found.recipe = info.recipe;
+        found.recipe = recipe_of(load_config(found.path / "config.toml", {}));
         const auto tokenizer = info.extra.find("tokenizer");
         found.byte_level = tokenizer != info.extra.end() && tokenizer->second == "byte";
     }

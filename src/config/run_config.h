@@ -86,7 +86,6 @@ struct RunConfig {
         std::int64_t threads = 0;
         std::string recompute = "none";
         bool fuse = true;
-        bool check_finite = false;
         double memory_limit_gb = 0;
         bool operator==(const Runtime&) const = default;
     };

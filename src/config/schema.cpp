@@ -144,7 +144,6 @@ void add_runtime(std::vector<Key>& keys) {
     s.key("recompute", &R::recompute, "what the backward pass computes again to save memory",
           one_of({"none", "norms", "ffn", "block"}));
     s.key("fuse", &R::fuse, "run fused operations");
-    s.key("check_finite", &R::check_finite, "look for NaN and infinity in every tensor (slow)");
     s.key("memory_limit_gb", &R::memory_limit_gb, "refuse larger plans; 0: what the machine has",
           at_least(0), "GB");
 }

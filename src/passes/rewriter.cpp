@@ -28,6 +28,9 @@ const Values& Rewriter::keep(const Node& n, const Op& op, Values in) {
 
 Graph Rewriter::finish() {
     for (const Output& o : old_.outputs()) fresh_.add_output(o.name, (*this)(o.value));
+#ifndef NDEBUG
+    verify(fresh_);
+#endif
     return std::move(fresh_);
 }
 

@@ -21,6 +21,11 @@ void fill_random(Program& program, std::string_view input, std::uint64_t seed) {
     std::vector<std::byte> cast(static_cast<std::size_t>(data_bytes(type)));
     convert(values.data(), Dtype::f32, cast.data(), type.dtype, type.shape.elements());
     program.write_input("gemm", input, cast.data());
+    if (const TensorRef& t = program.plan("gemm").input(input); t.scale) {
+        const float one = 1.0f;
+        program.backend().copy_in(static_cast<std::byte*>(t.scale),
+                                  reinterpret_cast<const std::byte*>(&one), sizeof(one));
+    }
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 // A name is `role/parameter`, or just the parameter for the master weights:
 //
 //     layers.0.mlp.up_proj.weight            master weight, f32
-//     work/layers.0.mlp.up_proj.weight       working copy in the recipe's format
+//     work.e4m3/layers.0.mlp.up_proj.weight  working copy in the recipe's format
 //     grad/...                               gradient; lives within a step and is not saved
 //     adam.m/...  adam.v/...                 moments
 //     scale.history/...  scale.counter/...  scale.value/...     delayed scales

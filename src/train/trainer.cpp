@@ -135,7 +135,11 @@ class Trainer {
         clean_checkpoints(folder_.checkpoints(), log);
         const auto found = latest_checkpoint(folder_.checkpoints(), log);
         const std::string& resume = config_.checkpoint.resume;
-        if (found && resume != "never") {
+        check(!found || resume != "never",
+              "{} already has a checkpoint, {}, and checkpoint.resume = \"never\"\n  Choose another "
+              "run.dir, or remove the folder.",
+              folder_.path.string(), found ? found->filename().string() : "");
+        if (found) {
             const CheckpointInfo info = load_checkpoint(*found, program_.state());
             step_ = info.step;
             saved_ = step_;

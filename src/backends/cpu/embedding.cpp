@@ -12,7 +12,12 @@ void embedding(const KernelCall& call) {
     parallel_for(y.shape.rows(), row_grain(y.shape.last()),
                  [&](std::int64_t begin, std::int64_t end) {
                      for (std::int64_t i = begin; i < end; ++i) {
-                         std::copy_n(from + rows[i] * row_bytes, row_bytes, to + i * row_bytes);
+                         std::byte* row = to + i * row_bytes;
+                         if (rows[i] < 0) {
+                             std::fill_n(row, row_bytes, std::byte{0});
+                         } else {
+                             std::copy_n(from + rows[i] * row_bytes, row_bytes, row);
+                         }
                      }
                  });
 }

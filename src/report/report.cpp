@@ -1,0 +1,255 @@
+#include "report/report.h"
+
+#include <fmt/chrono.h>
+
+#include <algorithm>
+#include <cmath>
+#include <iterator>
+#include <set>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "report/figures.h"
+#include "report/page.h"
+#include "report/text.h"
+
+namespace octavo {
+namespace {
+
+constexpr std::size_t kMaxExtras = 12;
+
+template <class... Args>
+void put(std::string& out, fmt::format_string<Args...> text, Args&&... args) {
+    fmt::format_to(std::back_inserter(out), text, std::forward<Args>(args)...);
+}
+
+// Runs of one name would be told apart by nothing in a legend.
+std::vector<RunData> with_unique_names(std::span<const RunData> runs) {
+    std::vector<RunData> out(runs.begin(), runs.end());
+    std::set<std::string> taken;
+    for (RunData& run : out) {
+        const std::string name = run.info.name;
+        for (int i = 2; !taken.insert(run.info.name).second; ++i) {
+            run.info.name = fmt::format("{} ({})", name, i);
+        }
+    }
+    return out;
+}
+
+std::string heading(std::span<const RunData> runs) {
+    std::string names = runs[0].info.name;
+    for (const RunData& run : runs.subspan(1)) {
+        names += (&run == &runs.back() ? " and " : ", ") + run.info.name;
+    }
+    return names;
+}
+
+std::string subheading(const RunData& run) {
+    std::string text = run.info.model;
+    if (run.info.parameters > 0) {
+        put(text, "{}{} parameters", text.empty() ? "" : ", ",
+            format_compact(double(run.info.parameters)));
+    }
+    const double end = run.steps.back().time_s;
+    if (end > 0 && end < 1e11) {
+        put(text, "{}last step {:%Y-%m-%d %H:%M} UTC", text.empty() ? "" : " · ",
+            fmt::gmtime(static_cast<std::time_t>(end)));
+    }
+    return text;
+}
+
+// "fp8-lm ends at a held-out loss of 2.4101, 0.37 % above bf16, at 1.16 times its tokens/s."
+std::string finding(const RunSummary& run, const RunSummary& first) {
+    const bool held_out = run.held_out_loss && first.held_out_loss;
+    const double loss = held_out ? *run.held_out_loss : run.train_loss;
+    const double reference = held_out ? *first.held_out_loss : first.train_loss;
+    std::string text = fmt::format("{} ends at a {} loss of {}", run.name,
+                                   held_out ? "held-out" : "train", format_loss(loss));
+    const double change = 100 * (loss - reference) / reference;
+    if (std::isfinite(change)) {
+        put(text, ", {:.2f} % {} {}", std::abs(change), change < 0 ? "below" : "above", first.name);
+    }
+    if (const double speed = run.tokens_per_s / first.tokens_per_s; std::isfinite(speed)) {
+        put(text, ", at {:.2f} times its tokens/s", speed);
+    }
+    if (run.state_bytes > 0 && first.state_bytes > 0) {
+        put(text, " with {:.2f} times its state",
+            double(run.state_bytes) / double(first.state_bytes));
+    }
+    return text + ".";
+}
+
+void put_cell(std::string& out, const std::string& value, const std::string& change = {}) {
+    put(out, "<td>{}", html_escape(value));
+    if (!change.empty()) put(out, "<small>{}</small>", change);
+    out += "</td>";
+}
+
+void put_table(std::string& out, const std::vector<RunSummary>& runs) {
+    out +=
+        "<div class='scroll'><table><caption>Differences are to the first run. Train loss: mean "
+        "over the last tenth of the steps, at most 100. Tokens/s: median.</caption><thead><tr>"
+        "<th scope='col'>run</th><th scope='col'>recipe</th><th scope='col'>steps</th>"
+        "<th scope='col'>tokens</th><th scope='col'>train loss</th>"
+        "<th scope='col'>held-out loss</th><th scope='col'>tokens/s</th>"
+        "<th scope='col'>memory</th><th scope='col'>state</th></tr></thead><tbody>";
+    const RunSummary& first = runs.front();
+    for (const RunSummary& run : runs) {
+        const auto change = [&](double value, double reference) {
+            return &run == &first ? "" : format_percent_change(value, reference);
+        };
+        put(out, "<tr><th scope='row'>{}{}</th>", legend_mark(static_cast<int>(&run - runs.data())),
+            html_escape(run.name));
+        put_cell(out, run.recipe.empty() ? "–" : run.recipe);
+        put_cell(out, format_count(run.steps));
+        put_cell(out, format_compact(double(run.tokens)));
+        put_cell(out, format_loss(run.train_loss), change(run.train_loss, first.train_loss));
+        if (run.held_out_loss) {
+            put_cell(out, format_loss(*run.held_out_loss),
+                     change(*run.held_out_loss, first.held_out_loss.value_or(0)));
+        } else {
+            put_cell(out, "–");
+        }
+        put_cell(out, format_compact(run.tokens_per_s),
+                 change(run.tokens_per_s, first.tokens_per_s));
+        put_cell(out, fmt::format("{:.2f} GB", run.memory_gb),
+                 change(run.memory_gb, first.memory_gb));
+        if (run.state_bytes > 0) {
+            put_cell(out, format_compact(double(run.state_bytes)) + "B",
+                     change(double(run.state_bytes), double(first.state_bytes)));
+        } else {
+            put_cell(out, "–");
+        }
+        out += "</tr>";
+    }
+    out += "</tbody></table></div>\n";
+}
+
+void put_legend(std::string& out, std::span<const RunData> runs) {
+    out += "<ul class='legend'>";
+    for (std::size_t r = 0; r < runs.size(); ++r) {
+        put(out, "<li>{}{}</li>", legend_mark(static_cast<int>(r)), html_escape(runs[r].info.name));
+    }
+    out += "</ul>\n";
+}
+
+void put_loss(std::string& out, std::span<const RunData> runs) {
+    const LossFigure figure = loss_figure(runs);
+    // Radio buttons and `:checked` switch the views without a script.
+    out += "<section class='loss'><h2>Loss</h2>";
+    out +=
+        "<input type='radio' name='view' id='view-whole' checked>"
+        "<label for='view-whole'>whole run</label>"
+        "<input type='radio' name='view' id='view-log'><label for='view-log'>log steps</label>"
+        "<input type='radio' name='view' id='view-half'><label for='view-half'>last half</label>\n";
+    put_legend(out, runs);
+    put(out, "<div class='scroll view-whole'>{}</div>", render_svg(figure.whole));
+    put(out, "<div class='scroll view-log'>{}</div>", render_svg(figure.log_steps));
+    put(out, "<div class='scroll view-half'>{}</div>", render_svg(figure.last_half));
+    out +=
+        "<p class='note'>Line: training loss, mean over neighbouring steps. Faint: every step "
+        "(lowest and highest per pixel). Marks: held-out loss. Cross: not a finite number.</p>"
+        "</section>\n";
+}
+
+void put_charts(std::string& out, const std::vector<Chart>& charts) {
+    out += "<div class='grid-of-charts'>";
+    for (const Chart& chart : charts) {
+        put(out, "<figure><figcaption>{}</figcaption>{}</figure>", html_escape(chart.title),
+            render_svg(chart));
+    }
+    out += "</div>\n";
+}
+
+void put_extras(std::string& out, std::span<const RunData> runs) {
+    std::vector<std::string> names;
+    const std::vector<Chart> charts = extra_figures(runs, kMaxExtras, names);
+    if (charts.empty()) return;
+    put(out, "<details><summary>{} more number{} in metrics.jsonl</summary>", names.size(),
+        names.size() == 1 ? "" : "s");
+    if (names.size() > charts.size()) {
+        put(out, "<p class='note'>The first {} are shown.</p>", charts.size());
+    }
+    put_charts(out, charts);
+    out += "</details>\n";
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+    std::vector<std::string> lines;
+    for (std::size_t at = 0; at < text.size();) {
+        const std::size_t end = std::min(text.find('\n', at), text.size());
+        lines.push_back(text.substr(at, end - at));
+        at = end + 1;
+    }
+    return lines;
+}
+
+// Lines under their TOML table, so that `steps` of one table is not taken for that of another.
+std::vector<std::string> keyed(const std::vector<std::string>& lines) {
+    std::vector<std::string> keys;
+    std::string table;
+    for (const std::string& line : lines) {
+        if (line.starts_with('[')) table = line;
+        keys.push_back(table + '\n' + line);
+    }
+    return keys;
+}
+
+void put_config(std::string& out, const RunData& run, const RunData& first) {
+    if (run.config.empty()) return;
+    const auto reference = keyed(lines_of(first.config));
+    const std::set<std::string> known(reference.begin(), reference.end());
+    const auto lines = lines_of(run.config);
+    const auto keys = keyed(lines);
+    std::string text;
+    bool differs = false;
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+        const bool same = first.config.empty() || lines[i].empty() || known.contains(keys[i]);
+        const std::string line = html_escape(lines[i]);
+        text += (same ? line : "<mark>" + line + "</mark>") + '\n';
+        differs = differs || !same;
+    }
+    put(out, "<details><summary>Configuration of {}{}</summary><pre>{}</pre></details>\n",
+        html_escape(run.info.name),
+        differs ? fmt::format(", differences to {} marked", html_escape(first.info.name)) : "",
+        text);
+}
+
+}  // namespace
+
+std::string render_report(std::span<const RunData> given) {
+    check(!given.empty(), "report: expected at least one run, got none\n{}",
+          "Give the folders of the runs to show.");
+    const std::vector<RunData> runs = with_unique_names(given);
+    std::vector<RunSummary> summaries;
+    for (const RunData& run : runs) summaries.push_back(summarise(run));
+
+    const std::string title = html_escape(heading(runs));
+    std::string out;
+    out += "<!doctype html>\n<html lang='en'><head><meta charset='utf-8'>\n";
+    out += "<meta name='viewport' content='width=device-width, initial-scale=1'>\n";
+    out += "<meta name='color-scheme' content='light dark'>\n";
+    put(out, "<title>{} · Octavo</title>\n<style>{}</style></head>\n<body><main>\n", title,
+        kPageStyle);
+    put(out, "<header><p class='kicker'>Octavo training report</p><h1>{}</h1><p>{}</p></header>\n",
+        title, html_escape(subheading(runs.front())));
+    for (std::size_t r = 1; r < runs.size(); ++r) {
+        put(out, "<p class='finding'>{}</p>\n", html_escape(finding(summaries[r], summaries[0])));
+    }
+    put_table(out, summaries);
+    put_loss(out, runs);
+    put_charts(out, side_figures(runs));
+    put_extras(out, runs);
+    for (const RunData& run : runs) put_config(out, run, runs.front());
+    for (const RunData& run : runs) {
+        if (!run.note.empty()) put(out, "<p class='note'>{}</p>\n", html_escape(run.note));
+    }
+    put(out, "</main>\n<script>{}</script>\n</body></html>\n", kPageScript);
+    return out;
+}
+
+void write_report(const std::filesystem::path& path, std::span<const RunData> runs) {
+    write_file_atomically(path, render_report(runs));
+}
+
+}  // namespace octavo

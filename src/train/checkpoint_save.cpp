@@ -1,0 +1,194 @@
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "io/safetensors.h"
+#include "train/checkpoint_format.h"
+
+namespace octavo {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Tensor {
+    const State::Entry* entry;
+    Part part;
+};
+using Shard = std::vector<Tensor>;
+
+std::int64_t bytes_of(const State::Entry& e) {
+    return data_bytes(e.type) + scale_bytes(e.type) + group_bytes(e.type);
+}
+
+// The master weights, or everything else that is saved. The parts of a tensor stay together.
+std::vector<Shard> make_shards(const State& state, bool weights, std::int64_t shard_bytes) {
+    std::vector<Shard> shards;
+    std::int64_t filled = 0;
+    for (const State::Entry& e : state.entries()) {
+        if (!is_saved(e.name) || (state_role(e.name) == "weight") != weights) continue;
+        if (shards.empty() || filled + bytes_of(e) > shard_bytes) {
+            shards.emplace_back();
+            filled = 0;
+        }
+        filled += bytes_of(e);
+        for (Part& part : parts_of(e)) shards.back().push_back({&e, std::move(part)});
+    }
+    // Wide elements first: every tensor is then aligned to its element size.
+    for (Shard& shard : shards) {
+        std::ranges::stable_sort(shard, std::greater{},
+                                 [](const Tensor& t) { return size_of(t.part.type.dtype); });
+    }
+    return shards;
+}
+
+std::string header_of(const Shard& shard) {
+    nlohmann::json header;
+    header["__metadata__"]["format"] = "pt";
+    std::int64_t begin = 0;
+    for (const auto& [entry, part] : shard) {
+        check(!header.contains(part.name), "two tensors of the state are saved as '{}'", part.name);
+        const std::int64_t end = begin + data_bytes(part.type);
+        header[part.name] = {{"dtype", safetensors_name(part.type.dtype)},
+                             {"shape", std::vector(part.type.shape.begin(), part.type.shape.end())},
+                             {"data_offsets", {begin, end}}};
+        if (entry->type.scaling != kUnscaled) {
+            header["__metadata__"][entry->name] = to_string(entry->type);
+        }
+        begin = end;
+    }
+    std::string text = header.dump();
+    text.resize((text.size() + 7) / 8 * 8, ' ');
+    check(text.size() <= kLongestSafetensorsHeader,
+          "a file of {} tensors needs a header of {} bytes, more than the format allows",
+          shard.size(), text.size());
+    return text;
+}
+
+class Saver {
+  public:
+    Saver(const fs::path& folder, const State& state) : folder_(folder), state_(state) {}
+
+    // Returns tensor -> file.
+    std::map<std::string, std::string> write_shards(const char* stem,
+                                                    std::span<const Shard> shards) {
+        std::map<std::string, std::string> file_of;
+        for (std::size_t i = 0; i < shards.size(); ++i) {
+            const std::string name =
+                fmt::format("{}-{:05}-of-{:05}.safetensors", stem, i + 1, shards.size());
+            SummedFile file(folder_ / name);
+            const std::string header = header_of(shards[i]);
+            const std::uint64_t length = header.size();
+            file.write(std::as_bytes(std::span(&length, 1)));
+            file.write(header);
+            for (const auto& [entry, part] : shards[i]) {
+                file.write(read(*entry, part));
+                file_of[part.name] = name;
+            }
+            sums_[name] = file.close();
+        }
+        return file_of;
+    }
+
+    void write_text(const std::string& name, std::string_view text) {
+        SummedFile file(folder_ / name);
+        file.write(text);
+        sums_[name] = file.close();
+    }
+
+    void write_manifest(const CheckpointInfo& info) {
+        FileWriter file(folder_ / kManifestName);
+        file.write(to_text({info, sums_}));
+        file.close();
+        sync_directory(folder_);
+    }
+
+  private:
+    std::span<const std::byte> read(const State::Entry& e, const Part& part) {
+        host_.resize(static_cast<std::size_t>(total_bytes(e.type)));
+        if (e.type.scaling == kUnscaled) {
+            state_.read(e.name, host_.data());
+        } else {
+            state_.read_all_parts(e.name, host_.data());
+        }
+        return {part_data(tensor_at(e.type, host_.data()), part.kind),
+                static_cast<std::size_t>(data_bytes(part.type))};
+    }
+
+    const fs::path& folder_;
+    const State& state_;
+    std::vector<std::byte> host_;
+    std::map<std::string, FileSum> sums_;
+};
+
+std::string index_of(const State& state, const std::map<std::string, std::string>& file_of) {
+    std::int64_t bytes = 0;
+    for (const State::Entry& e : state.entries()) {
+        if (state_role(e.name) == "weight") bytes += bytes_of(e);
+    }
+    return nlohmann::json{{"metadata", {{"total_size", bytes}}}, {"weight_map", file_of}}.dump(1) +
+           "\n";
+}
+
+void write_all(const fs::path& folder, const State& state, const CheckpointInfo& info,
+               const std::map<std::string, std::string>& texts, std::int64_t shard_bytes) {
+    Saver saver(folder, state);
+    if (const auto weights = make_shards(state, true, shard_bytes); !weights.empty()) {
+        const auto file_of = saver.write_shards("model", weights);
+        saver.write_text("model.safetensors.index.json", index_of(state, file_of));
+    }
+    saver.write_shards("state", make_shards(state, false, shard_bytes));
+    for (const auto& [name, text] : texts) saver.write_text(name, text);
+    saver.write_manifest(info);
+}
+
+// A folder cannot be renamed over another. One that is in the way steps aside, under a name that
+// clean_checkpoints undoes, and goes when its successor is safely there.
+void put_in_place(const fs::path& from, const fs::path& to) {
+    const fs::path aside = from.string() + "-old";
+    const bool replaces = fs::exists(to);
+    if (replaces) fs::rename(to, aside);
+    try {
+        fs::rename(from, to);
+        sync_directory(to.parent_path());
+    } catch (...) {
+        std::error_code ignored;
+        if (replaces) fs::rename(aside, to, ignored);
+        throw;
+    }
+    if (replaces) fs::remove_all(aside);
+}
+
+}  // namespace
+
+fs::path save_checkpoint(const fs::path& folder, const State& state, const CheckpointInfo& info,
+                         const std::map<std::string, std::string>& texts,
+                         std::int64_t shard_bytes) {
+    check(info.step >= 0, "checkpoint: expected a step of 0 or more, got {}", info.step);
+    const fs::path final = folder / checkpoint_name(info.step);
+    const fs::path beside = fmt::format("{}.tmp-{}", final.string(), getpid());
+    const auto not_saved = [&](const std::string& why, const std::string& hint) {
+        std::error_code ignored;
+        fs::remove_all(beside, ignored);  // a full disk needs the space
+        return Error(fmt::format("the checkpoint of step {} was not saved (earlier ones are "
+                                 "untouched): {}",
+                                 info.step, why),
+                     hint);
+    };
+    try {
+        fs::remove_all(beside);
+        fs::create_directories(beside);
+        write_all(beside, state, info, texts, shard_bytes);
+        put_in_place(beside, final);
+    } catch (const Error& e) {
+        throw not_saved(e.message(), e.hint());
+    } catch (const fs::filesystem_error& e) {
+        throw not_saved(fmt::format("{}: {}", e.path1().string(), e.code().message()), "");
+    }
+    write_file_atomically(folder / "latest", final.filename().string() + "\n");
+    return final;
+}
+
+}  // namespace octavo
