@@ -140,7 +140,7 @@ TEST(HeadLoss, GradientsByFiniteDifferences) {
     }
 }
 
-// Bit for bit what the definition gives where no sum is cut: one chunk, and loss and dx always.
+// In one chunk no sum is cut, and the products are the same ones: bit for bit.
 TEST(HeadLoss, OneChunkIsTheDefinition) {
     const Case c{.dtype = Dtype::f32, .m = 16, .c = 8, .v = 50, .chunk = 16};
     const auto fused = run(as_is(op_of(c)), operands(c));
