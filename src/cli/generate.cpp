@@ -56,8 +56,9 @@ int run_generate(const Args& args) {
     }
 
     const auto& asked = args.flag<std::string>("recipe");
-    const Recipe recipe = asked.empty() && model.recipe ? *model.recipe
-                                                        : recipe_named(asked.empty() ? "bf16" : asked);
+    const Recipe recipe = asked.empty() && model.recipe
+                              ? *model.recipe
+                              : recipe_named(asked.empty() ? "bf16" : asked);
     const auto count = args.flag<std::int64_t>("tokens");
     const RunConfig::Runtime runtime;
     const auto backend = open_backend(runtime);

@@ -1,5 +1,5 @@
-// y[...] = table[ids[...]].     table (V, C), ids (...) i32 in [0, V) -> y (..., C) of table's
-// dtype
+// y[...] = table[ids[...]], zeros where ids[...] < 0 (no token).
+//     table (V, C), ids (...) i32 below V -> y (..., C) of table's dtype
 #include "graph/builder.h"
 
 namespace octavo {

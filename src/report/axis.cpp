@@ -90,7 +90,7 @@ std::string tick_label(double value) {
     }
     if (size >= 1e9) return shortest(value / 1e9) + "G";
     if (size >= 1e6) return shortest(value / 1e6) + "M";
-    if (size >= 1e4) return shortest(value / 1e3) + "k";
+    if (size >= 1e3) return shortest(value / 1e3) + "k";
     return shortest(value);
 }
 

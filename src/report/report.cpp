@@ -79,8 +79,9 @@ std::string finding(const RunSummary& run, const RunSummary& first) {
     return text + ".";
 }
 
-void put_cell(std::string& out, const std::string& value, const std::string& change = {}) {
+void put_cell(std::string& out, const std::string& value, std::string change = {}) {
     put(out, "<td>{}", html_escape(value));
+    if (change.starts_with('-')) change.replace(0, 1, "\u2212");  // as wide as the plus
     if (!change.empty()) put(out, "<small>{}</small>", change);
     out += "</td>";
 }
@@ -115,7 +116,7 @@ void put_table(std::string& out, const std::vector<RunSummary>& runs) {
         put_cell(out, fmt::format("{:.2f} GB", run.memory_gb),
                  change(run.memory_gb, first.memory_gb));
         if (run.state_bytes > 0) {
-            put_cell(out, format_compact(double(run.state_bytes)) + "B",
+            put_cell(out, format_bytes(run.state_bytes),
                      change(double(run.state_bytes), double(first.state_bytes)));
         } else {
             put_cell(out, "–");

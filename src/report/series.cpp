@@ -4,8 +4,9 @@
 #include <cmath>
 
 namespace octavo {
+namespace {
 
-std::vector<Point> smooth(std::span<const Point> points) {
+std::vector<Point> running_mean(std::span<const Point> points) {
     const std::size_t n = points.size();
     std::vector<double> sum(n + 1, 0.0), count(n + 1, 0.0);
     for (std::size_t i = 0; i < n; ++i) {
@@ -15,11 +16,18 @@ std::vector<Point> smooth(std::span<const Point> points) {
     }
     std::vector<Point> out(points.begin(), points.end());
     for (std::size_t i = 0; i < n; ++i) {
-        const std::size_t reach = std::min(i / 10, n / 50);
+        const std::size_t reach = std::min(i / 20, n / 100);
         const std::size_t from = i - reach, to = std::min(n, i + reach + 1);
         out[i].y = (sum[to] - sum[from]) / (count[to] - count[from]);  // 0 / 0: a gap
     }
     return out;
+}
+
+}  // namespace
+
+// Twice, because one running mean turns every spike into a box.
+std::vector<Point> smooth(std::span<const Point> points) {
+    return running_mean(running_mean(points));
 }
 
 std::vector<Point> decimate(std::span<const Point> points, double width) {

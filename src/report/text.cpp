@@ -37,6 +37,12 @@ std::string format_count(std::int64_t value) {
     return out;
 }
 
+std::string format_bytes(std::int64_t bytes) {
+    std::string text = format_compact(double(bytes)) + 'B';
+    text.insert(text.find_first_not_of("-.0123456789"), 1, ' ');
+    return text;
+}
+
 std::string format_duration(double seconds) {
     if (!std::isfinite(seconds) || seconds < 0 || seconds > 1e9) return "-";
     const auto s = static_cast<std::int64_t>(std::llround(seconds));

@@ -93,6 +93,7 @@ class Trainer {
         start();
         MetricsLog metrics =
             MetricsLog::open(folder_.metrics(), step_ > 0 ? step_ : MetricsLog::kNewRun);
+        std::filesystem::create_directories(folder_.events());
         EventLog events(folder_.events(), unix_time_s(), step_);
         out_.print(header_line(config_.train.steps, style()));
         const std::int64_t first = step_;
@@ -135,10 +136,11 @@ class Trainer {
         clean_checkpoints(folder_.checkpoints(), log);
         const auto found = latest_checkpoint(folder_.checkpoints(), log);
         const std::string& resume = config_.checkpoint.resume;
-        check(!found || resume != "never",
-              "{} already has a checkpoint, {}, and checkpoint.resume = \"never\"\n  Choose another "
-              "run.dir, or remove the folder.",
-              folder_.path.string(), found ? found->filename().string() : "");
+        check(
+            !found || resume != "never",
+            "{} already has a checkpoint, {}, and checkpoint.resume = \"never\"\n  Choose another "
+            "run.dir, or remove the folder.",
+            folder_.path.string(), found ? found->filename().string() : "");
         if (found) {
             const CheckpointInfo info = load_checkpoint(*found, program_.state());
             step_ = info.step;

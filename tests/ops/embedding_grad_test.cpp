@@ -32,6 +32,14 @@ TEST(EmbeddingGrad, MatchesTheOracle) {
     }
 }
 
+TEST(EmbeddingGrad, AddsToItsAccumulator) {
+    const HostTensor dy = tensor(Dtype::f32, {3, 2}, {1, 2, 3, 4, 5, 6});
+    const HostTensor ids = tensor(Dtype::i32, {3}, {1, -1, 1});
+    const HostTensor acc = tensor(Dtype::f32, {2, 2}, {10, 20, 30, 40});
+    const auto dtable = run(as_is(EmbeddingGrad{2}), {dy, ids, acc})[0];
+    EXPECT_EQ(dtable.values, (std::vector<double>{10, 20, 36, 48}));
+}
+
 TEST(EmbeddingGrad, SameOnAnyThreads) {
     expect_same_on_any_threads(as_is(EmbeddingGrad{11}), {random_tensor(Dtype::f32, {999, 133}, 1),
                                                           random_ids({999}, 11, 2)});

@@ -43,5 +43,11 @@ TEST(Embedding, RefusesOtherTypes) {
               "embedding: operand 0 must have 2 dimensions, got f32[3]");
 }
 
+TEST(Embedding, NegativeIdsGiveZeros) {
+    const HostTensor table = tensor(Dtype::f32, {2, 2}, {1, 2, 3, 4});
+    const auto y = run(as_is(Embedding{}), {table, tensor(Dtype::i32, {3}, {1, -1, 0})})[0];
+    EXPECT_EQ(y.values, (std::vector<double>{3, 4, 0, 0, 1, 2}));
+}
+
 }  // namespace
 }  // namespace octavo::test

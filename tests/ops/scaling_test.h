@@ -1,6 +1,8 @@
 // Helpers of the tests of quantisers and scales.
 #pragma once
 
+#include <bit>
+
 #include "ops/op_test.h"
 
 namespace octavo::test {
@@ -30,7 +32,10 @@ inline void expect_identical(const HostTensor& a, const HostTensor& b) {
     EXPECT_EQ(a.type, b.type);
     EXPECT_EQ(a.codes, b.codes);
     ASSERT_EQ(a.scales.size(), b.scales.size());
-    EXPECT_EQ(std::memcmp(a.scales.data(), b.scales.data(), a.scales.size() * sizeof(float)), 0);
+    for (std::size_t i = 0; i < a.scales.size(); ++i) {
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(a.scales[i]),
+                  std::bit_cast<std::uint32_t>(b.scales[i]));
+    }
 }
 
 // The Error that `build` is refused with.

@@ -1,4 +1,5 @@
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/math.h"
 
 namespace octavo::cpu {
 namespace {
@@ -11,7 +12,7 @@ void add(const KernelCall& call) {
                  [&](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
                      for (std::int64_t i = begin; i < end; ++i) {
-                         y[i] = T(compute_t<T>(a[i]) + compute_t<T>(b[i]));
+                         y[i] = round_to<T>(compute_t<T>(a[i]) + compute_t<T>(b[i]));
                      }
                  });
 }

@@ -94,7 +94,8 @@ struct BlockedAttention {
                 std::fill_n(to, e.d, T(0.0f));
                 continue;
             }
-            for (std::int64_t i = 0; i < e.d; ++i) to[i] = T(sums[r * e.d + i] * factor[r]);
+            for (std::int64_t i = 0; i < e.d; ++i)
+                to[i] = round_to<T>(sums[r * e.d + i] * factor[r]);
         }
     }
 };

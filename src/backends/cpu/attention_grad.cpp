@@ -110,7 +110,8 @@ struct BlockedAttentionGrad {
 
     void store(const float* from, std::int64_t rows, T* to, std::int64_t step) const {
         for (std::int64_t r = 0; r < rows; ++r) {
-            for (std::int64_t i = 0; i < e.d; ++i) to[r * step + i] = T(from[r * e.d + i]);
+            for (std::int64_t i = 0; i < e.d; ++i)
+                to[r * step + i] = round_to<T>(from[r * e.d + i]);
         }
     }
 };

@@ -28,8 +28,8 @@ struct DirectAttentionGrad {
             T* dv_out = call.out[2].as<T>() + e.key_row(batch, 0, group);
             for (std::int64_t s = 0; s < e.s; ++s) {
                 for (std::int64_t i = 0; i < e.d; ++i) {
-                    dk_out[s * e.g * e.d + i] = T(dk[s * e.d + i]);
-                    dv_out[s * e.g * e.d + i] = T(dv[s * e.d + i]);
+                    dk_out[s * e.g * e.d + i] = round_to<T>(dk[s * e.d + i]);
+                    dv_out[s * e.g * e.d + i] = round_to<T>(dv[s * e.d + i]);
                 }
             }
         });
@@ -63,7 +63,7 @@ struct DirectAttentionGrad {
             }
         }
         T* to = call.out[0].as<T>() + at;
-        for (std::int64_t i = 0; i < e.d; ++i) to[i] = T(dq[i]);
+        for (std::int64_t i = 0; i < e.d; ++i) to[i] = round_to<T>(dq[i]);
     }
 };
 

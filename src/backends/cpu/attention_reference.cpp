@@ -63,7 +63,7 @@ struct DirectAttention {
             for (std::int64_t i = 0; i < e.d; ++i) sums[i] += weight * C(value[i]);
         }
         const C factor = visible > 0 ? C(1) / sum : C(0);
-        for (std::int64_t i = 0; i < e.d; ++i) o[i] = T(sums[i] * factor);
+        for (std::int64_t i = 0; i < e.d; ++i) o[i] = round_to<T>(sums[i] * factor);
         *lse = visible > 0 ? top + std::log(sum) : -std::numeric_limits<C>::infinity();
     }
 };

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/math.h"
 
 namespace octavo::cpu {
 namespace {
@@ -23,7 +24,8 @@ void rms_norm(const KernelCall& call, float eps) {
                          for (std::int64_t i = 0; i < c; ++i) squares += C(xr[i]) * C(xr[i]);
                          const C r = C(1) / std::sqrt(squares / C(c) + C(eps));
 #pragma omp simd
-                         for (std::int64_t i = 0; i < c; ++i) yr[i] = T(C(xr[i]) * r * w[i]);
+                         for (std::int64_t i = 0; i < c; ++i)
+                             yr[i] = round_to<T>(C(xr[i]) * r * w[i]);
                          rstd[row] = r;
                      }
                  });

@@ -1,4 +1,5 @@
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/math.h"
 
 namespace octavo::cpu {
 namespace {
@@ -22,7 +23,7 @@ void backward_rows(const KernelCall& call, std::int64_t begin, std::int64_t end,
         for (std::int64_t i = 0; i < c; ++i) {
             const C d = C(dyr[i]), v = C(xr[i]);
             partial[i] += d * v * r;
-            dxr[i] = T(r * (d * w[i] - v * shared));
+            dxr[i] = round_to<T>(r * (d * w[i] - v * shared));
         }
     }
 }
