@@ -45,8 +45,8 @@ TEST_P(Greedy, ContinuesAsTheReferenceDoes) {
 
 INSTANTIATE_TEST_SUITE_P(Families, Greedy,
                          testing::Values("llama", "llama3-rope", "qwen2", "qwen3", "gpt2"),
-                         [](const auto& info) {
-                             std::string name = info.param;
+                         [](const auto& param_info) {
+                             std::string name = param_info.param;
                              std::erase(name, '-');
                              return name;
                          });

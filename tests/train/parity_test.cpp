@@ -54,8 +54,8 @@ TEST_P(Parity, Bf16) { expect_parity(GetParam(), "bf16", true, 5e-2); }
 
 INSTANTIATE_TEST_SUITE_P(Families, Parity,
                          testing::Values("llama", "llama3-rope", "qwen2", "qwen3", "gpt2"),
-                         [](const auto& info) {
-                             std::string name = info.param;
+                         [](const auto& param_info) {
+                             std::string name = param_info.param;
                              std::erase(name, '-');
                              return name;
                          });

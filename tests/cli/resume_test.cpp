@@ -1,0 +1,128 @@
+// Interrupted runs, by request and by force, end up where an uninterrupted run does: the same losses
+// and the same bytes of State, for every recipe.
+#include <random>
+
+#include "cli/program.h"
+#include "report/metrics.h"
+
+namespace octavo::test {
+namespace {
+
+class Resume : public Workspace {
+  protected:
+    void expect_same_run(const std::string& a, const std::string& b) const {
+        const auto x = read_metrics(folder_ / a / "metrics.jsonl").steps;
+        const auto y = read_metrics(folder_ / b / "metrics.jsonl").steps;
+        ASSERT_EQ(x.size(), 24u);
+        ASSERT_EQ(y.size(), 24u);
+        for (std::size_t i = 0; i < x.size(); ++i) {
+            EXPECT_EQ(x[i].step, y[i].step);
+            EXPECT_EQ(x[i].tokens, y[i].tokens);
+            EXPECT_EQ(x[i].loss, y[i].loss) << "step " << x[i].step;
+            EXPECT_EQ(x[i].grad_norm, y[i].grad_norm) << "step " << x[i].step;
+            EXPECT_EQ(x[i].held_out_loss, y[i].held_out_loss) << "step " << x[i].step;
+        }
+        int compared = 0;
+        const auto last = folder_ / a / "checkpoints" / "step_0000024";
+        for (const auto& entry : std::filesystem::directory_iterator(last)) {
+            if (entry.path().extension() != ".safetensors") continue;
+            const auto twin =
+                folder_ / b / "checkpoints" / "step_0000024" / entry.path().filename();
+            EXPECT_TRUE(slurp(entry.path()) == slurp(twin)) << entry.path().filename();
+            ++compared;
+        }
+        EXPECT_EQ(compared, 2);
+    }
+};
+
+class ResumeRecipe : public Resume, public testing::WithParamInterface<const char*> {};
+
+TEST_P(ResumeRecipe, StoppedRunsGoOnExactly) {
+    const std::string recipe = GetParam();
+    ASSERT_EQ(run(train("whole", recipe)).exit_code, 0);
+    // 7 is no multiple of checkpoint.every; 19 lies past the just-in-time steps of delayed scales.
+    const Finished first = run(train("parts", recipe, {"--stop-after", "7"}));
+    EXPECT_EQ(first.exit_code, 130) << first.text;
+    const Finished second = run(train("parts", recipe, {"--stop-after", "12"}));
+    EXPECT_EQ(second.exit_code, 130) << second.text;
+    EXPECT_NE(second.text.find("at step 7"), std::string::npos) << second.text;
+    EXPECT_EQ(run(train("parts", recipe)).exit_code, 0);
+    expect_same_run("whole", "parts");
+}
+
+TEST_P(ResumeRecipe, KilledRunsGoOnExactly) {
+    const std::string recipe = GetParam();
+    // Checkpoints at every step: most kills hit the writing of one.
+    const std::vector<std::string> often{"--checkpoint.every", "1"};
+    ASSERT_EQ(run(train("whole", recipe, often)).exit_code, 0);
+    std::mt19937 random(static_cast<unsigned>(recipe.size()));
+    int kills = 0;
+    Finished last;
+    for (int attempt = 0; attempt < 200; ++attempt) {
+        const Process process(train("killed", recipe, often), folder_ / "log");
+        // The first attempts die early, while data, lock and first checkpoint are set up.
+        const unsigned most = attempt < 10 ? 300000u : 1500000u;
+        if (attempt < 40) {
+            usleep(static_cast<unsigned>(random() % most));
+            process.send(SIGKILL);
+        }
+        last = process.wait();
+        if (last.exit_code == 0) break;
+        ASSERT_EQ(last.exit_code, 128 + SIGKILL) << last.text;
+        ++kills;
+    }
+    EXPECT_EQ(last.exit_code, 0) << last.text;
+    EXPECT_GE(kills, 3);
+    expect_same_run("whole", "killed");
+}
+
+INSTANTIATE_TEST_SUITE_P(Recipes, ResumeRecipe, testing::Values("fp32", "bf16", "fp8-lm"),
+                         [](const auto& param_info) {
+                             std::string name = param_info.param;
+                             std::erase(name, '-');
+                             return name;
+                         });
+
+TEST_F(Resume, SignalsLeaveACheckpoint) {
+    for (const int signal : {SIGINT, SIGTERM}) {
+        const std::string dir = "run" + std::to_string(signal);
+        const Process process(train(dir, "bf16", {"--train.steps", "1000000"}), folder_ / "log");
+        ASSERT_TRUE(process.wait_for_text("/1000000")) << process.log();
+        process.send(signal);
+        const Finished done = process.wait();
+        EXPECT_EQ(done.exit_code, 130) << done.text;
+        EXPECT_NE(done.text.find("checkpoint written"), std::string::npos) << done.text;
+        EXPECT_TRUE(std::filesystem::exists(folder_ / dir / "checkpoints" / "latest"));
+        EXPECT_TRUE(std::filesystem::exists(folder_ / dir / "report.html"));
+    }
+}
+
+TEST_F(Resume, AnotherRecipeIsRefused) {
+    EXPECT_EQ(run(train("run", "bf16", {"--stop-after", "6"})).exit_code, 130);
+    const Finished other = run(train("run", "fp8-lm"));
+    EXPECT_EQ(other.exit_code, 1);
+    EXPECT_NE(other.text.find("work.e4m3"), std::string::npos) << other.text;
+    // The refusal costs nothing: the run goes on as it was.
+    EXPECT_EQ(run(train("run", "bf16")).exit_code, 0);
+}
+
+TEST_F(Resume, OneProcessAtATime) {
+    const Process first(train("run", "bf16", {"--train.steps", "1000000"}), folder_ / "first");
+    ASSERT_TRUE(first.wait_for_text("/1000000")) << first.log();
+    const Finished second = run(train("run", "bf16"));
+    EXPECT_EQ(second.exit_code, 1);
+    EXPECT_NE(second.text.find("in use"), std::string::npos) << second.text;
+    first.send(SIGTERM);
+    EXPECT_EQ(first.wait().exit_code, 130);
+}
+
+TEST_F(Resume, NeverDoesNotBuryACheckpoint) {
+    EXPECT_EQ(run(train("run", "bf16", {"--stop-after", "6"})).exit_code, 130);
+    const Finished anew = run(train("run", "bf16", {"--checkpoint.resume", "never"}));
+    EXPECT_EQ(anew.exit_code, 1);
+    EXPECT_NE(anew.text.find("Choose another run.dir"), std::string::npos) << anew.text;
+    EXPECT_EQ(run(train("none", "bf16", {"--checkpoint.resume", "must"})).exit_code, 1);
+}
+
+}  // namespace
+}  // namespace octavo::test

@@ -1,0 +1,86 @@
+// Verbs that look, generate and report.
+#include "cli/program.h"
+
+namespace octavo::test {
+namespace {
+
+class Verbs : public Workspace {
+  protected:
+    std::string expect_success(const std::vector<std::string>& args) const {
+        const Finished done = run(args);
+        EXPECT_EQ(done.exit_code, 0) << done.text;
+        return done.text;
+    }
+    static void expect_text(const std::string& text, const std::string& part) {
+        EXPECT_NE(text.find(part), std::string::npos) << "'" << part << "' in\n" << text;
+    }
+};
+
+TEST_F(Verbs, InspectShowsARecipe) {
+    const std::string graph =
+        expect_success({"inspect", "graph", path("run.toml"), "--recipe", "fp8-lm"});
+    expect_text(graph, "e4m3[2, 32, 32] x tensor");
+    expect_text(graph, "delayed_quantise");
+    expect_text(graph, "'work.e4m3/model.layers.0.mlp.up_proj.weight'");
+    expect_text(expect_success({"inspect", "graph", path("run.toml"), "--format", "dot"}), "digraph");
+    expect_text(expect_success({"inspect", "plan", path("run.toml"), "--graph", "update"}), "adamw");
+    const std::string memory = expect_success({"inspect", "memory", path("run.toml")});
+    expect_text(memory, "activations");
+    expect_text(memory, "adam.m");
+    expect_text(memory, "total");
+}
+
+TEST_F(Verbs, GenerateIsAFunctionOfTheSeed) {
+    ASSERT_EQ(run(train("run", "fp8-lm")).exit_code, 0);
+    const std::vector<std::string> args{"generate", path("run"), "--prompt", "line ", "--tokens",
+                                        "40",       "--seed"};
+    const auto with_seed = [&](const std::string& seed) {
+        std::vector<std::string> all = args;
+        all.push_back(seed);
+        return expect_success(all);
+    };
+    EXPECT_EQ(with_seed("1"), with_seed("1"));
+    EXPECT_NE(with_seed("1"), with_seed("2"));
+    expect_text(with_seed("1"), "line ");
+}
+
+TEST_F(Verbs, GenerateFromAHuggingFaceFolder) {
+    const std::string model = (std::filesystem::path(OCTAVO_FIXTURES) / "qwen3").string();
+    const std::string ids = expect_success({"generate", model, "--ids", "1,2,3", "--tokens", "4",
+                                            "--temperature", "0", "--recipe", "fp32"});
+    EXPECT_EQ(std::count(ids.begin(), ids.end(), ','), 3);
+    EXPECT_EQ(run({"generate", model, "--prompt", "x"}).exit_code, 2);
+}
+
+TEST_F(Verbs, ReportComparesRuns) {
+    ASSERT_EQ(run(train("a", "bf16")).exit_code, 0);
+    ASSERT_EQ(run(train("b", "fp8-lm")).exit_code, 0);
+    const std::string table =
+        expect_success({"report", path("a"), path("b"), "--out", path("report.html")});
+    expect_text(table, "fp8-lm");
+    const std::string page = slurp(folder_ / "report.html");
+    expect_text(page, "<svg");
+    expect_text(page, "fp8-lm");
+    expect_text(slurp(folder_ / "a" / "report.html"), "<svg");
+    EXPECT_FALSE(std::filesystem::is_empty(folder_ / "a" / "tb"));
+}
+
+TEST_F(Verbs, DoctorAndBench) {
+    const std::string doctor = expect_success({"doctor"});
+    expect_text(doctor, "oneDNN");
+    expect_text(doctor, "TFLOP/s");
+    expect_text(expect_success({"bench", "step", path("run.toml"), "--repeats", "1", "--json",
+                                path("bench.jsonl")}),
+                "tokens/s");
+    expect_text(slurp(folder_ / "bench.jsonl"), "\"tokens_per_s\":");
+}
+
+TEST_F(Verbs, DryRunAllocatesAndWritesNothing) {
+    const std::string text = expect_success(train("dry", "bf16", {"--dry-run"}));
+    expect_text(text, "[train]");
+    expect_text(text, "activations");
+    EXPECT_FALSE(std::filesystem::exists(folder_ / "dry"));
+}
+
+}  // namespace
+}  // namespace octavo::test
