@@ -26,6 +26,13 @@ void verify_types(const Graph& g) {
     }
 }
 
+// The Load whose memory `v` is, perhaps under another type.
+const Load* loaded(const Graph& g, Value v) {
+    const Node* n = &g.node(g.producer(v));
+    while (rules_of(n->op).view) n = &g.node(g.producer(n->in[0]));
+    return std::get_if<Load>(&n->op);
+}
+
 // A Load is a view of State, not a copy: nothing may read it once the tensor was overwritten.
 void verify_state(const Graph& g) {
     std::map<std::string, Type> types;
@@ -37,7 +44,7 @@ void verify_state(const Graph& g) {
     };
     for (const Node& n : g.nodes()) {
         for (Value v : n.in) {
-            const auto* load = std::get_if<Load>(&g.node(g.producer(v)).op);
+            const Load* load = loaded(g, v);
             check(!load || !stored[load->name], "{} '{}' reads state '{}' after it was stored",
                   op_name(n.op), n.label, load ? load->name : "");
         }
@@ -47,6 +54,11 @@ void verify_state(const Graph& g) {
             same_type(store->name, g.type(n.in[0]));
             stored[store->name] = true;
         }
+    }
+    for (const Output& o : g.outputs()) {
+        const Load* load = loaded(g, o.value);
+        check(!load || !stored[load->name], "output '{}' reads state '{}' after it was stored",
+              o.name, load ? load->name : "");
     }
 }
 

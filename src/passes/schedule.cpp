@@ -1,79 +1,74 @@
 #include "passes/schedule.h"
 
+#include <algorithm>
+#include <map>
+#include <numeric>
+
 #include "passes/rewriter.h"
 
 namespace octavo {
 namespace {
 
-// Nodes that may move: Stores, and what only moving nodes read.
-std::vector<bool> find_movable(const Graph& g) {
-    std::vector<bool> read_by_fixed(g.value_count());
-    for (const Output& o : g.outputs()) read_by_fixed[o.value.id] = true;
-    std::vector<bool> movable(g.nodes().size());
+// Stores, and nodes that lead to nothing but Stores from at most one value besides sources. Only
+// they move: a backward pass as a whole leads to nothing but Stores too, and its order is good.
+std::vector<bool> find_tails(const Graph& g) {
+    std::vector<bool> read_by_others(g.value_count());
+    for (const Output& o : g.outputs()) read_by_others[o.value.id] = true;
+    std::vector<bool> tail(g.nodes().size());
     for (auto i = std::ssize(g.nodes()) - 1; i >= 0; --i) {
         const Node& n = g.nodes()[i];
-        movable[i] = std::holds_alternative<Store>(n.op) || !n.out.empty();
-        for (Value v : n.out) movable[i] = movable[i] && !read_by_fixed[v.id];
-        if (movable[i]) continue;
-        for (Value v : n.in) read_by_fixed[v.id] = true;
+        const auto values = std::count_if(
+            n.in.begin(), n.in.end(), [&](Value v) { return !g.node(g.producer(v)).in.empty(); });
+        const bool store = std::holds_alternative<Store>(n.op);
+        tail[i] = store || (values <= 1 && std::none_of(n.out.begin(), n.out.end(), [&](Value v) {
+                                return read_by_others[v.id];
+                            }));
+        if (tail[i]) continue;
+        for (Value v : n.in) read_by_others[v.id] = true;
     }
-    return movable;
+    return tail;
 }
 
-class EarlyScheduler {
-  public:
-    explicit EarlyScheduler(const Graph& g)
-        : g_(g),
-          rewrite_(g),
-          movable_(find_movable(g)),
-          missing_(g.nodes().size()),
-          readers_(g.value_count()) {}
-
-    Graph run() {
-        for (std::int32_t i = 0; i < std::ssize(g_.nodes()); ++i) {
-            if (!movable_[i]) continue;
-            for (Value v : g_.node(i).in) {
-                ++missing_[i];
-                readers_[v.id].push_back(i);
-            }
+// By node: those that read a State tensor before it is this Store's turn, perhaps through views.
+std::vector<std::vector<std::int32_t>> find_readers_of_old_state(const Graph& g) {
+    std::map<std::string_view, std::vector<std::int32_t>> reading;
+    std::vector<const Load*> memory(g.value_count());  // whose memory a value is
+    std::vector<std::vector<std::int32_t>> found(g.nodes().size());
+    for (std::int32_t i = 0; i < std::ssize(g.nodes()); ++i) {
+        const Node& n = g.node(i);
+        if (const auto* store = std::get_if<Store>(&n.op)) found[i] = reading[store->name];
+        for (Value v : n.in) {
+            if (memory[v.id]) reading[memory[v.id]->name].push_back(i);
         }
-        // Sources cost nothing and must not hold anybody up.
-        for (std::int32_t i = 0; i < std::ssize(g_.nodes()); ++i) {
-            if (is_source(i)) emit(i);
-        }
-        for (std::int32_t i = 0; i < std::ssize(g_.nodes()); ++i) {
-            if (!is_source(i) && !movable_[i]) emit(i);
-        }
-        return rewrite_.finish();
+        if (const auto* load = std::get_if<Load>(&n.op)) memory[n.out[0].id] = load;
+        if (rules_of(n.op).view) memory[n.out[0].id] = memory[n.in[0].id];
     }
-
-  private:
-    bool is_source(std::int32_t i) const { return g_.node(i).in.empty(); }
-
-    // Emits a node and every movable node that was waiting for nothing else.
-    void emit(std::int32_t i) {
-        std::vector<std::int32_t> ready{i};
-        while (!ready.empty()) {
-            const Node& n = g_.node(ready.back());
-            ready.pop_back();
-            rewrite_.keep(n);
-            for (Value v : n.out) {
-                for (const std::int32_t reader : readers_[v.id]) {
-                    if (--missing_[reader] == 0) ready.push_back(reader);
-                }
-            }
-        }
-    }
-
-    const Graph& g_;
-    Rewriter rewrite_;
-    std::vector<bool> movable_;
-    std::vector<int> missing_;  // operands a movable node still waits for
-    std::vector<std::vector<std::int32_t>> readers_;
-};
+    return found;
+}
 
 }  // namespace
 
-Graph store_early(const Graph& g) { return EarlyScheduler(g).run(); }
+Graph store_early(const Graph& g) {
+    const std::vector<bool> tail = find_tails(g);
+    const auto old_state = find_readers_of_old_state(g);
+    // The node after which each may run. Sources cost nothing and must not hold anybody up.
+    std::vector<std::int32_t> after(g.nodes().size(), -1);
+    for (std::int32_t i = 0; i < std::ssize(g.nodes()); ++i) {
+        const Node& n = g.node(i);
+        if (!n.in.empty() && !tail[i]) {
+            after[i] = i;
+            continue;
+        }
+        for (Value v : n.in) after[i] = std::max(after[i], after[g.producer(v)]);
+        for (const std::int32_t reader : old_state[i]) after[i] = std::max(after[i], after[reader]);
+    }
+    std::vector<std::int32_t> order(g.nodes().size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::int32_t a, std::int32_t b) { return after[a] < after[b]; });
+    Rewriter rewrite(g);
+    for (const std::int32_t i : order) rewrite.keep(g.node(i));
+    return rewrite.finish();
+}
 
 }  // namespace octavo

@@ -5,8 +5,8 @@
 
 namespace octavo {
 
-// Moves every Store, and the nodes that feed nothing but Stores, to the earliest place: gradients
-// are accumulated as soon as they exist, so their operands can die.
+// Moves every Store, and the last nodes that lead to nothing but a Store, to the earliest place:
+// gradients are accumulated as soon as they exist, so their operands can die.
 Graph store_early(const Graph&);
 
 }  // namespace octavo
