@@ -63,13 +63,17 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     for (const std::int32_t reader : match.readers(dlogits)) {
         const Node& r = match.graph().node(reader);
         const auto* m = std::get_if<Matmul>(&r.op);
-        if (m && m->kind == MatmulKind::dgrad && r.in[1] == forward->in[1]) dgrad = &r;
-        if (m && m->kind == MatmulKind::wgrad && !m->accumulate) wgrad = &r;
+        if (!m || m->accumulate) continue;
+        const Value other = r.in[0] == dlogits ? r.in[1] : r.in[0];
+        if (m->kind == MatmulKind::dgrad && other == forward->in[1]) dgrad = &r;
+        if (m->kind == MatmulKind::wgrad && other == forward->in[0]) wgrad = &r;
     }
     if (!dgrad || !wgrad || match.readers(dlogits).size() != 2) return false;
     const Type& x_type = match.graph().type(forward->in[0]);
     const Type& w_type = match.graph().type(forward->in[1]);
-    if (x_type.scaling != kUnscaled || x_type.dtype != w_type.dtype) return false;
+    if (x_type.scaling != kUnscaled || x_type.dtype != w_type.dtype || op.out != x_type.dtype) {
+        return false;
+    }
 
     rewrite.keep(n);  // for the reshape that may follow; dead once dgrad and wgrad are replaced
     const std::int64_t rows = x_type.shape.rows(), vocab = match.graph().type(n.in[0]).shape.last();
@@ -87,8 +91,25 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return true;
 }
 
+// acc + the head's dw  ->  the head accumulates.
+bool head_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<HeadLoss>(&n.op);
+    if (!op || op->accumulate) return false;
+    const Node* add = match.only_reader_as<Add>(n.out[2]);
+    if (!add) return false;
+    const Value acc = add->in[0] == n.out[2] ? add->in[1] : add->in[0];
+    if (!rewrite.has(acc)) return false;  // it is computed after the head
+    HeadLoss fused = *op;
+    fused.accumulate = true;
+    Values in = rewrite(n.in);
+    in.push_back(rewrite(acc));
+    rewrite.replace(add->out[0], rewrite.keep(n, fused, std::move(in))[2]);
+    return true;
+}
+
 constexpr FusionRule kFusions[] = {
     {"head_loss", head_loss},
+    {"head_accumulate", head_accumulate},
     {"matmul_accumulate", matmul_accumulate},
     {"embedding_accumulate", embedding_accumulate},
 };

@@ -63,8 +63,9 @@ class Recomputer {
         const Node& n = g_.node(g_.producer(v));
         if (n.phase != Phase::forward || n.in.empty() || leaves_layer_[v.id]) return false;
         if (layer_of(n.label).empty()) return false;
-        // Statistics are small, and the kernels behind them are not free.
-        const bool small = g_.type(v).shape.elements() <= g_.type(v).shape.rows();
+        // Scales stay: the State they come from may have moved on.
+        const bool scale = g_.type(v).shape.elements() == 1;
+        if (std::holds_alternative<DelayedQuantise>(n.op) && g_.result_index(v) != 0) return false;
         switch (level_) {
             case Recompute::none:
                 return false;
@@ -72,10 +73,10 @@ class Recomputer {
                 return is_norm(n.op) && g_.result_index(v) == 0;
             case Recompute::ffn:
                 return (is_norm(n.op) && g_.result_index(v) == 0) ||
-                       (n.label.find(".mlp.") != std::string::npos && !small) ||
-                       (n.label.ends_with(".mlp") && !small);
+                       (n.label.find(".mlp.") != std::string::npos && !scale) ||
+                       (n.label.ends_with(".mlp") && !scale);
             case Recompute::block:
-                return !small;
+                return !scale;
         }
         return false;
     }

@@ -72,7 +72,6 @@ class Quantiser {
             const Values in{operand(n, n.in[0]), operand(n, n.in[1])};
             rewrite_.keep(n, n.op, in);
         }
-        for (const auto& [name, value] : stores_) rewrite_.b.store(name, value);
         return remove_dead(rewrite_.finish());
     }
 
@@ -108,7 +107,7 @@ class Quantiser {
     Value quantise(const Format& format, Value x, const std::string& slot) {
         const ScaledValue result = emit_quantise(rewrite_.b, format, x, slot, recipe_.window);
         if (training_) {
-            stores_.insert(stores_.end(), result.stores.begin(), result.stores.end());
+            for (const auto& [name, left] : result.stores) rewrite_.b.store(name, left);
         }
         return result.value;
     }
@@ -118,7 +117,6 @@ class Quantiser {
     bool training_;
     Rewriter rewrite_;
     std::map<std::int32_t, Value> quantised_;  // by old value
-    std::vector<std::pair<std::string, Value>> stores_;
 };
 
 }  // namespace

@@ -24,7 +24,7 @@ Forward emit_loss(ModelBuilder& m, const StepOptions& o) {
 
 // What every graph goes through after its recipe.
 Graph finish(const Graph& g, const StepOptions& o) {
-    const Graph scheduled = store_early(merge_equal(g));
+    const Graph scheduled = store_early(remove_dead(merge_equal(g)));
     return recompute(o.fuse ? fuse(scheduled) : decompose_all(scheduled), o.recompute);
 }
 

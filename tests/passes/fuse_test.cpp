@@ -1,0 +1,186 @@
+#include "passes/fuse.h"
+
+#include "passes/schedule.h"
+#include "passes/simplify.h"
+#include "runtime/run_graph.h"
+
+namespace octavo {
+namespace {
+
+using test::count;
+
+// Terms of a dot product of `k` f32 terms, added in any order.
+double sum_tolerance(int k) { return 2.0 * k * 0x1p-24; }
+
+struct Built {
+    Graph g;
+    Builder b{g};
+
+    Value matrix(const char* name, std::int64_t m, std::int64_t n) {
+        return b.input(name, {Dtype::f32, {m, n}});
+    }
+    Value wgrad(Value dy, Value x, MatmulKind kind = MatmulKind::wgrad) {
+        return b.one(Matmul{.trans_a = true, .kind = kind}, {dy, x});
+    }
+};
+
+void expect_fused_and_plain_agree(const Graph& g, double relative) {
+    const test::Ran got = test::run_graph(fuse(g)), want = test::run_graph(g);
+    for (const auto& [name, tensor] : want.outputs) {
+        SCOPED_TRACE(name);
+        test::expect_close(got.outputs.at(name), tensor.values, relative);
+    }
+    for (const auto& [name, tensor] : want.state) {
+        SCOPED_TRACE(name);
+        test::expect_close(got.state.at(name), tensor.values, relative);
+    }
+}
+
+TEST(FuseMatmulAccumulate, OnEitherSideOfTheAddition) {
+    for (const bool product_first : {false, true}) {
+        Built t;
+        const Value dw = t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7));
+        const Value acc = t.b.load("grad/w", {Dtype::f32, {5, 7}});
+        t.b.store("grad/w", product_first ? t.b.add(dw, acc) : t.b.add(acc, dw));
+        const Graph g = fuse(t.g);
+        EXPECT_EQ(count<Add>(g), 0);
+        ASSERT_EQ(count<Matmul>(g), 1);
+        for (const Node& n : g.nodes()) {
+            if (const auto* m = std::get_if<Matmul>(&n.op)) {
+                EXPECT_TRUE(m->accumulate);
+                EXPECT_EQ(g.value_name(n.in[2]), "grad/w");
+            }
+        }
+        expect_fused_and_plain_agree(t.g, sum_tolerance(17));
+    }
+}
+
+TEST(FuseMatmulAccumulate, NotWhenSomebodyElseWantsTheProduct) {
+    Built t;
+    const Value dw = t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7));
+    t.b.output("sum", t.b.add(t.matrix("acc", 5, 7), dw));
+    t.b.output("dw", dw);
+    EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+}
+
+TEST(FuseMatmulAccumulate, NotForResidualAdditions) {
+    for (const MatmulKind kind : {MatmulKind::plain, MatmulKind::fprop, MatmulKind::dgrad}) {
+        Built t;
+        const Value y = t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7), kind);
+        t.b.output("sum", t.b.add(t.matrix("acc", 5, 7), y));
+        EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+    }
+}
+
+TEST(FuseEmbeddingAccumulate, ScattersOntoTheOtherTerm) {
+    for (const bool scatter_first : {false, true}) {
+        Built t;
+        const Value dy = t.matrix("dy", 9, 4), ids = t.b.input("ids", {Dtype::i32, {9}});
+        const Value dtable = t.b.one(EmbeddingGrad{6}, {dy, ids});
+        const Value acc = t.b.load("grad/table", {Dtype::f32, {6, 4}});
+        t.b.store("grad/table", scatter_first ? t.b.add(dtable, acc) : t.b.add(acc, dtable));
+        EXPECT_EQ(count<Add>(fuse(t.g)), 0);
+        expect_fused_and_plain_agree(t.g, sum_tolerance(10));
+    }
+}
+
+TEST(FuseEmbeddingAccumulate, NotWhenSomebodyElseWantsTheScatter) {
+    Built t;
+    const Value dtable =
+        t.b.one(EmbeddingGrad{6}, {t.matrix("dy", 9, 4), t.b.input("ids", {Dtype::i32, {9}})});
+    t.b.output("sum", t.b.add(t.matrix("acc", 6, 4), dtable));
+    t.b.output("dtable", dtable);
+    EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+}
+
+// hidden (2, 6, C) -> logits (2, 6, V) -> loss, and back to hidden and weight.
+struct Head : Built {
+    static constexpr std::int64_t kVocab = 11, kWidth = 8;
+    Value hidden = b.input("hidden", {Dtype::f32, {2, 6, kWidth}});
+    Value weight, logits, loss;
+
+    explicit Head(bool conv1d = false) {
+        weight =
+            b.load("head", {Dtype::f32, conv1d ? Shape{kWidth, kVocab} : Shape{kVocab, kWidth}});
+        logits = conv1d ? b.conv1d(hidden, weight) : b.linear(hidden, weight);
+        const Value targets = b.input("targets", {Dtype::i32, {12}});
+        loss = b.emit(CrossEntropy{}, {b.reshape(logits, {12, kVocab}), targets,
+                                       b.constant({Dtype::f32, {1}}, 0.125)})[0];
+    }
+    void gradients(bool accumulate = false) {
+        const Values grads = differentiate(b, loss, {hidden, weight});
+        b.output("loss", loss);
+        b.output("dhidden", grads[0]);
+        Value dw = grads[1];
+        if (accumulate) dw = b.add(b.load("grad/head", b.type(dw)), dw);
+        b.store("grad/head", dw);
+    }
+};
+
+TEST(FuseHeadLoss, LogitsAreGone) {
+    for (const bool conv1d : {false, true}) {
+        Head t(conv1d);
+        t.gradients();
+        const Graph g = fuse(t.g);
+        verify(g);
+        EXPECT_EQ(count<HeadLoss>(g), 1);
+        EXPECT_EQ(count<Matmul>(g) + count<CrossEntropy>(g) + count<CrossEntropyGrad>(g), 0);
+        expect_fused_and_plain_agree(t.g, sum_tolerance(12) + 8 * 0x1p-24);
+    }
+}
+
+TEST(FuseHeadLoss, AccumulatesOntoTheGradientOfEarlierBatches) {
+    Head t;
+    t.gradients(/*accumulate=*/true);
+    // Only onto what exists before the head, as it does once Loads come first.
+    EXPECT_EQ(count<Add>(fuse(t.g)), 1);
+    const Graph g = fuse(store_early(t.g));
+    EXPECT_EQ(count<HeadLoss>(g), 1);
+    EXPECT_EQ(count<Add>(g), 0);
+    expect_fused_and_plain_agree(store_early(t.g), sum_tolerance(13) + 8 * 0x1p-24);
+    expect_fused_and_plain_agree(t.g, sum_tolerance(13) + 8 * 0x1p-24);
+}
+
+TEST(FuseHeadLoss, NotWhenTheLogitsAreWanted) {
+    Head t;
+    t.gradients();
+    t.b.output("logits", t.logits);
+    EXPECT_EQ(count<HeadLoss>(fuse(t.g)), 0);
+    expect_fused_and_plain_agree(t.g, 0);
+}
+
+TEST(FuseHeadLoss, NotWithoutGradients) {
+    Head t;
+    t.b.output("loss", t.loss);
+    EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+}
+
+TEST(FuseHeadLoss, NotWhenOnlyOneGradientIsWanted) {
+    Head t;
+    t.b.output("dhidden", differentiate(t.b, t.loss, {t.hidden})[0]);
+    t.b.output("loss", t.loss);
+    EXPECT_EQ(count<HeadLoss>(fuse(remove_dead(t.g))), 0);
+}
+
+TEST(FuseHeadLoss, NotForAnotherMatrixThanTheHeads) {
+    Head t;
+    const Value dlogits = differentiate(t.b, t.loss, {t.logits})[0];
+    const Value other = t.b.input("other", {Dtype::f32, {12, Head::kWidth}});
+    t.b.output("dhidden", t.b.one(Matmul{.kind = MatmulKind::dgrad}, {dlogits, t.weight}));
+    t.b.output("dw", t.wgrad(dlogits, other));
+    t.b.output("loss", t.loss);
+    EXPECT_EQ(count<HeadLoss>(fuse(t.g)), 0);
+}
+
+TEST(Fuse, RulesCanBeChosen) {
+    Head t;
+    t.gradients();
+    EXPECT_EQ(to_text(fuse(t.g, {})), to_text(t.g));
+    const std::span<const FusionRule> all = fusion_rules();
+    const auto head = std::ranges::find(all, "head_loss", &FusionRule::name);
+    ASSERT_NE(head, all.end());
+    EXPECT_EQ(count<HeadLoss>(fuse(t.g, {&*head, 1})), 1);
+}
+
+}  // namespace
+}  // namespace octavo
