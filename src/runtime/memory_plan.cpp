@@ -122,13 +122,19 @@ class Planner {
                 const auto readers = std::count_if(n.in.begin(), n.in.end(),
                                                    [&](Value v) { return root(v.id) == in; });
                 if (root_[out] != out || !in_arena(out) || !in_arena(in) || last_use_[in] != i ||
-                    readers != 1 || total_bytes(g_.type({out})) != total_bytes(g_.type({in}))) {
+                    readers != 1 || !same_size(out, in)) {
                     continue;
                 }
                 root_[out] = in;
                 last_use_[in] = std::max(last_use_[in], last_use_[out]);
             }
         }
+    }
+
+    // Element for element: padding would let a vector take over the one factor it is scaled by.
+    bool same_size(std::int32_t a, std::int32_t b) const {
+        const Type &x = g_.type({a}), &y = g_.type({b});
+        return data_bytes(x) == data_bytes(y) && total_bytes(x) == total_bytes(y);
     }
 
     void collect_blocks() {

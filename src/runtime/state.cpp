@@ -4,6 +4,13 @@
 
 namespace octavo {
 
+namespace {
+
+// What a tensor takes of the memory of State, where each starts at a multiple of 256.
+std::int64_t taken_bytes(const Type& type) { return (total_bytes(type) + 255) / 256 * 256; }
+
+}  // namespace
+
 std::string_view state_role(std::string_view name) {
     const auto slash = name.find('/');
     return slash == std::string_view::npos ? "weight" : name.substr(0, slash);
@@ -30,7 +37,7 @@ void State::declare(const std::string& name, const Type& type) {
     check(backend_ == nullptr, "state '{}' was declared after memory was allocated", name);
     index_[name] = entries_.size();
     entries_.push_back({name, type, bytes_, {}});
-    bytes_ += (total_bytes(type) + 255) / 256 * 256;
+    bytes_ += taken_bytes(type);
 }
 
 std::vector<std::pair<std::string, std::int64_t>> State::bytes_by_role() const {
@@ -40,7 +47,7 @@ std::vector<std::pair<std::string, std::int64_t>> State::bytes_by_role() const {
         auto it = std::find_if(roles.begin(), roles.end(),
                                [&](const auto& r) { return r.first == role; });
         if (it == roles.end()) it = roles.insert(it, {std::string(role), 0});
-        it->second += data_bytes(e.type) + scale_bytes(e.type) + group_bytes(e.type);
+        it->second += taken_bytes(e.type);
     }
     return roles;
 }

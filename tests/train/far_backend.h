@@ -10,7 +10,7 @@
 
 namespace octavo {
 
-class FarBackend final : public Backend {
+class FarBackend : public Backend {
   public:
     std::string_view name() const override { return "far"; }
     const KernelRegistry& kernels() const override { return registry_; }

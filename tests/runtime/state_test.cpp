@@ -1,0 +1,99 @@
+#include "runtime/state.h"
+
+#include "io/scratch.h"
+#include "ops/op_test.h"
+
+namespace octavo {
+namespace {
+
+const Type kVector{Dtype::f32, {3}};
+
+TEST(State, RolesComeBeforeTheSlash) {
+    EXPECT_EQ(state_role("model.norm.weight"), "weight");
+    EXPECT_EQ(state_role("work.e4m3/model.norm.weight"), "work.e4m3");
+    EXPECT_EQ(state_role("adam.m/w"), "adam.m");
+    EXPECT_EQ(state_role("kv/layers.0.k"), "kv");
+}
+
+TEST(State, EverythingIsSavedButGradientsAndCaches) {
+    for (const char* name : {"w", "work.e4m3/w", "adam.m/w", "adam.v/w", "scale.history/w.x",
+                             "scale.counter/w.x", "scale.value/w.x"}) {
+        EXPECT_TRUE(is_saved(name)) << name;
+    }
+    EXPECT_FALSE(is_saved("grad/w"));
+    EXPECT_FALSE(is_saved("kv/layers.0.k"));
+}
+
+TEST(State, OneTypePerName) {
+    State state;
+    state.declare("w", kVector);
+    state.declare("w", kVector);
+    EXPECT_EQ(state.entries().size(), 1u);
+    EXPECT_EQ(error_of([&] { state.declare("w", {Dtype::bf16, {3}}); }),
+              "state 'w' is f32[3] in one graph and bf16[3] in another");
+}
+
+TEST(State, IsDeclaredBeforeItHasMemory) {
+    State state;
+    state.declare("w", kVector);
+    state.allocate(test::cpu());
+    state.declare("w", kVector);
+    EXPECT_EQ(error_of([&] { state.declare("v", kVector); }),
+              "state 'v' was declared after memory was allocated");
+    EXPECT_EQ(error_of([&] { state.at("v"); }), "there is no state tensor 'v'");
+}
+
+TEST(State, BytesByRoleAddUpToWhatIsAllocated) {
+    State state;
+    state.declare("w", {Dtype::f32, {100}});
+    state.declare("scale.value/w.x", {Dtype::f32, {1}});
+    state.declare("work.e4m3/w", {Dtype::e4m3, {100}, kPerTensor});
+    state.declare("v", {Dtype::f32, {10}});
+    const auto roles = state.bytes_by_role();
+    ASSERT_EQ(roles.size(), 3u);
+    EXPECT_EQ(roles[0], (std::pair<std::string, std::int64_t>("weight", 512 + 256)));
+    EXPECT_EQ(roles[1].first, "scale.value");
+    EXPECT_EQ(roles[2], (std::pair<std::string, std::int64_t>("work.e4m3", 256)));
+    std::int64_t sum = 0;
+    for (const auto& [role, bytes] : roles) sum += bytes;
+    EXPECT_EQ(sum, state.bytes());
+}
+
+TEST(State, StartsAtZeroAndScalesAtOne) {
+    State state;
+    for (const char* name : {"w", "scale.history/x", "scale.value/x"}) {
+        state.declare(name, {Dtype::f32, {1}});
+    }
+    state.allocate(test::cpu());
+    initialise_scales(state);
+    EXPECT_EQ(test::read_tensor(state.tensor("w")).values[0], 0);
+    EXPECT_EQ(test::read_tensor(state.tensor("scale.history/x")).values[0], 0);
+    EXPECT_EQ(test::read_tensor(state.tensor("scale.value/x")).values[0], 1);
+}
+
+TEST(State, ReadsAndWritesCodesOrAllParts) {
+    State state;
+    state.declare("before", kVector);
+    state.declare("q", {Dtype::e4m3, {3}, kPerTensor});
+    state.declare("after", kVector);
+    state.allocate(test::cpu());
+    std::vector<std::byte> all(static_cast<std::size_t>(total_bytes(state.at("q").type)));
+    const float scale = 0.25f;
+    all[0] = std::byte{0x38}, all[2] = std::byte{0x40};
+    std::memcpy(all.data() + kPartAlignment, &scale, sizeof(scale));
+    state.write_all_parts("q", all.data());
+    EXPECT_EQ(*state.tensor("q").scales(), 0.25f);
+
+    const std::byte codes[] = {std::byte{1}, std::byte{2}, std::byte{3}};
+    state.write("q", codes);
+    std::byte read[3];
+    state.read("q", read);
+    EXPECT_TRUE(std::ranges::equal(read, codes));
+    EXPECT_EQ(*state.tensor("q").scales(), 0.25f);
+    state.read_all_parts("q", all.data());
+    EXPECT_EQ(all[1], std::byte{2});
+    EXPECT_EQ(test::read_tensor(state.tensor("after")).values, std::vector<double>(3));
+}
+
+}  // namespace
+}  // namespace octavo
