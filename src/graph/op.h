@@ -6,6 +6,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "base/scale.h"
 #include "graph/type.h"
@@ -164,9 +165,9 @@ struct Rope {
     bool inverse = false;
     bool operator==(const Rope&) const = default;
 };
-struct Slice {  // of the last dimension
-    std::int64_t begin = 0, end = 0;
-    bool operator==(const Slice&) const = default;
+struct Split {  // of the last dimension
+    std::vector<std::int64_t> sizes{};
+    bool operator==(const Split&) const = default;
 };
 
 #define OP(T, file) , T

@@ -46,7 +46,10 @@ struct Attributes {
     std::string operator()(const DelayedQuantise& o) const { return text(o.rule); }
     std::string operator()(const DelayedScale& o) const { return text(o.rule); }
     std::string operator()(const Dequantise& o) const { return fmt::format(" {}", name(o.to)); }
-    std::string operator()(const HeadLoss& o) const { return fmt::format(" chunk={}", o.chunk); }
+    std::string operator()(const HeadLoss& o) const {
+        return fmt::format("{}{} chunk={}", o.trans_b ? " trans_b" : "",
+                           o.accumulate ? " accumulate" : "", o.chunk);
+    }
     std::string operator()(const LayerNorm& o) const { return fmt::format(" eps={}", o.eps); }
     std::string operator()(const Matmul& o) const {
         return fmt::format("{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
@@ -58,9 +61,6 @@ struct Attributes {
         return fmt::format(" theta={}{}{}", o.theta,
                            o.scaling.kind == RopeScaling::Kind::llama3 ? " llama3" : "",
                            o.inverse ? " inverse" : "");
-    }
-    std::string operator()(const Slice& o) const {
-        return fmt::format(" [{}, {})", o.begin, o.end);
     }
     template <class T>
     std::string operator()(const T&) const {

@@ -45,6 +45,8 @@ class Splitter {
     explicit Splitter(const TokenizeOptions& options)
         : rng_(options.seed, kSplitStream),
           fraction_(options.held_out),
+          first_input_(options.inputs.front().string()),
+          inputs_(options.inputs.size()),
           train_(options.output / "train.bin") {
         if (fraction_ > 0) held_out_.emplace(options.output / "held_out.bin");
     }
@@ -59,7 +61,8 @@ class Splitter {
     // Completes both files, or throws and leaves neither.
     void finish() {
         check(documents_ > 0,
-              "tokenize: the inputs hold no text\n  Check that they are not empty.");
+              "tokenize: there is no text in {}{}\n  Check that they are not empty.", first_input_,
+              inputs_ > 1 ? fmt::format(" and {} more files", inputs_ - 1) : "");
         check(documents_ > 1 || !held_out_,
               "tokenize: one document cannot be split into training and held-out text\n"
               "  Separate documents by lines '<|endoftext|>', add text, or hold nothing out (0).");
@@ -83,6 +86,8 @@ class Splitter {
 
     Rng rng_;
     double fraction_;
+    std::string first_input_;  // for messages
+    std::size_t inputs_;
     Split train_;
     std::optional<Split> held_out_;
     std::string last_;

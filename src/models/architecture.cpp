@@ -14,6 +14,19 @@ constexpr FamilyName kFamilies[] = {{Family::llama, "llama"},
                                     {Family::qwen3, "qwen3"},
                                     {Family::gpt2, "gpt2"}};
 
+void check_rope(const Architecture& a) {
+    check(a.head_dim % 2 == 0, "model: head_dim must be even for rotary embeddings, got {}",
+          a.head_dim);
+    check(a.rope_theta > 0, "model: rope_theta must be positive, got {}", a.rope_theta);
+    const RopeScaling& s = a.rope_scaling;
+    if (s.kind == RopeScaling::Kind::none) return;
+    check(s.factor > 0 && s.original_max_positions > 0 && s.low_freq_factor > 0 &&
+              s.high_freq_factor > s.low_freq_factor,
+          "model: rope scaling llama3 needs a positive factor, original_max_position_embeddings "
+          "and low_freq_factor below high_freq_factor, got {}, {}, {} and {}",
+          s.factor, s.original_max_positions, s.low_freq_factor, s.high_freq_factor);
+}
+
 }  // namespace
 
 std::string_view name(Family family) {
@@ -43,15 +56,15 @@ void check_architecture(const Architecture& a) {
         {"max_positions", a.max_positions},
         {"intermediate_size", a.intermediate_size}};
     for (const auto& [key, value] : sizes) {
-        check(value > 0 && value < (std::int64_t{1} << 31), "model: {} must be positive, got {}",
-              key, value);
+        check(value > 0 && value < (std::int64_t{1} << 31),
+              "model: {} must be positive and below 2^31, got {}", key, value);
     }
     check(a.heads % a.kv_heads == 0, "model: heads must be a multiple of kv_heads, got {} and {}",
           a.heads, a.kv_heads);
-    check(a.head_dim % 2 == 0, "model: head_dim must be even for rotary embeddings, got {}",
-          a.head_dim);
     check(a.norm_eps > 0, "model: norm_eps must be positive, got {}", a.norm_eps);
-    if (a.family == Family::gpt2) {
+    if (a.family != Family::gpt2) {
+        check_rope(a);
+    } else {
         check(a.heads == a.kv_heads && a.heads * a.head_dim == a.hidden_size,
               "model: gpt2 needs hidden_size = heads * head_dim and kv_heads = heads, got {}, {} x "
               "{} and {}",

@@ -32,11 +32,10 @@ Value attention(ModelBuilder& m, Value x) {  // (B, T, C) -> (B, T, C)
     const Architecture& a = m.arch;
     const std::int64_t batch = m.b.shape(x)[0], time = m.b.shape(x)[1], c = a.hidden_size;
     const Value qkv = conv1d(m, "c_attn", x, 3 * c, kSigma);  // (B, T, 3C)
-    const auto part = [&](std::int64_t i) {
-        const Value y = m.b.one(Slice{i * c, (i + 1) * c}, {qkv});
-        return m.b.reshape(y, {batch, time, a.heads, a.head_dim});
-    };
-    return conv1d(m, "c_proj", m.attend(part(0), part(1), part(2)), c, residual_sigma(a));
+    Values parts = m.b.emit(Split{{c, c, c}}, {qkv});
+    for (Value& part : parts) part = m.b.reshape(part, {batch, time, a.heads, a.head_dim});
+    const Value o = m.attend(parts[0], parts[1], parts[2]);
+    return conv1d(m, "c_proj", o, c, residual_sigma(a));
 }
 
 Value mlp(ModelBuilder& m, Value x) {  // (B, T, C) -> (B, T, C)

@@ -85,18 +85,17 @@ RopeScaling read_rope_scaling(const Reader& r) {
             .original_max_positions = r.integer("original_max_position_embeddings")};
 }
 
-// transformers <= 4 has rope_theta and rope_scaling, >= 5 has both in rope_parameters.
+// transformers <= 4 has rope_theta (Llama 2 lacks it) and rope_scaling, >= 5 both in
+// rope_parameters.
 void read_rope(const Reader& r, Architecture& a) {
-    const bool v4 = r.has("rope_theta") || r.has("rope_scaling"), v5 = r.has("rope_parameters");
-    check(v4 || v5, "{}: neither rope_parameters nor rope_theta is there", r.where());
     Architecture other = a;
-    if (v4) {
-        other.rope_theta = r.number("rope_theta", 10000.0);
-        if (r.has("rope_scaling")) other.rope_scaling = read_rope_scaling(r.object("rope_scaling"));
-    }
-    if (v5) {
+    other.rope_theta = r.number("rope_theta", 10000.0);
+    if (r.has("rope_scaling")) other.rope_scaling = read_rope_scaling(r.object("rope_scaling"));
+    r.refuse_unless("partial_rotary_factor", 1.0);
+    if (r.has("rope_parameters")) {
         const Reader rope = r.object("rope_parameters");
-        a.rope_theta = rope.number("rope_theta", 10000.0);
+        rope.refuse_unless("partial_rotary_factor", 1.0);
+        a.rope_theta = rope.number("rope_theta");
         a.rope_scaling = read_rope_scaling(rope);
         const bool agree = (!r.has("rope_theta") || other.rope_theta == a.rope_theta) &&
                            (!r.has("rope_scaling") || other.rope_scaling == a.rope_scaling);

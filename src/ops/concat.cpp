@@ -24,14 +24,9 @@ Types type(const Concat&, Operands in) {
 }
 
 Values vjp(Builder& b, const Concat&, const Values& in, const Values&, const Values& dout) {
-    Values din;
-    std::int64_t begin = 0;
-    for (Value v : in) {
-        const std::int64_t end = begin + b.shape(v).last();
-        din.push_back(b.one(Slice{begin, end}, {dout[0]}));
-        begin = end;
-    }
-    return din;
+    Split op;
+    for (Value v : in) op.sizes.push_back(b.shape(v).last());
+    return b.emit(op, {dout[0]});
 }
 
 constexpr RulesFor<Concat> kConcat{.type = type, .vjp = vjp};

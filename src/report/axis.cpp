@@ -74,7 +74,7 @@ Axis::Axis(double lo, double hi, bool log) : lo_(lo), hi_(hi), log_(log) {
 
 double Axis::at(double value) const {
     if (!log_) return (value - lo_) / (hi_ - lo_);
-    return std::log(value / lo_) / std::log(hi_ / lo_);
+    return (std::log(value) - std::log(lo_)) / (std::log(hi_) - std::log(lo_));
 }
 
 std::vector<Tick> Axis::ticks(int about) const {

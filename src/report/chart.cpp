@@ -14,6 +14,7 @@ namespace {
 constexpr int kColors = 8;
 constexpr double kMarkSpacing = 16;  // pixels between markers of one series
 constexpr double kLabelHeight = 15;
+constexpr std::size_t kMaxLabel = 16;  // characters of a name beside a line
 
 struct Frame {
     double left, top, width, height;
@@ -52,8 +53,7 @@ std::string path_data(const std::vector<Point>& points, const Frame& frame) {
     bool pen_down = false;
     for (const Point& p : points) {
         if (std::isfinite(p.y)) {
-            put(data, "{}{:.1f} {:.1f}", pen_down ? " " : "M", p.x,
-                clamp_y(p.y, frame));
+            put(data, "{}{:.1f} {:.1f}", pen_down ? " " : "M", p.x, clamp_y(p.y, frame));
         }
         pen_down = std::isfinite(p.y);
     }
@@ -83,6 +83,7 @@ void put_grid(std::string& out, const Frame& frame) {
             y + 4, tick.label);
     }
     for (const Tick& tick : chart.x.ticks(chart.width > 600 ? 8 : 5)) {
+        if (tick.value != std::round(tick.value)) continue;  // there is no half a step
         const double x = frame.x(tick.value);
         put(lines, "M{:.1f} {:.1f}v5", x, frame.bottom());
         put(labels, "<text x='{:.1f}' y='{:.1f}' text-anchor='middle'>{}</text>", x,
@@ -108,21 +109,24 @@ void put_gaps(std::string& out, const std::vector<Point>& points, const Frame& f
     }
 }
 
-void put_series(std::string& out, const ChartSeries& series, const Frame& frame) {
-    const auto faint = decimate(project(series.faint, frame), frame.chart.bucket);
+void put_line(std::string& out, const ChartSeries& series, const Frame& frame) {
     const auto line = decimate(project(series.line, frame), frame.chart.bucket);
     const auto marks = project(series.marks, frame);
-    put(out, "<g class='{}' data-name='{}'>", style_class(series.style), html_escape(series.name));
-    put(out, "<g clip-path='url(#{}-clip)'>", frame.chart.id);
-    if (faint.size() > 1) put(out, "<path class='faint' d='{}'/>", path_data(faint, frame));
-    if (line.size() > 1) put(out, "<path class='line' d='{}'/>", path_data(line, frame));
-    if (marks.size() > 1) put(out, "<path class='held' d='{}'/>", path_data(marks, frame));
-    out += "</g>";
-    if (line.size() == 1 && std::isfinite(line[0].y)) {
-        put(out, "<circle class='dot' cx='{:.1f}' cy='{:.1f}' r='3'/>", line[0].x, line[0].y);
+    const std::string style = style_class(series.style);
+    if (line.size() > 1) {
+        put(out, "<path class='line {}' data-name='{}' d='{}'/>", style, html_escape(series.name),
+            path_data(line, frame));
+    } else if (line.size() == 1 && std::isfinite(line[0].y)) {
+        put(out, "<circle class='dot {}' cx='{:.1f}' cy='{:.1f}' r='3'/>", style, line[0].x,
+            line[0].y);
     }
-    put_gaps(out, faint, frame);
-    out += "<g class='mark'>";
+    if (marks.size() > 1)
+        put(out, "<path class='held {}' d='{}'/>", style, path_data(marks, frame));
+}
+
+void put_marks(std::string& out, const ChartSeries& series, const Frame& frame) {
+    const auto marks = project(series.marks, frame);
+    put(out, "<g class='mark {}'>", style_class(series.style));
     double next = frame.left - 1;
     for (const Point& p : marks) {
         const bool inside = p.y >= frame.top && p.y <= frame.bottom();
@@ -130,7 +134,41 @@ void put_series(std::string& out, const ChartSeries& series, const Frame& frame)
         out += mark_shape(p.x, p.y, series.style);
         next = p.x + kMarkSpacing;
     }
-    out += "</g></g>";
+    out += "</g>";
+}
+
+// In layers over all series: what is faint in one must not cover the line of another.
+void put_curves(std::string& out, const Frame& frame) {
+    const std::vector<ChartSeries>& all = frame.chart.series;
+    std::string gaps;
+    put(out, "<g clip-path='url(#{}-clip)'>", frame.chart.id);
+    for (const ChartSeries& series : all) {
+        const auto faint = decimate(project(series.faint, frame), frame.chart.bucket);
+        put_gaps(gaps, faint, frame);
+        if (faint.size() < 2) continue;
+        put(out, "<path class='faint {}' d='{}'/>", style_class(series.style),
+            path_data(faint, frame));
+    }
+    for (const ChartSeries& series : all) put_line(out, series, frame);
+    out += "</g>" + gaps;
+    for (const ChartSeries& series : all) put_marks(out, series, frame);
+}
+
+std::string end_label(const ChartSeries& series) {
+    const std::string& name = series.name;
+    if (name.size() <= kMaxLabel) return name;
+    std::size_t cut = kMaxLabel - 1;  // between characters, not inside one
+    while (cut > 0 && (static_cast<unsigned char>(name[cut]) & 0xc0) == 0x80) --cut;
+    return name.substr(0, cut) + "…";
+}
+
+double right_margin(const Chart& chart) {
+    if (!chart.end_labels) return 14;
+    std::size_t longest = 0;
+    for (const ChartSeries& series : chart.series) {
+        longest = std::max(longest, std::min(series.name.size(), kMaxLabel));
+    }
+    return 18 + 8 * static_cast<double>(longest);
 }
 
 // Names beside the ends of their lines, moved apart where they would overlap.
@@ -159,13 +197,7 @@ void put_end_labels(std::string& out, const Frame& frame) {
         places[i] = std::min(places[i], limit);
     }
     for (std::size_t i = 0; i < labels.size(); ++i) {
-        std::string name = labels[i].series->name;
-        if (name.size() > 16) {
-            // Cut between characters, not inside one.
-            std::size_t cut = 15;
-            while (cut > 0 && (static_cast<unsigned char>(name[cut]) & 0xc0) == 0x80) --cut;
-            name = name.substr(0, cut) + "…";
-        }
+        const std::string name = end_label(*labels[i].series);
         put(out, "<text class='end {}' x='{:.1f}' y='{:.1f}'>{}</text>",
             style_class(labels[i].series->style), labels[i].x + 10, places[i] + 4,
             html_escape(name));
@@ -188,7 +220,7 @@ std::string legend_mark(int style) {
 }
 
 std::string render_svg(const Chart& chart) {
-    const double left = 52, top = 26, right = chart.end_labels ? 118 : 14, bottom = 42;
+    const double left = 52, top = 26, right = right_margin(chart), bottom = 42;
     const Frame frame{left, top, chart.width - left - right, chart.height - top - bottom, chart};
     std::string out;
     put(out,
@@ -204,7 +236,7 @@ std::string render_svg(const Chart& chart) {
         "</clipPath>",
         chart.id, frame.left, frame.top - 2, frame.width, frame.height + 4);
     put_grid(out, frame);
-    for (const ChartSeries& series : chart.series) put_series(out, series, frame);
+    put_curves(out, frame);
     if (chart.end_labels) put_end_labels(out, frame);
     out += "</svg>\n";
     return out;

@@ -27,7 +27,7 @@ int step_width(std::int64_t total_steps) {
 }
 
 std::string grad_norm(double norm) {
-    return norm < 1000 ? fmt::format("{:.3f}", norm) : fmt::format("{:.2e}", norm);
+    return std::abs(norm) < 1000 ? fmt::format("{:.3f}", norm) : fmt::format("{:.2e}", norm);
 }
 
 std::string share(double share_of_peak) {

@@ -12,7 +12,7 @@
 namespace octavo {
 namespace {
 
-// --- protobuf: just the wire types that Event needs -------------------------------------------
+// Of protobuf, just the wire types that Event needs.
 
 template <class T>
 void append_little_endian(std::string& out, T value) {
@@ -53,7 +53,7 @@ void append_bytes(std::string& out, std::uint32_t field, std::string_view bytes)
     out.append(bytes);
 }
 
-// --- tensorflow/core/util/event.proto, summary.proto ------------------------------------------
+// Field numbers: tensorflow/core/util/event.proto and tensorflow/core/framework/summary.proto.
 
 std::string event(double time_s, std::int64_t step) {
     std::string out;

@@ -86,8 +86,9 @@ double first_step(std::span<const RunData> runs) {
     return first;
 }
 
-// Many runs share the page's bytes.
-double bucket(std::span<const RunData> runs) { return std::max(1.0, double(runs.size()) / 4); }
+// Many runs share the page's bytes, and their raw values would cover each other.
+double bucket(std::span<const RunData> runs) { return std::max(1.0, double(runs.size()) / 8); }
+bool show_raw(std::span<const RunData> runs) { return runs.size() <= 4; }
 
 std::string describe(const std::string& what, const std::vector<ChartSeries>& series) {
     std::string text = what;
@@ -99,13 +100,14 @@ std::string describe(const std::string& what, const std::vector<ChartSeries>& se
     return text;
 }
 
-Chart loss_view(std::string id, std::string title, Axis x, std::span<const RunData> runs,
-                const std::vector<ChartSeries>& series) {
+// `shown` is the part of x that sets the range of y.
+Chart loss_view(std::string id, std::string title, Axis x, Axis shown,
+                std::span<const RunData> runs, const std::vector<ChartSeries>& series) {
     Range range;
     for (const ChartSeries& s : series) {
-        range.include(s.line, x);
-        range.include(s.marks, x);
-        range.include_most(s.faint, x, 0.005);
+        range.include(s.line, shown);
+        range.include(s.marks, shown);
+        range.include_most(s.faint, shown, 0.005);
     }
     return {.id = std::move(id),
             .title = title,
@@ -120,9 +122,15 @@ Chart loss_view(std::string id, std::string title, Axis x, std::span<const RunDa
             .series = series};
 }
 
-// Curves of one number of each run, smoothed over their faint raw values if `noisy`.
+// Exact values are drawn as they are, all others smoothed over their faint raw values. Timings lack
+// the first step, which warms up the machine and says nothing about the run. Sparse numbers are not
+// there on every step.
+enum class Kind { exact, noisy, timing, sparse };
+
+// Curves of one number of each run.
 Chart simple_chart(std::string id, std::string title, std::string y_label,
-                   std::span<const RunData> runs, const Getter& get, bool noisy) {
+                   std::span<const RunData> runs, const Getter& get, Kind kind) {
+    const bool noisy = kind != Kind::exact;
     Chart chart{.id = std::move(id),
                 .title = title,
                 .description = {},
@@ -133,15 +141,19 @@ Chart simple_chart(std::string id, std::string title, std::string y_label,
                 .series = {}};
     Range range;
     for (std::size_t r = 0; r < runs.size(); ++r) {
-        const std::vector<Point> points = collect(runs[r], get);
+        std::vector<Point> points = collect(runs[r], get);
+        if (kind == Kind::timing && points.size() > 1) points.erase(points.begin());
+        if (kind == Kind::sparse) {
+            std::erase_if(points, [](const Point& p) { return std::isnan(p.y); });
+        }
         ChartSeries series{.name = runs[r].info.name,
                            .style = static_cast<int>(r),
                            .faint = {},
                            .line = noisy ? smooth(points) : points,
                            .marks = {}};
-        if (noisy) series.faint = points;
+        if (noisy && show_raw(runs)) series.faint = points;
         range.include(series.line, chart.x);
-        range.include_most(points, chart.x, 0.01);
+        range.include_most(series.faint, chart.x, 0.01);
         chart.series.push_back(std::move(series));
     }
     chart.y = range.linear(0.05);
@@ -187,8 +199,10 @@ Chart difference_chart(std::span<const RunData> runs) {
         series.line = smooth(series.faint);
         range.include(series.line, chart.x);
         range.include(series.marks, chart.x);
-        range.include_most(series.faint, chart.x, 0.02);
-        if (series.faint.size() > 1) chart.series.push_back(std::move(series));
+        range.include_most(series.faint, chart.x, 0.1);
+        if (series.line.size() < 2) continue;
+        if (!show_raw(runs)) series.faint.clear();
+        chart.series.push_back(std::move(series));
     }
     chart.y = range.linear(0.08);
     chart.description =
@@ -211,15 +225,18 @@ LossFigure loss_figure(std::span<const RunData> runs) {
         auto points = collect(runs[r], [](const StepMetrics& step) { return step.loss; });
         series.push_back({.name = runs[r].info.name,
                           .style = static_cast<int>(r),
-                          .faint = points,
+                          .faint = show_raw(runs) ? points : std::vector<Point>(),
                           .line = smooth(points),
                           .marks = held_out(runs[r])});
     }
-    const double first = first_step(runs), last = last_step(runs);
-    return {
-        loss_view("loss-whole", "Loss, whole run", Axis(0, last), runs, series),
-        loss_view("loss-log", "Loss, steps on a log scale", Axis(first, last, true), runs, series),
-        loss_view("loss-half", "Loss, last half", Axis(last / 2, last), runs, series)};
+    const double last = last_step(runs);
+    const Axis whole(0, last), log_steps(first_step(runs), last, true), half(last / 2, last);
+    // The first steep steps would press all that follows into a line along the bottom; the view
+    // with log steps has room for them.
+    const Axis settled(last / 25, last);
+    return {loss_view("loss-whole", "Loss, whole run", whole, settled, runs, series),
+            loss_view("loss-log", "Loss, steps on a log scale", log_steps, log_steps, runs, series),
+            loss_view("loss-half", "Loss, last half", half, half, runs, series)};
 }
 
 std::vector<Chart> side_figures(std::span<const RunData> runs) {
@@ -230,13 +247,13 @@ std::vector<Chart> side_figures(std::span<const RunData> runs) {
     }
     charts.push_back(simple_chart(
         "grad-norm", "Gradient norm", "before clipping", runs,
-        [](const StepMetrics& step) { return step.grad_norm; }, true));
+        [](const StepMetrics& step) { return step.grad_norm; }, Kind::noisy));
     charts.push_back(simple_chart(
         "speed", "Speed", "tokens/s", runs,
-        [](const StepMetrics& step) { return step.tokens_per_s; }, true));
+        [](const StepMetrics& step) { return step.tokens_per_s; }, Kind::timing));
     charts.push_back(simple_chart(
         "lr", "Learning rate", "per step", runs, [](const StepMetrics& step) { return step.lr; },
-        false));
+        Kind::exact));
     const bool bound_known = std::any_of(runs.begin(), runs.end(), [](const RunData& run) {
         return std::any_of(run.steps.begin(), run.steps.end(),
                            [](const StepMetrics& step) { return step.share_of_peak > 0; });
@@ -244,7 +261,7 @@ std::vector<Chart> side_figures(std::span<const RunData> runs) {
     if (bound_known && charts.size() % 2 == 1) {
         charts.push_back(simple_chart(
             "bound", "Share of the machine's bound", "%", runs,
-            [](const StepMetrics& step) { return 100 * step.share_of_peak; }, true));
+            [](const StepMetrics& step) { return 100 * step.share_of_peak; }, Kind::timing));
     }
     return charts;
 }
@@ -259,8 +276,8 @@ std::vector<Chart> extra_figures(std::span<const RunData> runs, std::size_t limi
     std::vector<Chart> charts;
     for (std::size_t i = 0; i < std::min(names.size(), limit); ++i) {
         charts.push_back(simple_chart(
-            fmt::format("extra-{}", i), names[i], names[i], runs,
-            [&](const StepMetrics& step) { return find_extra(step, names[i]); }, false));
+            fmt::format("extra-{}", i), names[i], "", runs,
+            [&](const StepMetrics& step) { return find_extra(step, names[i]); }, Kind::sparse));
     }
     return charts;
 }

@@ -28,8 +28,8 @@ struct StepMetrics {
     double grad_norm = 0;     // before clipping
     double lr = 0;
     double tokens_per_s = 0;
-    double share_of_peak = 0;             // of the machine's measured bound, 0..1
-    double memory_gb = 0;                 // 1e9 bytes
+    double share_of_peak = 0;                  // of the machine's measured bound, 0..1
+    double memory_gb = 0;                      // 1e9 bytes
     std::optional<double> held_out_loss = {};  // nats
     std::vector<std::pair<std::string, double>> extra = {};
 

@@ -28,7 +28,7 @@ h1 { font-size: 28px; line-height: 1.2; margin: 2px 0 4px; font-weight: 650;
 h2, figcaption { font-size: 17px; font-weight: 650; margin: 0 0 4px; }
 header p { margin: 0; color: var(--muted); }
 .kicker { font-size: 13px; letter-spacing: .04em; }
-.finding { margin: 14px 0 0; max-width: 46em; }
+.finding { margin: 14px 0 0; }
 .finding + .finding { margin-top: 2px; }
 .note, caption { color: var(--muted); font-size: 13px; text-align: left; }
 .note { margin: 4px 0 0; }
@@ -40,7 +40,8 @@ caption { caption-side: bottom; padding-top: 6px; }
 th, td { padding: 7px 10px; text-align: right; vertical-align: top; white-space: nowrap; }
 th { font-weight: 600; }
 thead th { border-bottom: 1px solid var(--axis); font-size: 13px; color: var(--muted); }
-th:first-child, td:nth-child(2), thead th:nth-child(2) { text-align: left; padding-left: 0; }
+th:first-child { text-align: left; padding-left: 0; }
+tr > :last-child { padding-right: 0; }
 td small { display: block; color: var(--muted); font-size: 12px; }
 .key { margin-right: 8px; vertical-align: -1px; }
 .loss { margin-bottom: 32px; }
@@ -59,26 +60,27 @@ td small { display: block; color: var(--muted); font-size: 12px; }
 .legend { list-style: none; margin: 8px 0 6px; padding: 0; display: flex; flex-wrap: wrap;
   gap: 2px 22px; font-size: 14px; }
 .grid-of-charts { display: grid; gap: 28px 20px; margin: 0 0 32px;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 420px), 1fr)); }
 figure { margin: 0; }
 .chart { display: block; width: 100%; height: auto; font-size: 12px;
   font-variant-numeric: tabular-nums; touch-action: pan-x pan-y; }
 .chart text { fill: var(--muted); }
 .chart .end { fill: var(--c); font-size: 13px; font-weight: 600; }
-.chart path, .key path { fill: none; }
+.chart path { fill: none; }
 .chart .grid { stroke: var(--grid); }
 .chart .axis { stroke: var(--axis); }
 .chart .bad { stroke: var(--bad); stroke-width: 1.8; }
 .line { stroke: var(--c); stroke-width: 1.9; stroke-linejoin: round; stroke-linecap: round; }
 .faint { stroke: var(--c); stroke-width: 1; stroke-linejoin: bevel; opacity: .24; }
+.faint ~ .faint { opacity: .15; }
 .held { stroke: var(--c); stroke-width: 1; stroke-dasharray: 2 3; opacity: .8; }
 .chart .mark *, .key .mark * { fill: var(--paper); stroke: var(--c); stroke-width: 1.6; }
 .dot { fill: var(--c); }
 .c0 { --c: var(--c0); } .c1 { --c: var(--c1); } .c2 { --c: var(--c2); } .c3 { --c: var(--c3); }
 .c4 { --c: var(--c4); } .c5 { --c: var(--c5); } .c6 { --c: var(--c6); } .c7 { --c: var(--c7); }
-.d0 .line, .d0.key .line { stroke-dasharray: 1 4; }
-.d1 .line, .d1.key .line { stroke-dasharray: 7 4; }
-.d2 .line, .d2.key .line { stroke-dasharray: 8 3 1 4; }
+.d0.line, .d0 .line { stroke-dasharray: 1 4; }
+.d1.line, .d1 .line { stroke-dasharray: 7 4; }
+.d2.line, .d2 .line { stroke-dasharray: 8 3 1 4; }
 .guide { stroke: var(--axis); pointer-events: none; }
 .tip { position: fixed; z-index: 1; pointer-events: none; padding: 5px 9px; border-radius: 5px;
   background: var(--ink); color: var(--paper); font-size: 12.5px; line-height: 1.45;
@@ -112,7 +114,7 @@ for (const svg of document.querySelectorAll('svg.chart')) {
     log ? lo * (hi / lo) ** part : lo + (hi - lo) * part;
   let curves, guide, tip;
   const read = () => [...svg.querySelectorAll('.line')].map(path => ({
-    name: path.closest('[data-name]').dataset.name,
+    name: path.dataset.name,
     pieces: path.getAttribute('d').split('M').slice(1).map(piece => {
       const n = piece.split(' ').map(Number);
       return n.flatMap((x, i) => i % 2 ? [] : [[x, n[i + 1]]]);

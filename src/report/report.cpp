@@ -17,6 +17,7 @@ namespace octavo {
 namespace {
 
 constexpr std::size_t kMaxExtras = 12;
+constexpr std::size_t kMaxFindings = 3;  // more are read better in the table
 
 template <class... Args>
 void put(std::string& out, fmt::format_string<Args...> text, Args&&... args) {
@@ -38,6 +39,7 @@ std::vector<RunData> with_unique_names(std::span<const RunData> runs) {
 
 std::string heading(std::span<const RunData> runs) {
     std::string names = runs[0].info.name;
+    if (runs.size() > 4) return fmt::format("{} and {} more runs", names, runs.size() - 1);
     for (const RunData& run : runs.subspan(1)) {
         names += (&run == &runs.back() ? " and " : ", ") + run.info.name;
     }
@@ -72,54 +74,64 @@ std::string finding(const RunSummary& run, const RunSummary& first) {
     if (const double speed = run.tokens_per_s / first.tokens_per_s; std::isfinite(speed)) {
         put(text, ", at {:.2f} times its tokens/s", speed);
     }
-    if (run.state_bytes > 0 && first.state_bytes > 0) {
-        put(text, " with {:.2f} times its state",
+    if (run.state_bytes > 0 && first.state_bytes > 0 && run.state_bytes != first.state_bytes) {
+        put(text, " and with {:.2f} times its state",
             double(run.state_bytes) / double(first.state_bytes));
     }
     return text + ".";
 }
 
-void put_cell(std::string& out, const std::string& value, std::string change = {}) {
-    put(out, "<td>{}", html_escape(value));
-    if (change.starts_with('-')) change.replace(0, 1, "\u2212");  // as wide as the plus
-    if (!change.empty()) put(out, "<small>{}</small>", change);
-    out += "</td>";
+struct Cell {
+    const char* title;
+    std::string value, change;
+};
+
+std::vector<Cell> table_row(const RunSummary& run, const RunSummary& first, bool recipes) {
+    const auto change = [&](double value, double reference) {
+        return &run == &first ? "" : format_percent_change(value, reference);
+    };
+    const double nan = std::nan("");
+    const double bytes = double(run.state_bytes), first_bytes = double(first.state_bytes);
+    std::vector<Cell> cells;
+    if (recipes) cells.push_back({"recipe", run.recipe.empty() ? "–" : run.recipe, ""});
+    cells.push_back({"steps", format_count(run.steps), ""});
+    cells.push_back({"tokens", format_compact(double(run.tokens)), ""});
+    cells.push_back(
+        {"train loss", format_loss(run.train_loss), change(run.train_loss, first.train_loss)});
+    cells.push_back({"held-out loss", run.held_out_loss ? format_loss(*run.held_out_loss) : "–",
+                     change(run.held_out_loss.value_or(nan), first.held_out_loss.value_or(nan))});
+    cells.push_back({"tokens/s", format_compact(run.tokens_per_s),
+                     change(run.tokens_per_s, first.tokens_per_s)});
+    cells.push_back({"memory", fmt::format("{:.2f} GB", run.memory_gb),
+                     change(run.memory_gb, first.memory_gb)});
+    cells.push_back({"state", bytes > 0 ? format_bytes(run.state_bytes) : "–",
+                     bytes > 0 ? change(bytes, first_bytes) : ""});
+    return cells;
 }
 
 void put_table(std::string& out, const std::vector<RunSummary>& runs) {
-    out +=
-        "<div class='scroll'><table><caption>Differences are to the first run. Train loss: mean "
-        "over the last tenth of the steps, at most 100. Tokens/s: median.</caption><thead><tr>"
-        "<th scope='col'>run</th><th scope='col'>recipe</th><th scope='col'>steps</th>"
-        "<th scope='col'>tokens</th><th scope='col'>train loss</th>"
-        "<th scope='col'>held-out loss</th><th scope='col'>tokens/s</th>"
-        "<th scope='col'>memory</th><th scope='col'>state</th></tr></thead><tbody>";
     const RunSummary& first = runs.front();
-    for (const RunSummary& run : runs) {
-        const auto change = [&](double value, double reference) {
-            return &run == &first ? "" : format_percent_change(value, reference);
-        };
-        put(out, "<tr><th scope='row'>{}{}</th>", legend_mark(static_cast<int>(&run - runs.data())),
-            html_escape(run.name));
-        put_cell(out, run.recipe.empty() ? "–" : run.recipe);
-        put_cell(out, format_count(run.steps));
-        put_cell(out, format_compact(double(run.tokens)));
-        put_cell(out, format_loss(run.train_loss), change(run.train_loss, first.train_loss));
-        if (run.held_out_loss) {
-            put_cell(out, format_loss(*run.held_out_loss),
-                     change(*run.held_out_loss, first.held_out_loss.value_or(0)));
-        } else {
-            put_cell(out, "–");
-        }
-        put_cell(out, format_compact(run.tokens_per_s),
-                 change(run.tokens_per_s, first.tokens_per_s));
-        put_cell(out, fmt::format("{:.2f} GB", run.memory_gb),
-                 change(run.memory_gb, first.memory_gb));
-        if (run.state_bytes > 0) {
-            put_cell(out, format_bytes(run.state_bytes),
-                     change(double(run.state_bytes), double(first.state_bytes)));
-        } else {
-            put_cell(out, "–");
+    const bool recipes = std::any_of(runs.begin(), runs.end(), [](const RunSummary& run) {
+        return !run.recipe.empty() && run.recipe != run.name;
+    });
+    out += "<div class='scroll'><table><caption>";
+    if (runs.size() > 1) out += "Differences are to the first run. ";
+    out +=
+        "Train loss: mean over the last tenth of the steps, at most 100. Tokens/s: median."
+        "</caption><thead><tr><th scope='col'>run</th>";
+    for (const Cell& cell : table_row(first, first, recipes)) {
+        put(out, "<th scope='col'>{}</th>", cell.title);
+    }
+    out += "</tr></thead><tbody>";
+    for (std::size_t r = 0; r < runs.size(); ++r) {
+        put(out, "<tr><th scope='row'>{}{}</th>", legend_mark(static_cast<int>(r)),
+            html_escape(runs[r].name));
+        for (Cell& cell : table_row(runs[r], first, recipes)) {
+            std::string& change = cell.change;
+            if (change.starts_with('-')) change.replace(0, 1, "\u2212");  // as wide as the plus
+            put(out, "<td>{}", html_escape(cell.value));
+            if (!change.empty()) put(out, "<small>{}</small>", change);
+            out += "</td>";
         }
         out += "</tr>";
     }
@@ -144,7 +156,11 @@ void put_loss(std::string& out, std::span<const RunData> runs) {
         "<input type='radio' name='view' id='view-log'><label for='view-log'>log steps</label>"
         "<input type='radio' name='view' id='view-half'><label for='view-half'>last half</label>\n";
     put_legend(out, runs);
-    put(out, "<div class='scroll view-whole'>{}</div>", render_svg(figure.whole));
+    put(out, "<div class='scroll view-whole'>{}", render_svg(figure.whole));
+    if (figure.whole.y.hi() < figure.log_steps.y.hi()) {
+        out += "<p class='note'>The steep start is cut off; the view with log steps shows it.</p>";
+    }
+    out += "</div>";
     put(out, "<div class='scroll view-log'>{}</div>", render_svg(figure.log_steps));
     put(out, "<div class='scroll view-half'>{}</div>", render_svg(figure.last_half));
     out +=
@@ -234,7 +250,7 @@ std::string render_report(std::span<const RunData> given) {
         kPageStyle);
     put(out, "<header><p class='kicker'>Octavo training report</p><h1>{}</h1><p>{}</p></header>\n",
         title, html_escape(subheading(runs.front())));
-    for (std::size_t r = 1; r < runs.size(); ++r) {
+    for (std::size_t r = 1; r < runs.size() && runs.size() <= kMaxFindings + 1; ++r) {
         put(out, "<p class='finding'>{}</p>\n", html_escape(finding(summaries[r], summaries[0])));
     }
     put_table(out, summaries);

@@ -9,8 +9,8 @@
 
 namespace octavo {
 
-// The page needs no network and no script (a script adds values under the pointer). It stays below
-// 1 MB for four runs of any length. Throws Error without runs or for a run without steps.
+// The page needs no network and no script (a script adds values under the pointer). It stays
+// below 1 MB for a dozen runs of any length. Throws Error without runs or for a run without steps.
 std::string render_report(std::span<const RunData> runs);
 
 void write_report(const std::filesystem::path& path, std::span<const RunData> runs);

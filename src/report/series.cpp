@@ -10,9 +10,10 @@ std::vector<Point> running_mean(std::span<const Point> points) {
     const std::size_t n = points.size();
     std::vector<double> sum(n + 1, 0.0), count(n + 1, 0.0);
     for (std::size_t i = 0; i < n; ++i) {
-        const bool finite = std::isfinite(points[i].y);
-        sum[i + 1] = sum[i] + (finite ? points[i].y : 0);
-        count[i + 1] = count[i] + (finite ? 1 : 0);
+        // One value that dwarfs the rest would cancel all that follows it in the running sums.
+        const bool usable = std::abs(points[i].y) < 1e12;
+        sum[i + 1] = sum[i] + (usable ? points[i].y : 0);
+        count[i + 1] = count[i] + (usable ? 1 : 0);
     }
     std::vector<Point> out(points.begin(), points.end());
     for (std::size_t i = 0; i < n; ++i) {

@@ -11,9 +11,9 @@ struct Point {
     bool operator==(const Point&) const = default;
 };
 
-// The mean over neighbours: up to a fiftieth of the run to either side, and never more than a tenth
-// of the points before, so that the first steep steps keep their shape. Values that are not finite
-// are left out.
+// A weighted mean over neighbours: up to a fiftieth of the run to either side, and never more than
+// a tenth of the points before, so that the first steep steps keep their shape. Values that are not
+// finite, or beyond 1e12, are left out.
 std::vector<Point> smooth(std::span<const Point> points);
 
 // Points in rising order of x, reduced to the lowest and the highest of every `width` of x, in the

@@ -9,11 +9,12 @@ namespace octavo {
 
 std::string format_loss(double loss) {
     if (!std::isfinite(loss)) return fmt::format("{}", loss);
-    return std::abs(loss) < 1000 ? fmt::format("{:.4f}", loss) : fmt::format("{:.3e}", loss);
+    return std::abs(loss) < 1000 ? fmt::format("{:.4f}", loss) : fmt::format("{:.2e}", loss);
 }
 
 std::string format_compact(double value) {
     if (!std::isfinite(value)) return fmt::format("{}", value);
+    if (std::abs(value) >= 999.5e12) return fmt::format("{:.0e}", value);
     constexpr std::array kUnits = {"", "k", "M", "G", "T"};
     std::size_t unit = 0;
     // 999.5 would print as 1000, hence not 1000.

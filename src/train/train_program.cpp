@@ -92,6 +92,15 @@ float TrainProgram::update(double lr, std::int64_t t) {
 std::optional<NonFinite> TrainProgram::find_non_finite() {
     Plan& plan = program_.plan(last_micro_);
     std::optional<NonFinite> found;
+    // Weights first: what reads a broken one is not to blame.
+    for (const Node& node : plan.graph().nodes()) {
+        const auto* load = std::get_if<Load>(&node.op);
+        const bool weight =
+            load && (load->name.find('/') == std::string::npos || load->name.starts_with("work."));
+        if (!weight) continue;
+        const std::int64_t count = count_non_finite(program_.backend(), plan.tensor(node.out[0]));
+        if (count > 0) return NonFinite{load->name, "load", count};
+    }
     plan.run([&](std::int32_t i) {
         if (found) return;
         const Node& node = plan.graph().node(i);

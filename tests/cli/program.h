@@ -34,7 +34,8 @@ inline std::string slurp(const std::filesystem::path& path) {
 // The program as a child process; its output goes to a file.
 class Process {
   public:
-    Process(const std::vector<std::string>& args, std::filesystem::path log) : log_(std::move(log)) {
+    Process(const std::vector<std::string>& args, std::filesystem::path log)
+        : log_(std::move(log)) {
         std::vector<std::string> words{OCTAVO_BINARY};
         words.insert(words.end(), args.begin(), args.end());
         std::vector<char*> argv;
@@ -85,8 +86,8 @@ class Workspace : public testing::Test {
             if (i % 20 == 0) text << "\n";
         }
         text.close();
-        const Finished made = run({"tokenize", path("text.txt"), "--out", path("data"),
-                                   "--held-out", "0.1"});
+        const Finished made =
+            run({"tokenize", path("text.txt"), "--out", path("data"), "--held-out", "0.1"});
         ASSERT_EQ(made.exit_code, 0) << made.text;
         write("run.toml", run_file());
     }
@@ -98,8 +99,9 @@ class Workspace : public testing::Test {
     std::string run_file() const {
         return "[model]\nfamily = \"llama\"\nvocab_size = 320\nhidden_size = 32\nlayers = 2\n"
                "heads = 2\nkv_heads = 1\nintermediate_size = 64\nmax_positions = 64\n"
-               "[data]\ntrain = [\"" + path("data/train.bin") + "\"]\nheld_out = [\"" +
-               path("data/held_out.bin") + "\"]\n"
+               "[data]\ntrain = [\"" +
+               path("data/train.bin") + "\"]\nheld_out = [\"" + path("data/held_out.bin") +
+               "\"]\n"
                "[train]\nsteps = 24\nbatch = 2\nseq = 32\ngrad_accum = 2\nlr = 3e-3\n"
                "warmup_steps = 4\n[eval]\nevery = 8\nbatches = 2\n"
                "[checkpoint]\nevery = 5\nkeep_last = 2\n";
@@ -111,8 +113,8 @@ class Workspace : public testing::Test {
     Finished run(const std::vector<std::string>& args) const { return octavo(folder_, args); }
     std::vector<std::string> train(const std::string& dir, const std::string& recipe,
                                    std::vector<std::string> more = {}) const {
-        std::vector<std::string> args{"train", path("run.toml"), "--run.dir", path(dir), "--recipe",
-                                      recipe};
+        std::vector<std::string> args{"train",   path("run.toml"), "--run.dir",
+                                      path(dir), "--recipe",       recipe};
         args.insert(args.end(), more.begin(), more.end());
         return args;
     }

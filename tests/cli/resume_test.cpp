@@ -1,5 +1,5 @@
-// Interrupted runs, by request and by force, end up where an uninterrupted run does: the same losses
-// and the same bytes of State, for every recipe.
+// Interrupted runs, by request and by force, end up where an uninterrupted run does: the same
+// losses and the same bytes of State, for every recipe.
 #include <random>
 
 #include "cli/program.h"

@@ -22,8 +22,10 @@ TEST_F(Verbs, InspectShowsARecipe) {
     expect_text(graph, "e4m3[2, 32, 32] x tensor");
     expect_text(graph, "delayed_quantise");
     expect_text(graph, "'work.e4m3/model.layers.0.mlp.up_proj.weight'");
-    expect_text(expect_success({"inspect", "graph", path("run.toml"), "--format", "dot"}), "digraph");
-    expect_text(expect_success({"inspect", "plan", path("run.toml"), "--graph", "update"}), "adamw");
+    expect_text(expect_success({"inspect", "graph", path("run.toml"), "--format", "dot"}),
+                "digraph");
+    expect_text(expect_success({"inspect", "plan", path("run.toml"), "--graph", "update"}),
+                "adamw");
     const std::string memory = expect_success({"inspect", "memory", path("run.toml")});
     expect_text(memory, "activations");
     expect_text(memory, "adam.m");
@@ -32,8 +34,8 @@ TEST_F(Verbs, InspectShowsARecipe) {
 
 TEST_F(Verbs, GenerateIsAFunctionOfTheSeed) {
     ASSERT_EQ(run(train("run", "fp8-lm")).exit_code, 0);
-    const std::vector<std::string> args{"generate", path("run"), "--prompt", "line ", "--tokens",
-                                        "40",       "--seed"};
+    const std::vector<std::string> args{"generate", path("run"), "--prompt", "line ",
+                                        "--tokens", "40",        "--seed"};
     const auto with_seed = [&](const std::string& seed) {
         std::vector<std::string> all = args;
         all.push_back(seed);

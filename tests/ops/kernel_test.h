@@ -76,18 +76,4 @@ std::vector<std::string> for_each_kernel(const Op& op, const std::vector<HostTen
     return names;
 }
 
-// Half a unit in the last place of a result, relative to its size.
-inline double rounding(Dtype dtype) {
-    switch (dtype) {
-        case Dtype::f64:
-            return 0x1p-53;
-        case Dtype::f32:
-            return 0x1p-24;
-        case Dtype::f16:
-            return 0x1p-11;
-        default:
-            return 0x1p-8;
-    }
-}
-
 }  // namespace octavo::test

@@ -60,6 +60,20 @@ T element(double x) {
     }
 }
 
+// The largest relative error of one rounding to nearest.
+inline double rounding(Dtype d) {
+    switch (d) {
+        case Dtype::f64:
+            return 0x1p-53;
+        case Dtype::f32:
+            return 0x1p-24;
+        case Dtype::bf16:
+            return 0x1p-8;
+        default:
+            return 0x1p-11;
+    }
+}
+
 // Elements rounded to the dtype, so that `values` is exactly what the kernel sees.
 inline HostTensor tensor(Dtype dtype, Shape shape, const std::vector<double>& values) {
     HostTensor t{{dtype, shape}, values, {}, {}};

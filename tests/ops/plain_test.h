@@ -12,20 +12,6 @@ inline constexpr Dtype kPlainDtypes[] = {Dtype::f64, Dtype::f32, Dtype::bf16, Dt
 // What vector loops get wrong: one element, odd sizes, nothing at all.
 inline const Shape kShapes[] = {{1}, {7}, {0, 4}, {3, 5}, {2, 3, 129}};
 
-// The largest relative error of one rounding to nearest.
-inline double rounding(Dtype d) {
-    switch (d) {
-        case Dtype::f64:
-            return 0x1p-53;
-        case Dtype::f32:
-            return 0x1p-24;
-        case Dtype::bf16:
-            return 0x1p-8;
-        default:
-            return 0x1p-11;
-    }
-}
-
 // Of a result of this dtype after `steps` roundings in the arithmetic it is computed in.
 inline double tolerance(Dtype d, double steps) {
     return rounding(d) + steps * rounding(accumulator(d));
