@@ -21,8 +21,8 @@ struct ConsoleStyle {
 // (no-color.org: any non-empty NO_COLOR turns colours off.)
 ConsoleStyle console_style(bool is_terminal, std::string_view no_color, std::string_view term);
 
-//          step     loss  held-out  grad norm        lr    tok/s  bound    memory      ETA
-//      100/5000   2.3456    2.4012      0.812  3.00e-04    61.2k  45.3%   1.24 GB   12m03s
+//      step      loss  held-out  grad norm        lr    tok/s  bound    memory      ETA
+//  100/5000    2.3456    2.4012      0.812  3.00e-04    61.2k  45.3%   1.24 GB   12m03s
 std::string header_line(std::int64_t total_steps, const ConsoleStyle& style);
 std::string step_line(const StepMetrics& metrics, std::int64_t total_steps,
                       std::optional<double> eta_s, const ConsoleStyle& style);
