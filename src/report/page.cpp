@@ -21,7 +21,7 @@ const std::string_view kPageStyle = R"css(
 }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
 main { max-width: 1000px; margin: 0 auto; padding: 32px 20px 56px; }
 h1 { font-size: 28px; line-height: 1.2; margin: 2px 0 4px; font-weight: 650;
   overflow-wrap: anywhere; }
