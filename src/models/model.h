@@ -35,6 +35,7 @@ class ModelBuilder {
   public:
     ModelBuilder(Builder& builder, const Architecture& architecture)
         : b(builder), arch(architecture) {}
+    ModelBuilder(Builder&, Architecture&&) = delete;  // it would be gone
 
     // `name` is relative to the open scope, unless it starts with '/'.
     Value parameter(std::string_view name, Shape shape, Init init, double sigma = 0);

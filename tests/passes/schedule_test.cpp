@@ -14,13 +14,13 @@ struct Built {
 Graph accumulating_step(int layers) {
     Built t;
     const Type matrix{Dtype::f32, {64, 64}};
-    Value x = t.b.one(Silu{}, {t.b.input("x", matrix)});
+    Value x = t.b.one(Silu{}, {t.b.input("x", {Dtype::f32, {8, 64}})});
     Values weights;
     for (int i = 0; i < layers; ++i) {
         weights.push_back(t.b.load(fmt::format("w{}", i), matrix));
         x = t.b.linear(x, weights.back());
     }
-    const Value loss = t.b.one(SumRows{}, {t.b.reshape(x, {64 * 64, 1})});
+    const Value loss = t.b.one(SumRows{}, {t.b.reshape(x, {8 * 64, 1})});
     const Values grads = differentiate(t.b, loss, weights);
     for (int i = 0; i < layers; ++i) {
         const std::string name = fmt::format("grad/w{}", i);

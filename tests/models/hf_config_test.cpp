@@ -1,0 +1,156 @@
+#include <gtest/gtest.h>
+
+#include "io/scratch.h"
+#include "models/architecture.h"
+#include "train/golden.h"
+
+namespace octavo {
+namespace {
+
+// A config of transformers 4 with `extra` keys at its end, which override those before.
+std::string llama(const std::string& extra = "", const std::string& type = "llama") {
+    return R"({"model_type": ")" + type + R"(", "vocab_size": 512, "hidden_size": 64,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 160,
+        "max_position_embeddings": 256)" +
+           (extra.empty() ? "" : ", " + extra) + "}";
+}
+std::string gpt2(const std::string& extra = "") {
+    return R"({"model_type": "gpt2", "vocab_size": 512, "n_embd": 64, "n_layer": 2, "n_head": 4,
+        "n_positions": 256)" +
+           (extra.empty() ? "" : ", " + extra) + "}";
+}
+
+Architecture parse(const std::string& json) { return parse_hf_config(json, "m/config.json"); }
+std::string refusal(const std::string& json) {
+    return error_of([&] { parse(json); });
+}
+
+TEST(HfConfig, FillsInTheDefaultsOfTransformers) {
+    const Architecture want{.family = Family::llama,
+                            .vocab_size = 512,
+                            .hidden_size = 64,
+                            .layers = 2,
+                            .heads = 4,
+                            .kv_heads = 4,
+                            .head_dim = 16,
+                            .intermediate_size = 160,
+                            .max_positions = 256,
+                            .norm_eps = 1e-6};
+    // Llama 2 has no rope_theta at all.
+    EXPECT_EQ(parse(llama()), want);
+    EXPECT_EQ(parse(llama(R"("rope_scaling": null, "num_key_value_heads": null)")), want);
+    EXPECT_EQ(parse(llama("", "qwen3")).head_dim, 128);
+
+    const Architecture g = parse(gpt2());
+    EXPECT_EQ(g.intermediate_size, 256);
+    EXPECT_EQ(g.norm_eps, 1e-5);
+    EXPECT_TRUE(g.tie_embeddings);
+}
+
+TEST(HfConfig, BothDialectsSayTheSame) {
+    const RopeScaling scaling{RopeScaling::Kind::llama3, 8, 1, 4, 64};
+    const std::string values = R"("factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 64)";
+    const Architecture v4 = parse(
+        llama(R"("rope_theta": 500000, "rope_scaling": {"rope_type": "llama3", )" + values + "}"));
+    const Architecture old =
+        parse(llama(R"("rope_theta": 500000, "rope_scaling": {"type": "llama3", )" + values + "}"));
+    const Architecture v5 = parse(llama(
+        R"("rope_parameters": {"rope_theta": 500000.0, "rope_type": "llama3", )" + values + "}"));
+    EXPECT_EQ(v4.rope_theta, 500000);
+    EXPECT_EQ(v4.rope_scaling, scaling);
+    EXPECT_EQ(v4, v5);
+    EXPECT_EQ(v4, old);
+    // Both at once, in agreement.
+    EXPECT_EQ(parse(llama(R"("rope_theta": 10.0,
+                             "rope_parameters": {"rope_theta": 10, "rope_type": "default"})"))
+                  .rope_theta,
+              10);
+}
+
+TEST(HfConfig, SurvivesARoundTrip) {
+    for (const char* family : {"llama", "llama3-rope", "qwen2", "qwen3", "gpt2"}) {
+        SCOPED_TRACE(family);
+        const Architecture a = read_hf_config(test::fixture(family));
+        const std::string json = to_hf_config(a, "bfloat16");
+        EXPECT_EQ(parse(json), a);
+        EXPECT_TRUE(contains(json, "\"dtype\": \"bfloat16\""));
+        EXPECT_TRUE(contains(
+            json, family == std::string("gpt2") ? "\"GPT2LMHeadModel\"" : "ForCausalLM\""));
+    }
+}
+
+struct Refusal {
+    std::string json;
+    const char* part;
+};
+
+TEST(HfConfig, RefusesByName) {
+    const std::string rope4 = R"("rope_theta": 10000.0, "rope_scaling": {"rope_type": )";
+    const std::string rope5 = R"("rope_parameters": {"rope_theta": 10000.0, "rope_type": )";
+    const Refusal cases[] = {
+        {"[1, 2]", "expected a JSON object"},
+        {"{\"model_type\": ", "expected a JSON object"},
+        {"{}", "key model_type is missing"},
+        {R"({"model_type": 7})", "model_type must be a string, got 7"},
+        {R"({"model_type": "mixtral"})", "model family 'mixtral' is not supported."},
+        {R"({"model_type": "llama"})", "key vocab_size is missing"},
+        {llama(R"("quantization_config": {"bits": 4})"), "quantization_config is set"},
+        {llama(R"("hidden_size": "64")"), "hidden_size must be an integer, got \"64\""},
+        {llama(R"("hidden_size": 64.5)"), "hidden_size must be an integer, got 64.5"},
+        {llama(R"("num_hidden_layers": -1)"), "layers must be positive and below 2^31, got -1"},
+        {llama(R"("num_attention_heads": 0)"), "num_attention_heads must be positive, got 0"},
+        {llama(R"("num_key_value_heads": 3)"), "heads must be a multiple of kv_heads"},
+        {llama(R"("head_dim": 7)"), "head_dim must be even"},
+        {llama(R"("rms_norm_eps": "small")"), "rms_norm_eps must be a number, got \"small\""},
+        {llama(R"("tie_word_embeddings": 1)"), "tie_word_embeddings must be true or false, got 1"},
+        {llama(R"("hidden_act": "gelu")"), "hidden_act = \"gelu\" changes the mathematics"},
+        {llama(R"("mlp_bias": true)"), "mlp_bias = true changes"},
+        {llama(R"("attention_bias": true)"), "attention_bias = true changes"},
+        {llama(R"("use_sliding_window": true)", "qwen2"), "use_sliding_window = true changes"},
+        {llama(R"("sliding_window": 4096)"), "sliding_window = 4096 changes"},
+        {llama(R"("pretraining_tp": 2)"), "pretraining_tp = 2 changes"},
+        {llama(R"("partial_rotary_factor": 0.5)"), "partial_rotary_factor = 0.5 changes"},
+        {llama(R"("layer_types": ["full_attention", "sliding_attention"])", "qwen3"),
+         "layer_types has \"sliding_attention\", which is not supported"},
+        {llama(rope4 + R"("yarn", "factor": 4.0})"),
+         "rope_scaling: rope_type 'yarn' is not supported.\n  Supported: default, llama3."},
+        {llama(R"("rope_scaling": {"type": "linear", "factor": 2.0})"), "rope_type 'linear'"},
+        {llama(rope5 + R"("dynamic"})"), "rope_parameters: rope_type 'dynamic' is not supported"},
+        {llama(rope5 + R"("llama3"})"), "rope_parameters: key factor is missing"},
+        {llama(rope5 + R"("default", "partial_rotary_factor": 0.25})"),
+         "rope_parameters: partial_rotary_factor = 0.25 changes"},
+        {llama(R"("rope_parameters": {"full_attention": {}})"),
+         "rope_parameters: key rope_theta is missing"},
+        {llama(R"("rope_parameters": 3)"), "rope_parameters must be an object, got 3"},
+        {llama(R"("rope_theta": 5.0, )" + rope5 + R"("default"})"), "contradict each other"},
+        {llama(R"("rope_theta": 0)"), "rope_theta must be positive, got 0"},
+        {gpt2(R"("activation_function": "relu")"), "activation_function 'relu' is not supported"},
+        {gpt2(R"("tie_word_embeddings": false)"), "tie_word_embeddings = false changes"},
+        {gpt2(R"("scale_attn_weights": false)"), "scale_attn_weights = false changes"},
+        {gpt2(R"("scale_attn_by_inverse_layer_idx": true)"), "scale_attn_by_inverse_layer_idx"},
+        {gpt2(R"("add_cross_attention": true)"), "add_cross_attention = true changes"},
+        {gpt2(R"("n_embd": 66)"), "gpt2 needs hidden_size = heads * head_dim"},
+        {gpt2(R"("n_head": 0)"), "n_head must be positive, got 0"},
+    };
+    for (const Refusal& c : cases) {
+        const std::string error = refusal(c.json);
+        EXPECT_TRUE(contains(error, c.part)) << c.json;
+        EXPECT_TRUE(error.starts_with("m/config.json: ")) << error;
+    }
+}
+
+TEST(HfConfig, TakesWhatIsSwitchedOff) {
+    parse(llama(R"("sliding_window": 32768, "use_sliding_window": false, "max_window_layers": 21)",
+                "qwen2"));
+    parse(llama(R"("sliding_window": null, "attention_bias": false, "pretraining_tp": 1,
+                   "hidden_act": "silu", "partial_rotary_factor": 1.0)"));
+    parse(gpt2(R"("activation_function": "gelu_pytorch_tanh", "n_inner": null)"));
+}
+
+TEST(HfConfig, NamesTheMissingFile) {
+    EXPECT_TRUE(contains(error_of([] { read_hf_config("/nowhere"); }), "/nowhere/config.json"));
+}
+
+}  // namespace
+}  // namespace octavo
