@@ -1,0 +1,69 @@
+#include "train/setup.h"
+
+#include "io/scratch.h"
+#include "train/golden.h"
+
+namespace octavo {
+namespace {
+
+RunConfig config() {
+    RunConfig c;
+    c.model.kv_heads = 2;
+    c.model.head_dim = 64;
+    c.model.intermediate_size = 700;
+    return c;
+}
+
+TEST(Setup, ArchitectureComesFromTheConfigOrTheFolder) {
+    const Architecture a = architecture_of(config());
+    EXPECT_EQ(a.family, Family::llama);
+    EXPECT_EQ(a.kv_heads, 2);
+    EXPECT_EQ(a.intermediate_size, 700);
+    EXPECT_EQ(describe(a), "llama, 8 layers of 256");
+
+    RunConfig folder = config();
+    folder.model.path = test::fixture("qwen3").string();
+    EXPECT_EQ(architecture_of(folder), read_hf_config(test::fixture("qwen3")));
+
+    RunConfig bad = config();
+    bad.model.kv_heads = 3;
+    EXPECT_TRUE(contains(error_of([&] { architecture_of(bad); }), "multiple of kv_heads"));
+}
+
+TEST(Setup, RecipeTakesItsSettings) {
+    RunConfig c = config();
+    c.recipe = {.name = "fp8-lm",
+                .fp8_lm_head = true,
+                .margin = 2,
+                .history = 32,
+                .scale_rounding = "exact"};
+    const Recipe r = recipe_of(c);
+    EXPECT_TRUE(r.quantise_head);
+    EXPECT_EQ(r.window, 32);
+    for (const auto& format : {r.activation, r.weight, r.output_grad}) {
+        ASSERT_TRUE(format);
+        EXPECT_EQ(format->margin, 2);
+        EXPECT_EQ(format->rounding, ScaleRounding::exact);
+    }
+    c.recipe.name = "bf16";
+    EXPECT_FALSE(recipe_of(c).activation);
+}
+
+TEST(Setup, StepOptionsTakeTheirs) {
+    RunConfig c = config();
+    c.train.batch = 3;
+    c.train.clip = 0.5;
+    c.train.weight_decay = 0.25;
+    c.runtime.recompute = "ffn";
+    c.runtime.fuse = false;
+    const StepOptions o = step_options_of(c);
+    EXPECT_EQ(o.batch, 3);
+    EXPECT_EQ(o.seq, 256);
+    EXPECT_EQ(o.clip, 0.5f);
+    EXPECT_EQ(o.adamw.weight_decay, 0.25f);
+    EXPECT_EQ(o.recompute, Recompute::ffn);
+    EXPECT_FALSE(o.fuse);
+}
+
+}  // namespace
+}  // namespace octavo
