@@ -39,15 +39,4 @@ std::string Graph::value_name(Value v) const {
     return name;
 }
 
-std::vector<std::int32_t> count_uses(const Graph& g) {
-    std::vector<std::int32_t> uses(g.value_count());
-    for (const Node& n : g.nodes()) {
-        for (Value v : n.in) {
-            if (v) ++uses[v.id];
-        }
-    }
-    for (const Output& o : g.outputs()) ++uses[o.value.id];
-    return uses;
-}
-
 }  // namespace octavo

@@ -49,7 +49,7 @@ class Graph {
     // The node that defines `v`, and which of its results `v` is.
     std::int32_t producer(Value v) const { return values_[v.id].producer; }
     int result_index(Value v) const { return values_[v.id].result; }
-    // "layers.3.mlp.down_proj.out" or "%17": for tables and messages.
+    // "%17 (matmul of layers.3.mlp.down_proj)", or the name of an input or State tensor.
     std::string value_name(Value v) const;
 
     // Appends a node with results of the given types. The caller has checked them (see Builder).
@@ -67,9 +67,6 @@ class Graph {
     std::vector<Def> values_;
     std::vector<Output> outputs_;
 };
-
-// How often each value is read, outputs of the graph included.
-std::vector<std::int32_t> count_uses(const Graph&);
 
 // One node per line: `%12:bf16[8, 64] = matmul(%3, %11) trans_b  # layers.0.q_proj`.
 std::string to_text(const Graph&);
