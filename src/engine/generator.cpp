@@ -22,7 +22,8 @@ Graph step_graph(const Architecture& arch, const Recipe& recipe, std::int64_t ti
     m.cache = CacheContext{b.input("positions", tokens), max_length};
     const Value row = b.input("row", {Dtype::i32, {1}});
     const Value hidden = b.reshape(backbone(m, ids), {time, arch.hidden_size});
-    b.output("logits", b.cast(head(m, b.one(GatherRows{}, {hidden, row})), Dtype::f32));
+    // The step is built in f32 and the recipe lowers it afterwards, so this cast is not idle.
+    b.output("logits", b.one(Cast{Dtype::f32}, {head(m, b.one(GatherRows{}, {hidden, row}))}));
     return fuse(apply(recipe, g, /*training=*/false));
 }
 

@@ -1,6 +1,8 @@
 #include "backends/cpu/matmul.h"
 
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <vector>
 
 #include "backends/cpu/onednn.h"
@@ -40,11 +42,23 @@ Refusal reject_onednn(const NodeView& node, Dtype operands) {
     return std::nullopt;
 }
 
+// A power of two moves no bit of an FP8 code's significand, and these stay clear of bf16's ends.
+bool folds_exactly(float scale) {
+    int exponent = 0;
+    return std::frexp(scale, &exponent) == 0.5f && std::abs(exponent) < 100;
+}
+
 // oneDNN multiplies operands of one dtype, and adds to C in place. Everything else is conversion:
-// into scratch before the product, out of it afterwards.
+// into scratch before the product, out of it afterwards. oneDNN 2.6 leaves the matrix units for
+// vector ones, several times slower, when it has to scale the result; so a scale that is a power of
+// two, as recipes prefer them, goes into the conversion of an FP8 operand.
 Prepared prepare_onednn(const NodeView& node, Dtype operands) {
     const GemmDesc gemm = describe(node, operands);
     const Gemm product(gemm);
+    GemmDesc unscaled = gemm;
+    unscaled.scaled = false;
+    const int folded = is_fp8(node.in[0].dtype) ? 0 : is_fp8(node.in[1].dtype) ? 1 : -1;
+    const Gemm plain_product = gemm.scaled ? Gemm(unscaled) : product;
     ScratchCounter scratch;
     std::array<std::int64_t, 2> converted{};
     for (std::size_t i = 0; i < 2; ++i) {
@@ -56,14 +70,18 @@ Prepared prepare_onednn(const NodeView& node, Dtype operands) {
     const std::int64_t n = node.out[0].shape.elements();
     const std::int64_t c_offset =
         converts_out ? scratch.reserve(n * static_cast<std::int64_t>(size_of(gemm.out))) : 0;
-    const std::int64_t pad = scratch.reserve(product.scratch_bytes());
+    const std::int64_t pad =
+        scratch.reserve(std::max(product.scratch_bytes(), plain_product.scratch_bytes()));
 
     auto run = [=](const KernelCall& call) {
-        const auto operand = [&](std::size_t i) -> const void* {
-            const TensorRef& t = call.in[i];
+        const float scale = product_scale(call);
+        const bool fold = gemm.scaled && folded >= 0 && folds_exactly(scale);
+        const auto operand = [&](int i) -> const void* {
+            const TensorRef& t = call.in[static_cast<std::size_t>(i)];
             if (t.type.dtype == operands) return t.data;
-            std::byte* to = call.scratch + converted[i];
-            convert_parallel(t.data, t.type.dtype, to, operands, t.type.shape.elements());
+            std::byte* to = call.scratch + converted[static_cast<std::size_t>(i)];
+            convert_parallel(t.data, t.type.dtype, to, operands, t.type.shape.elements(),
+                             fold && i == folded ? scale : 1.0f);
             return to;
         };
         const TensorRef& out = call.out[0];
@@ -71,7 +89,7 @@ Prepared prepare_onednn(const NodeView& node, Dtype operands) {
         if (gemm.accumulate && call.in[2].data != c) {
             convert_parallel(call.in[2].data, out.type.dtype, c, gemm.out, n);
         }
-        product(operand(0), operand(1), c, product_scale(call), call.scratch + pad);
+        (fold ? plain_product : product)(operand(0), operand(1), c, scale, call.scratch + pad);
         if (converts_out) convert_parallel(c, gemm.out, out.data, out.type.dtype, n);
     };
     return {run, scratch.bytes()};
@@ -109,13 +127,18 @@ MatmulExtents matmul_extents(const NodeView& node) {
             .k = op.trans_b ? b.last() : b.rows()};
 }
 
-void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dtype,
-                      std::int64_t n) {
+void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dtype, std::int64_t n,
+                      float scale) {
     const auto from_size = static_cast<std::int64_t>(size_of(from_dtype));
     const auto to_size = static_cast<std::int64_t>(size_of(to_dtype));
     parallel_for(n, row_grain(1), [&](std::int64_t begin, std::int64_t end) {
-        convert(static_cast<const std::byte*>(from) + begin * from_size, from_dtype,
-                static_cast<std::byte*>(to) + begin * to_size, to_dtype, end - begin);
+        const std::byte* first = static_cast<const std::byte*>(from) + begin * from_size;
+        std::byte* out = static_cast<std::byte*>(to) + begin * to_size;
+        if (scale == 1.0f) {
+            convert(first, from_dtype, out, to_dtype, end - begin);
+        } else {
+            dequantise(first, from_dtype, scale, out, to_dtype, end - begin);
+        }
     });
 }
 

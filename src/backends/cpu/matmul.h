@@ -44,7 +44,8 @@ class ScratchCounter {
     std::int64_t bytes_ = 0;
 };
 
-// `n` elements of one dtype after another, by all threads.
-void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dtype, std::int64_t n);
+// `n` elements, by all threads, times `scale`.
+void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dtype, std::int64_t n,
+                      float scale = 1.0f);
 
 }  // namespace octavo::cpu
