@@ -1,5 +1,6 @@
 // Gradient of Embedding: dtable[v] = acc[v] + sum of dy[...] over the places where ids[...] = v.
-//     dy (..., C), ids (...) i32 below V, [acc like dtable] -> dtable (V, C) of f32 (f64 for f64 dy)
+//     dy (..., C), ids (...) i32 below V, [acc like dtable] -> dtable (V, C) of f32 (f64 for f64
+//     dy)
 #include "graph/builder.h"
 
 namespace octavo {

@@ -5,7 +5,8 @@ namespace {
 
 TEST(Iota, CountsAlongTheLastDimension) {
     const auto out = test::run(
-        [](Builder& b, const Values&) { return Values{b.one(Iota{{Dtype::i32, {2, 3}}}, {})}; }, {});
+        [](Builder& b, const Values&) { return Values{b.one(Iota{{Dtype::i32, {2, 3}}}, {})}; },
+        {});
     EXPECT_EQ(out[0].values, (std::vector<double>{0, 1, 2, 0, 1, 2}));
 }
 
