@@ -112,7 +112,7 @@ int bench_step(const Args& args) {
     const auto backend = open_backend(config.runtime);
     TrainProgram program(*backend, step_options_of(config), config.train.grad_accum > 1);
     const std::int64_t resident_before = resident_bytes();
-    program.allocate(memory_limit(config.runtime, *backend));
+    program.allocate(memory_limit(config, *backend));
     program.initialise(1);
     RandomSteps steps(program, config.train);
     for (std::int64_t i = 0; i < args.flag<std::int64_t>("warmup"); ++i) steps.run();

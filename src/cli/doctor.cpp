@@ -9,6 +9,7 @@
 #include <nlohmann/detail/abi_macros.hpp>
 
 #include "base/parallel.h"
+#include "base/process.h"
 #include "base/version.h"
 #include "cli/device.h"
 #include "cli/machine.h"
@@ -40,7 +41,8 @@ int run_doctor(const Args&) {
     }
     const auto memory = machine_memory();
     row("memory",
-        fmt::format("{:.1f} GB, {:.1f} GB available", memory.total / 1e9, memory.available / 1e9));
+        fmt::format("{:.1f} GB, {:.1f} GB available", static_cast<double>(memory.total) * 1e-9,
+                    static_cast<double>(memory.available) * 1e-9));
 
     fmt::print("Build\n");
     row("octavo", kVersion);

@@ -60,10 +60,9 @@ int run_generate(const Args& args) {
                               ? *model.recipe
                               : recipe_named(asked.empty() ? "bf16" : asked);
     const auto count = args.flag<std::int64_t>("tokens");
-    const RunConfig::Runtime runtime;
-    const auto backend = open_backend(runtime);
+    const auto backend = open_backend({});
     Generator generator(*backend, arch, recipe, std::ssize(prompt) + count);
-    generator.allocate(memory_limit(runtime, *backend));
+    generator.allocate(backend->available_bytes());
     load_weights(model.path, generator.state());
     generator.refresh();
 

@@ -75,7 +75,7 @@ int inspect_run(const Args& args) {
                     .recipe = recipe_named(args.flag<std::string>("recipe")),
                     .gradients = args.flag<bool>("grads"),
                     .fuse = !args.flag<bool>("no-fuse")},
-                   *backend, memory_limit(runtime, *backend));
+                   *backend);
     return 0;
 }
 

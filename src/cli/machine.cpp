@@ -2,35 +2,16 @@
 
 #include <fstream>
 
-#include "base/error.h"
-
 namespace octavo {
-namespace {
-
-// The text after `label` on its first line in a /proc file, without blanks around it.
-std::string field(const char* file, const std::string& label) {
-    std::ifstream in(file);
-    for (std::string line; std::getline(in, line);) {
-        if (line.starts_with(label)) {
-            const auto colon = line.find(':');
-            const auto begin = line.find_first_not_of(" \t", colon + 1);
-            return begin == std::string::npos ? "" : line.substr(begin);
-        }
-    }
-    return {};
-}
-
-double kilobytes(const std::string& label) {
-    const std::string text = field("/proc/meminfo", label);
-    check(!text.empty(), "/proc/meminfo: expected a line '{}', got none", label);
-    return std::stod(text) * 1024;
-}
-
-}  // namespace
 
 std::string processor_name() {
-    const std::string name = field("/proc/cpuinfo", "model name");
-    return name.empty() ? "unknown" : name;
+    std::ifstream in("/proc/cpuinfo");
+    for (std::string line; std::getline(in, line);) {
+        if (!line.starts_with("model name")) continue;
+        const auto begin = line.find_first_not_of(" \t", line.find(':') + 1);
+        if (begin != std::string::npos) return line.substr(begin);
+    }
+    return "unknown";
 }
 
 std::vector<ProcessorFeature> processor_features() {
@@ -48,7 +29,5 @@ std::vector<ProcessorFeature> processor_features() {
     return {};
 #endif
 }
-
-MachineMemory machine_memory() { return {kilobytes("MemTotal"), kilobytes("MemAvailable")}; }
 
 }  // namespace octavo

@@ -18,11 +18,4 @@ struct ProcessorFeature {
 // The vector extensions that matter to Octavo. Empty on other processors than x86.
 std::vector<ProcessorFeature> processor_features();
 
-struct MachineMemory {
-    double total, available;  // bytes
-};
-
-// From /proc/meminfo. Throws Error if it cannot be read.
-MachineMemory machine_memory();
-
 }  // namespace octavo

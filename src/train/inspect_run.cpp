@@ -52,7 +52,7 @@ Ids read_ids(const std::filesystem::path& path, std::int64_t vocabulary) {
 
 }  // namespace
 
-void run_inspection(const InspectionRequest& request, Backend& backend, std::int64_t memory_limit) {
+void run_inspection(const InspectionRequest& request, Backend& backend) {
     const Architecture arch = read_hf_config(request.model);
     const Ids ids = read_ids(request.batch, arch.vocab_size);
     check(ids.seq <= arch.max_positions, "{}: {} tokens are more than the model's {} positions",
@@ -70,7 +70,7 @@ void run_inspection(const InspectionRequest& request, Backend& backend, std::int
     for (const Parameter& p : parameters(arch)) {
         program.state().declare(p.name, {Dtype::f32, p.shape});
     }
-    program.allocate(memory_limit);
+    program.allocate(backend.available_bytes());
     load_weights(request.model, program.state());
     initialise_scales(program.state());
     program.run("refresh");

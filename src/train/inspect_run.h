@@ -19,6 +19,6 @@ struct InspectionRequest {
 
 // Writes logits (B, T, V), loss [] (mean next-token cross entropy over B * (T - 1) targets) and, if
 // asked for, grad.<parameter>, all f32. Throws Error for ids outside the vocabulary and the like.
-void run_inspection(const InspectionRequest&, Backend&, std::int64_t memory_limit);
+void run_inspection(const InspectionRequest&, Backend&);
 
 }  // namespace octavo

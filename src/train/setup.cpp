@@ -49,6 +49,11 @@ StepOptions step_options_of(const RunConfig& config) {
             .fuse = config.runtime.fuse};
 }
 
+std::int64_t memory_limit(const RunConfig& config, const Backend& backend) {
+    const double gb = config.runtime.memory_limit_gb;
+    return gb > 0 ? static_cast<std::int64_t>(gb * 1e9) : backend.available_bytes();
+}
+
 std::string describe(const Architecture& a) {
     return fmt::format("{}, {} layers of {}", name(a.family), a.layers, a.hidden_size);
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "config/run_config.h"
+#include "runtime/backend.h"
 #include "train/step_graphs.h"
 
 namespace octavo {
@@ -10,6 +11,8 @@ namespace octavo {
 Architecture architecture_of(const RunConfig&);
 Recipe recipe_of(const RunConfig&);
 StepOptions step_options_of(const RunConfig&);
+// How many bytes a plan may take: what the config allows, or else what the backend has.
+std::int64_t memory_limit(const RunConfig&, const Backend&);
 // "llama, 8 layers of 256".
 std::string describe(const Architecture&);
 

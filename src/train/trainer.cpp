@@ -124,10 +124,7 @@ class Trainer {
                                static_cast<double>(parameter_count(a)) * 1e-6,
                                config_.recipe.name));
         out_.print(to_text(program_.program().memory()));
-        const auto limit = config_.runtime.memory_limit_gb > 0
-                               ? static_cast<std::int64_t>(config_.runtime.memory_limit_gb * 1e9)
-                               : backend_.available_bytes();
-        program_.allocate(limit);
+        program_.allocate(memory_limit(config_, backend_));
     }
 
     // From a checkpoint, from a Hugging Face folder, or from random weights.

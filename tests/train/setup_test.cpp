@@ -1,6 +1,7 @@
 #include "train/setup.h"
 
 #include "io/scratch.h"
+#include "train/far_backend.h"
 #include "train/golden.h"
 
 namespace octavo {
@@ -63,6 +64,15 @@ TEST(Setup, StepOptionsTakeTheirs) {
     EXPECT_EQ(o.adamw.weight_decay, 0.25f);
     EXPECT_EQ(o.recompute, Recompute::ffn);
     EXPECT_FALSE(o.fuse);
+}
+
+TEST(Setup, MemoryIsLimitedByTheConfigOrElseByTheBackend) {
+    const FarBackend backend;
+    RunConfig c = config();
+    c.runtime.memory_limit_gb = 1.5;
+    EXPECT_EQ(memory_limit(c, backend), 1'500'000'000);
+    c.runtime.memory_limit_gb = 0;
+    EXPECT_EQ(memory_limit(c, backend), backend.available_bytes());
 }
 
 }  // namespace

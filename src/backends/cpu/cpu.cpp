@@ -3,10 +3,9 @@
 #include <sys/mman.h>
 
 #include <cstring>
-#include <fstream>
-#include <string>
 
 #include "backends/cpu/kernels.h"
+#include "base/process.h"
 
 namespace octavo {
 namespace {
@@ -36,16 +35,7 @@ class CpuBackend final : public Backend {
         if (memory) munmap(memory, static_cast<std::size_t>(bytes));
     }
 
-    std::int64_t available_bytes() const override {
-        std::ifstream meminfo("/proc/meminfo");
-        std::string key;
-        std::int64_t kib = 0;
-        while (meminfo >> key >> kib) {
-            if (key == "MemAvailable:") return kib * 1024;
-            meminfo.ignore(16, '\n');
-        }
-        return 0;
-    }
+    std::int64_t available_bytes() const override { return machine_memory().available; }
 
     void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
         copy(device, host, bytes);
