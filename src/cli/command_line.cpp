@@ -8,10 +8,10 @@
 #include <optional>
 
 #include "base/error.h"
+#include "base/nearest.h"
 #include "base/version.h"
 #include "cli/help.h"
 #include "config/load.h"
-#include "config/nearest.h"
 #include "config/schema.h"
 
 namespace octavo {

@@ -2,7 +2,7 @@
 
 #include <iterator>
 
-#include "config/nearest.h"
+#include "base/nearest.h"
 #include "config/schema.h"
 
 namespace octavo {

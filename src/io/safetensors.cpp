@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "io/nearest.h"
+#include "base/nearest.h"
 #include "io/safetensors_header.h"
 
 namespace octavo {
@@ -61,8 +61,9 @@ std::optional<TensorInfo> SafetensorsFile::find(std::string_view name) const {
 
 TensorInfo SafetensorsFile::at(std::string_view name) const {
     if (auto tensor = find(name)) return *std::move(tensor);
-    const std::string near =
-        nearest(name, entries_, [](const TensorEntry& e) -> std::string_view { return e.name; });
+    std::vector<std::string> names;
+    for (const TensorEntry& e : entries_) names.push_back(e.name);
+    const std::string near = nearest(name, names);
     fail("{}: expected a tensor '{}', got none of that name among {}{}", name_, printable(name),
          entries_.size(),
          near.empty() ? "" : fmt::format("\n  The nearest name is '{}'.", printable(near)));

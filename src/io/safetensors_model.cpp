@@ -3,7 +3,7 @@
 #include <utility>
 
 #include "base/error.h"
-#include "io/nearest.h"
+#include "base/nearest.h"
 #include "io/safetensors.h"
 
 namespace octavo {
@@ -174,8 +174,7 @@ std::optional<TensorInfo> SafetensorsModel::find(std::string_view name) const {
 
 TensorInfo SafetensorsModel::at(std::string_view name) const {
     if (auto tensor = find(name)) return *std::move(tensor);
-    const std::string near =
-        nearest(name, shard_of_, [](const auto& e) -> std::string_view { return e.first; });
+    const std::string near = nearest(name, names());
     fail("{}: expected a tensor '{}', got none of that name among {}{}", folder_.string(),
          printable(name), shard_of_.size(),
          near.empty() ? "" : fmt::format("\n  The nearest name is '{}'.", printable(near)));

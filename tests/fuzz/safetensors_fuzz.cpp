@@ -1,7 +1,7 @@
 // Safetensors files. Each either is an octavo::Error, or gives tensors inside the file that survive
 // writing and reading again.
 //
-// Build with: src/base/error.cpp src/base/file.cpp src/io/safetensors.cpp
+// Build with: src/base/error.cpp src/base/file.cpp src/base/nearest.cpp src/io/safetensors.cpp
 // Build with: src/io/safetensors_header.cpp src/io/safetensors_write.cpp -lfmt
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 // The index of sharded safetensors: an octavo::Error, or file names without a path.
 //
-// Build with: src/base/error.cpp src/base/file.cpp src/io/safetensors.cpp
+// Build with: src/base/error.cpp src/base/file.cpp src/base/nearest.cpp src/io/safetensors.cpp
 // Build with: src/io/safetensors_header.cpp src/io/safetensors_model.cpp -lfmt
 #include <string_view>
 

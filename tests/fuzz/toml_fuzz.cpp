@@ -1,7 +1,7 @@
 // Run files. Each either is a usage error with a position, or gives a config that survives writing
 // and reading again.
 //
-// Build with: src/base/error.cpp src/base/file.cpp src/config/*.cpp -lfmt
+// Build with: src/base/error.cpp src/base/file.cpp src/base/nearest.cpp src/config/*.cpp -lfmt
 #include <string>
 #include <string_view>
 

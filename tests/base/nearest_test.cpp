@@ -1,4 +1,4 @@
-#include "config/nearest.h"
+#include "base/nearest.h"
 
 #include <gtest/gtest.h>
 
@@ -24,6 +24,7 @@ TEST(Nearest, KnowsWhenNothingIsNear) {
     EXPECT_EQ(nearest("", {"train.lr"}), "");
     EXPECT_EQ(nearest("x", {}), "");
     EXPECT_EQ(nearest(std::string(1000000, 'x'), {"train.lr"}), "");
+    EXPECT_EQ(nearest("train.lr", {std::string(1000000, 'x')}), "");
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "config/nearest.h"
+#include "base/nearest.h"
 
 #include <algorithm>
 #include <utility>
@@ -37,7 +37,11 @@ std::string nearest(std::string_view name, const std::vector<std::string>& candi
     std::string best;
     std::size_t best_distance = name.size() + 1;
     for (const std::string& candidate : candidates) {
-        const std::size_t limit = (std::max(name.size(), candidate.size()) + 2) / 3;
+        const auto [shorter, longer] = std::minmax({name.size(), candidate.size()});
+        const std::size_t limit = (longer + 2) / 3;
+        if (longer - shorter > limit) {
+            continue;  // as many insertions at least; names from files may be of any length
+        }
         const std::size_t d = distance(name, candidate);
         if (d <= limit && d < best_distance) {
             best = candidate;
