@@ -1,17 +1,11 @@
 // GPT-2 (Radford et al., 2019): learned positions, LayerNorm, GELU, biases everywhere, head tied to
 // the embedding. Hugging Face stores its linear layers as Conv1D, (in, out).
-#include <cmath>
-
 #include "models/model.h"
 
 namespace octavo {
 namespace {
 
-constexpr double kSigma = 0.02, kPositionSigma = 0.01;
-
-double residual_sigma(const Architecture& a) {
-    return kSigma / std::sqrt(2.0 * static_cast<double>(a.layers));
-}
+constexpr double kPositionSigma = 0.01;
 
 Value norm(ModelBuilder& m, std::string_view name, Value x) {
     const auto scope = m.b.scope(name);

@@ -1,19 +1,9 @@
 // Llama, Qwen2 (bias on q, k, v) and Qwen3 (norms on q and k): pre-norm decoders with rotary
 // positions, grouped-query attention and SwiGLU.
-#include <cmath>
-
 #include "models/model.h"
 
 namespace octavo {
 namespace {
-
-// Weights start at N(0, 0.02); projections onto the residual stream at 0.02 / sqrt(2 layers), so
-// that its variance does not grow with depth (Radford et al., 2019).
-constexpr double kSigma = 0.02;
-
-double residual_sigma(const Architecture& a) {
-    return kSigma / std::sqrt(2.0 * static_cast<double>(a.layers));
-}
 
 Value norm(ModelBuilder& m, std::string_view name, Value x) {
     const auto scope = m.b.scope(name);

@@ -17,6 +17,10 @@ std::uint64_t hash(std::string_view text) {
 
 }  // namespace
 
+double residual_sigma(const Architecture& a) {
+    return kSigma / std::sqrt(2.0 * static_cast<double>(a.layers));
+}
+
 Value ModelBuilder::parameter(std::string_view name, Shape shape, Init init, double sigma) {
     std::string full = name.starts_with('/')
                            ? std::string(name.substr(1))

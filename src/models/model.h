@@ -30,6 +30,11 @@ struct CacheContext {
     std::int64_t length = 0;
 };
 
+// Weights start at N(0, kSigma); projections onto the residual stream at kSigma / sqrt(2 layers),
+// so that its variance does not grow with depth (Radford et al., 2019).
+inline constexpr double kSigma = 0.02;
+double residual_sigma(const Architecture&);
+
 // Hands out parameters to a model function and remembers them.
 class ModelBuilder {
   public:
