@@ -39,8 +39,8 @@ struct f16 {
 
     constexpr f16() = default;
     constexpr explicit f16(float value)
-        : bits(static_cast<std::uint16_t>(encode_minifloat<kFormat>(value))) {}
-    constexpr explicit operator float() const { return decode_minifloat<kFormat>(bits); }
+        : bits(static_cast<std::uint16_t>(encode_minifloat<f16>(value))) {}
+    constexpr explicit operator float() const { return decode_minifloat<f16>(bits); }
     static constexpr f16 from_bits(std::uint16_t code) {
         f16 x;
         x.bits = code;

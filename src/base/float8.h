@@ -20,8 +20,8 @@ struct e4m3 {
 
     constexpr e4m3() = default;
     constexpr explicit e4m3(float value)
-        : bits(static_cast<std::uint8_t>(encode_minifloat<kFormat>(value))) {}
-    constexpr explicit operator float() const { return decode_minifloat<kFormat>(bits); }
+        : bits(static_cast<std::uint8_t>(encode_minifloat<e4m3>(value))) {}
+    constexpr explicit operator float() const { return decode_minifloat<e4m3>(bits); }
     static constexpr e4m3 from_bits(std::uint8_t code) {
         e4m3 x;
         x.bits = code;
@@ -39,8 +39,8 @@ struct e5m2 {
 
     constexpr e5m2() = default;
     constexpr explicit e5m2(float value)
-        : bits(static_cast<std::uint8_t>(encode_minifloat<kFormat>(value))) {}
-    constexpr explicit operator float() const { return decode_minifloat<kFormat>(bits); }
+        : bits(static_cast<std::uint8_t>(encode_minifloat<e5m2>(value))) {}
+    constexpr explicit operator float() const { return decode_minifloat<e5m2>(bits); }
     static constexpr e5m2 from_bits(std::uint8_t code) {
         e5m2 x;
         x.bits = code;

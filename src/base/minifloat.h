@@ -21,8 +21,10 @@ struct Minifloat {
 };
 
 // Magnitude codes are compared as signed integers throughout: AVX2 has no unsigned comparison.
-template <Minifloat F>
+// T is the type with the format as T::kFormat.
+template <class T>
 constexpr float decode_minifloat(std::int32_t code) {
+    constexpr Minifloat F = T::kFormat;
     constexpr int kShift = 23 - F.mantissa_bits;
     constexpr int kSignBit = F.exponent_bits + F.mantissa_bits;
     constexpr int kRebias = 127 - ((1 << (F.exponent_bits - 1)) - 1);
@@ -43,12 +45,13 @@ constexpr float decode_minifloat(std::int32_t code) {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) | sign);
 }
 
-template <Minifloat F>
+template <class T>
 constexpr std::int32_t encode_minifloat(float value) {
+    constexpr Minifloat F = T::kFormat;
     constexpr int kShift = 23 - F.mantissa_bits;
     constexpr int kSignBit = F.exponent_bits + F.mantissa_bits;
     constexpr int kRebias = 127 - ((1 << (F.exponent_bits - 1)) - 1);
-    constexpr std::int32_t kMax = std::bit_cast<std::int32_t>(decode_minifloat<F>(F.max_code));
+    constexpr std::int32_t kMax = std::bit_cast<std::int32_t>(decode_minifloat<T>(F.max_code));
     constexpr std::int32_t kMinNormal = (kRebias + 1) << 23;
     // 2^23 quanta of the subnormals: a sum with it is rounded to a whole number of quanta by the
     // FPU, and holds that number in its low bits.

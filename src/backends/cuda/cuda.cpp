@@ -1,0 +1,184 @@
+#include "backends/cuda/cuda.h"
+
+#include <cudnn.h>
+
+#include "backends/cuda/device.h"
+#include "backends/cuda/kernels.h"
+
+namespace octavo {
+namespace {
+
+using cuda::device;
+using cuda::expect;
+using cuda::stream;
+
+std::string version_text(int version) {
+    return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
+
+// A run of launches, recorded once and replayed as one.
+class Recording {
+  public:
+    explicit Recording(const std::function<void()>& launch) {
+        expect(cudaStreamBeginCapture(stream(), cudaStreamCaptureModeThreadLocal),
+               "cudaStreamBeginCapture");
+        cudaGraph_t graph = nullptr;
+        try {
+            launch();
+        } catch (...) {
+            cudaStreamEndCapture(stream(), &graph);
+            if (graph) cudaGraphDestroy(graph);
+            throw;
+        }
+        expect(cudaStreamEndCapture(stream(), &graph), "cudaStreamEndCapture");
+        const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
+        cudaGraphDestroy(graph);
+        expect(status, "cudaGraphInstantiate");
+    }
+    ~Recording() { cudaGraphExecDestroy(executable_); }
+    Recording(const Recording&) = delete;
+    Recording& operator=(const Recording&) = delete;
+
+    void replay() const { expect(cudaGraphLaunch(executable_, stream()), "cudaGraphLaunch"); }
+
+  private:
+    cudaGraphExec_t executable_ = nullptr;
+};
+
+class CudaBackend final : public Backend {
+  public:
+    CudaBackend() {
+        device();
+#define OP(T, file) cuda::register_##file(registry_);
+#include "graph/ops.inc"
+#undef OP
+    }
+
+    std::string_view name() const override { return "cuda"; }
+    const KernelRegistry& kernels() const override { return registry_; }
+
+    std::byte* allocate(std::int64_t bytes) override {
+        if (bytes == 0) return nullptr;
+        void* memory = nullptr;
+        const cudaError_t status = cudaMalloc(&memory, static_cast<std::size_t>(bytes));
+        if (status == cudaErrorMemoryAllocation) {
+            cudaGetLastError();  // it is reported here, and is no fault of a later launch
+            fail(
+                "the GPU has {:.2f} GB left, and {:.2f} GB were asked for\n  Another process may "
+                "be using it: see nvidia-smi.",
+                static_cast<double>(available_bytes()) * 1e-9, static_cast<double>(bytes) * 1e-9);
+        }
+        expect(status, "cudaMalloc");
+        expect(cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes), stream()), "memset");
+        return static_cast<std::byte*>(memory);
+    }
+    void release(std::byte* memory, std::int64_t) override {
+        cudaStreamSynchronize(stream());
+        cudaFree(memory);
+    }
+    std::int64_t available_bytes() const override {
+        std::size_t free = 0, total = 0;
+        expect(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+        // Library workspaces and the graphs themselves come on top of the plan.
+        constexpr std::size_t kReserve = std::size_t{512} << 20;
+        return static_cast<std::int64_t>(free > kReserve ? free - kReserve : 0);
+    }
+
+    void copy_in(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+        transfer(to, from, bytes, cudaMemcpyHostToDevice);
+    }
+    void copy_out(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+        transfer(to, from, bytes, cudaMemcpyDeviceToHost);
+        synchronize();
+    }
+    void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
+        transfer(to, from, bytes, cudaMemcpyDeviceToDevice);
+    }
+    void synchronize() override { expect(cudaStreamSynchronize(stream()), "a kernel of the plan"); }
+
+    std::function<void()> record(const std::function<void()>& launch) override {
+        auto recording = std::make_shared<Recording>(launch);
+        return [recording] { recording->replay(); };
+    }
+
+  private:
+    static void transfer(std::byte* to, const std::byte* from, std::int64_t bytes,
+                         cudaMemcpyKind kind) {
+        if (bytes == 0) return;
+        expect(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream()),
+               "cudaMemcpyAsync");
+    }
+
+    KernelRegistry registry_;
+};
+
+}  // namespace
+
+std::optional<std::string> why_no_cuda() {
+    int driver = 0, count = 0;
+    cudaDriverGetVersion(&driver);
+    if (driver == 0) return "there is no NVIDIA driver";
+    const cudaError_t status = cudaGetDeviceCount(&count);
+    cudaGetLastError();
+    if (status == cudaErrorInsufficientDriver) {
+        return fmt::format("the NVIDIA driver knows CUDA {}, this build needs {}",
+                           version_text(driver), version_text(CUDART_VERSION));
+    }
+    if (status != cudaSuccess || count == 0) {
+        return fmt::format("no GPU is visible ({})", cudaGetErrorString(status));
+    }
+    cudaDeviceProp properties;
+    if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) return "the GPU does not answer";
+    if (properties.major != 9) {
+        return fmt::format("{} has compute capability {}.{}, Octavo's kernels are for 9.0 (Hopper)",
+                           properties.name, properties.major, properties.minor);
+    }
+    return std::nullopt;
+}
+
+std::unique_ptr<Backend> make_cuda_backend() {
+    const std::optional<std::string> why_not = why_no_cuda();
+    check(!why_not, "backend cuda: {}\n  Use --backend cpu, or see octavo doctor.",
+          why_not.value_or(""));
+    return std::make_unique<CudaBackend>();
+}
+
+std::vector<std::pair<std::string, std::string>> cuda_facts() {
+    int driver = 0, runtime = 0, clock_khz = 0;
+    cudaDriverGetVersion(&driver);
+    cudaRuntimeGetVersion(&runtime);
+    cudaDeviceProp p;
+    expect(cudaGetDeviceProperties(&p, 0), "cudaGetDeviceProperties");
+    cudaDeviceGetAttribute(&clock_khz, cudaDevAttrClockRate, 0);
+    const std::size_t blas = cublasLtGetVersion(), dnn = cudnnGetVersion();
+    return {
+        {"GPU", fmt::format("{}, {} multiprocessors, up to {} MHz", p.name, p.multiProcessorCount,
+                            clock_khz / 1000)},
+        {"GPU memory", fmt::format("{:.1f} GB", static_cast<double>(p.totalGlobalMem) * 1e-9)},
+        {"CUDA", fmt::format("{}, driver for {}", version_text(runtime), version_text(driver))},
+        {"cuBLASLt", fmt::format("{}.{}.{}", blas / 10000, blas / 100 % 100, blas % 100)},
+        {"cuDNN", fmt::format("{}.{}.{}", dnn / 10000, dnn / 100 % 100, dnn % 100)},
+    };
+}
+
+double measure_cuda_copy_rate() {
+    constexpr std::int64_t kBytes = std::int64_t{1} << 30;
+    constexpr int kCopies = 10;
+    const auto backend = make_cuda_backend();
+    const Buffer from(*backend, kBytes), to(*backend, kBytes);
+    cudaEvent_t begin = nullptr, end = nullptr;
+    expect(cudaEventCreate(&begin), "cudaEventCreate");
+    expect(cudaEventCreate(&end), "cudaEventCreate");
+    backend->copy(to.data(), from.data(), kBytes);
+    cudaEventRecord(begin, stream());
+    for (int i = 0; i < kCopies; ++i) backend->copy(to.data(), from.data(), kBytes);
+    cudaEventRecord(end, stream());
+    backend->synchronize();
+    float ms = 0;
+    cudaEventElapsedTime(&ms, begin, end);
+    cudaEventDestroy(begin);
+    cudaEventDestroy(end);
+    return 2.0 * kCopies * static_cast<double>(kBytes) / (double{ms} * 1e-3);
+}
+
+}  // namespace octavo

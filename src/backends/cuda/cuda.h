@@ -1,0 +1,28 @@
+// The backend for NVIDIA Hopper GPUs (compute capability 9.0). Nothing outside this folder knows
+// CUDA; a build without it has no such folder in it (CMake option OCTAVO_CUDA).
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "runtime/backend.h"
+
+namespace octavo {
+
+// Why this process cannot use a GPU: no driver, one that is too old, no device, another
+// architecture. nullopt: it can.
+std::optional<std::string> why_no_cuda();
+
+// The process's only one, on the first visible GPU. Error, with the reason, where there is none.
+std::unique_ptr<Backend> make_cuda_backend();
+
+// Name, memory, driver and library versions of the GPU in use, as rows of a report.
+std::vector<std::pair<std::string, std::string>> cuda_facts();
+
+// Bytes read plus written a second by a large copy within the GPU's memory.
+double measure_cuda_copy_rate();
+
+}  // namespace octavo

@@ -1,0 +1,38 @@
+#include "backends/cuda/device.h"
+
+#include "base/error.h"
+
+namespace octavo::cuda {
+
+void expect(cudaError_t status, std::string_view call) {
+    if (status == cudaSuccess) return;
+    fail("CUDA: {} failed: {} ({})", call, cudaGetErrorString(status), cudaGetErrorName(status));
+}
+
+void expect(cublasStatus_t status, std::string_view call) {
+    if (status == CUBLAS_STATUS_SUCCESS) return;
+    fail("cuBLAS: {} failed: {}", call, cublasLtGetStatusString(status));
+}
+
+Device::Device() {
+    expect(cudaSetDevice(0), "cudaSetDevice");
+    cudaDeviceProp properties;
+    expect(cudaGetDeviceProperties(&properties, 0), "cudaGetDeviceProperties");
+    multiprocessors_ = properties.multiProcessorCount;
+    name_ = properties.name;
+    expect(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    expect(cublasLtCreate(&blas_), "cublasLtCreate");
+}
+
+Device::~Device() {
+    // The driver may be gone already when the process ends: nothing to report then.
+    cublasLtDestroy(blas_);
+    cudaStreamDestroy(stream_);
+}
+
+Device& device() {
+    static Device device;
+    return device;
+}
+
+}  // namespace octavo::cuda

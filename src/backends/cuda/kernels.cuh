@@ -1,0 +1,155 @@
+// What device code shares: packets of elements that travel as 16-byte accesses, sums over a block,
+// and loops over elements.
+//
+// Kernels compute in compute_t<T> and store with one rounding. Conversions to and from 16 and 8
+// bits use the processor's instructions, two elements at a time; these give the codes of
+// base/float8.h for every input (tests/backends/cuda). Only the payload of a bf16 NaN differs.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp8.h>
+
+#include <algorithm>
+#include <cstdint>
+
+#include "backends/cuda/device.h"
+#include "backends/cuda/kernels.h"
+
+namespace octavo::cuda {
+
+// ---- Conversions -------------------------------------------------------------------------------
+
+template <class T>
+__device__ inline compute_t<T> widen(T x) {
+    return static_cast<compute_t<T>>(x);
+}
+
+template <class T, class C>
+__device__ inline T round_to(C x) {
+    if constexpr (std::is_same_v<C, double> && !std::is_same_v<T, double>) {
+        return from_f64<T>(x);
+    } else if constexpr (std::is_same_v<T, bf16>) {
+        return bf16::from_bits(__bfloat16_as_ushort(__float2bfloat16_rn(x)));
+    } else if constexpr (std::is_same_v<T, e4m3>) {
+        return e4m3::from_bits(__nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3));
+    } else if constexpr (std::is_same_v<T, e5m2>) {
+        return e5m2::from_bits(__nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E5M2));
+    } else {
+        return static_cast<T>(x);
+    }
+}
+
+// N neighbours, moved in accesses of at most 16 bytes.
+template <class T, int N>
+struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) Packet {
+    T x[N];
+};
+
+template <int N, class T, class C>
+__device__ inline void load(const T* p, C (&x)[N]) {
+    const auto packet = *reinterpret_cast<const Packet<T, N>*>(p);
+#pragma unroll
+    for (int i = 0; i < N; ++i) x[i] = static_cast<C>(widen(packet.x[i]));
+}
+
+template <int N, class T, class C>
+__device__ inline void store(T* p, const C (&x)[N]) {
+    Packet<T, N> packet;
+    if constexpr (N % 2 == 0 && std::is_same_v<T, bf16> && std::is_same_v<C, float>) {
+#pragma unroll
+        for (int i = 0; i < N; i += 2) {
+            const __nv_bfloat162 pair = __floats2bfloat162_rn(x[i], x[i + 1]);
+            packet.x[i] = bf16::from_bits(__bfloat16_as_ushort(pair.x));
+            packet.x[i + 1] = bf16::from_bits(__bfloat16_as_ushort(pair.y));
+        }
+    } else if constexpr (N % 2 == 0 && (std::is_same_v<T, e4m3> || std::is_same_v<T, e5m2>)) {
+        constexpr auto kFormat = std::is_same_v<T, e4m3> ? __NV_E4M3 : __NV_E5M2;
+#pragma unroll
+        for (int i = 0; i < N; i += 2) {
+            const float2 pair{static_cast<float>(x[i]), static_cast<float>(x[i + 1])};
+            const __nv_fp8x2_storage_t codes =
+                __nv_cvt_float2_to_fp8x2(pair, __NV_SATFINITE, kFormat);
+            packet.x[i] = T::from_bits(static_cast<std::uint8_t>(codes & 0xFF));
+            packet.x[i + 1] = T::from_bits(static_cast<std::uint8_t>(codes >> 8));
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) packet.x[i] = round_to<T>(x[i]);
+    }
+    *reinterpret_cast<Packet<T, N>*>(p) = packet;
+}
+
+// ---- Elementary functions ----------------------------------------------------------------------
+
+template <class C>
+__device__ inline C sigmoid(C x) {
+    return C(1) / (C(1) + exp(-x));
+}
+template <>
+__device__ inline float sigmoid(float x) {
+    return __frcp_rn(1.0f + expf(-x));
+}
+
+// ---- Sums and maxima over a block --------------------------------------------------------------
+
+inline constexpr int kWarp = 32;
+
+template <class C>
+__device__ inline C warp_sum(C x) {
+#pragma unroll
+    for (int lane = kWarp / 2; lane > 0; lane /= 2) x += __shfl_xor_sync(0xFFFFFFFF, x, lane);
+    return x;
+}
+
+// The same for all threads of the block, which all have to call it. The order is fixed.
+template <class C>
+__device__ inline C block_sum(C x) {
+    __shared__ C sums[kWarp];
+    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+    const int warps = static_cast<int>(blockDim.x) / kWarp;
+    x = warp_sum(x);
+    __syncthreads();  // an earlier call's sums have been read
+    if (lane == 0) sums[warp] = x;
+    __syncthreads();
+    return warp_sum(lane < warps ? sums[lane] : C(0));
+}
+
+// Of values that order like their bits, as magnitudes do.
+__device__ inline std::uint32_t warp_max(std::uint32_t x) {
+    return __reduce_max_sync(0xFFFFFFFF, x);
+}
+
+// ---- Loops over elements -----------------------------------------------------------------------
+
+inline constexpr int kBlock = 256;
+inline constexpr int kPacket = 8;  // elements a thread handles together
+
+inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
+
+template <class Body>
+__global__ void __launch_bounds__(kBlock) elementwise_kernel(std::int64_t n, Body body) {
+    const std::int64_t at = (std::int64_t{blockIdx.x} * kBlock + threadIdx.x) * kPacket;
+    if (at + kPacket <= n) {
+        body.template run<kPacket>(at);
+    } else {
+        for (std::int64_t i = at; i < n; ++i) body.template run<1>(i);
+    }
+}
+
+// body.run<N>(i) handles elements [i, i + N); packets start at multiples of kPacket.
+template <class Body>
+void for_elements(std::string_view what, std::int64_t n, const Body& body) {
+    if (n == 0) return;
+    const std::int64_t blocks = ceil_div(n, std::int64_t{kBlock} * kPacket);
+    elementwise_kernel<<<static_cast<unsigned>(blocks), kBlock, 0, stream()>>>(n, body);
+    launched(what);
+}
+
+// Threads for a block that works on one row: enough for a packet each, whole warps.
+inline unsigned row_threads(std::int64_t columns) {
+    const std::int64_t wanted = ceil_div(columns, kPacket);
+    return static_cast<unsigned>(
+        std::clamp<std::int64_t>(ceil_div(wanted, kWarp) * kWarp, kWarp, 512));
+}
+
+}  // namespace octavo::cuda
