@@ -40,16 +40,10 @@ Generator::Generator(Backend& backend, const Architecture& arch, const Recipe& r
           "shorten the prompt.",
           max_length, arch.max_positions);
     const Graph decode = step_graph(arch, recipe, 1, max_length);
-    Graph refresh;
-    Builder b(refresh);
-    for (const WorkingWeight& w : working_weights(decode)) {
-        const Value master = b.load(w.weight, {Dtype::f32, w.type.shape});
-        refresh_working_weight(b, recipe, w, master, /*first=*/true);
-    }
     program_.add("prompt",
                  step_graph(arch, recipe, std::min(kPromptChunk, max_length), max_length));
     program_.add("decode", decode);
-    program_.add("refresh", refresh);
+    program_.add("refresh", refresh_graph(recipe, decode));
 }
 
 void Generator::refresh() {

@@ -151,4 +151,15 @@ void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeigh
     b.store(w.state, emit_current(b, *recipe.weight, master, previous));
 }
 
+Graph refresh_graph(const Recipe& recipe, const Graph& applied) {
+    Graph g;
+    Builder b(g);
+    b.set_phase(Phase::update);
+    for (const WorkingWeight& w : working_weights(applied)) {
+        const Value master = b.load(w.weight, {Dtype::f32, w.type.shape});
+        refresh_working_weight(b, recipe, w, master, /*first=*/true);
+    }
+    return merge_equal(g);
+}
+
 }  // namespace octavo

@@ -62,6 +62,9 @@ std::vector<WorkingWeight> working_weights(const Graph& applied);
 // first time ever, when there is no previous scale to keep.
 void refresh_working_weight(Builder&, const Recipe&, const WorkingWeight&, Value master,
                             bool first);
+// All working copies that `applied` reads, from their masters, for the first time. No inputs and no
+// outputs.
+Graph refresh_graph(const Recipe&, const Graph& applied);
 
 // The state of the delayed scales in a graph, one per quantised tensor.
 struct DelayedState {

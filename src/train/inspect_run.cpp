@@ -65,7 +65,7 @@ void run_inspection(const InspectionRequest& request, Backend& backend) {
     const Graph graph = inspection_graph(options, request.gradients);
     Program program(backend);
     program.add("run", graph);
-    program.add("refresh", refresh_graph(options, graph));
+    program.add("refresh", refresh_graph(options.recipe, graph));
     // Weights that only enter through working copies have no other reader.
     for (const Parameter& p : parameters(arch)) {
         program.state().declare(p.name, {Dtype::f32, p.shape});

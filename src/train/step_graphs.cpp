@@ -99,17 +99,6 @@ Graph update_graph(const StepOptions& o, const Graph& micro) {
     return finish(g, o);
 }
 
-Graph refresh_graph(const StepOptions& o, const Graph& applied) {
-    Graph g;
-    Builder b(g);
-    b.set_phase(Phase::update);
-    for (const WorkingWeight& w : working_weights(applied)) {
-        const Value master = b.load(w.weight, {Dtype::f32, w.type.shape});
-        refresh_working_weight(b, o.recipe, w, master, /*first=*/true);
-    }
-    return finish(g, o);
-}
-
 Graph inspection_graph(const StepOptions& o, bool gradients) {
     Graph g;
     Builder b(g);

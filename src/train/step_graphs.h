@@ -4,7 +4,7 @@
 //     micro_next    the same, added to the gradients of the micro-batches before it
 //     update        global norm, clipping, AdamW, working weights and delayed scales
 //     eval          forward, loss only
-//     refresh       working weights from the masters, after initialisation or loading
+//     refresh       working weights from the masters, after initialisation or loading (recipe.h)
 #pragma once
 
 #include <cstdint>
@@ -33,9 +33,6 @@ Graph eval_graph(const StepOptions&);
 // Input: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}. Output: norm [1]. A norm that is not
 // finite leaves weights and moments as they are.
 Graph update_graph(const StepOptions&, const Graph& micro);
-
-// No inputs, no outputs. `applied` is any graph that reads the working weights.
-Graph refresh_graph(const StepOptions&, const Graph& applied);
 
 // Inputs: ids, targets (batch, seq), weight [1]. Outputs: logits, loss and, if asked for,
 // grad.<parameter> of every parameter, all f32.

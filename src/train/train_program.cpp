@@ -38,7 +38,7 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
     program_.add("micro", micro);
     if (accumulates) program_.add("micro_next", micro_graph(options, true));
     program_.add("update", update_graph(options, micro));
-    program_.add("refresh", refresh_graph(options, micro));
+    program_.add("refresh", refresh_graph(options.recipe, micro));
     program_.add("eval", eval_graph(options));
 }
 

@@ -265,8 +265,9 @@ TEST(MemoryPlan, WholeSteps) {
                     o.recompute = level;
                     o.fuse = fuse;
                     const Graph micro = micro_graph(o, false);
-                    for (const Graph& g : {micro, micro_graph(o, true), eval_graph(o),
-                                           update_graph(o, micro), refresh_graph(o, micro)}) {
+                    for (const Graph& g :
+                         {micro, micro_graph(o, true), eval_graph(o), update_graph(o, micro),
+                          refresh_graph(o.recipe, micro)}) {
                         verify(g);
                         EXPECT_EQ(complaint(g, plan_memory(g)), "");
                     }
