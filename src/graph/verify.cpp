@@ -1,4 +1,5 @@
 #include <map>
+#include <set>
 
 #include "graph/graph.h"
 #include "graph/rules.h"
@@ -23,6 +24,16 @@ void verify_types(const Graph& g) {
                   op_name(n.op), n.label, i, to_string(g.type(n.out[i])), to_string(results[i]));
         }
         defined += static_cast<std::int32_t>(n.out.size());
+    }
+}
+
+// The caller writes an Input by its name.
+void verify_inputs(const Graph& g) {
+    std::set<std::string> names;
+    for (const Node& n : g.nodes()) {
+        const auto* input = std::get_if<Input>(&n.op);
+        check(!input || names.insert(input->name).second, "two inputs are named '{}'",
+              input ? input->name : "");
     }
 }
 
@@ -66,6 +77,7 @@ void verify_state(const Graph& g) {
 
 void verify(const Graph& g) {
     verify_types(g);
+    verify_inputs(g);
     verify_state(g);
 }
 

@@ -68,6 +68,15 @@ TEST(Verify, TheRuleChecksOperands) {
     EXPECT_EQ(error_of(g), "add takes 2 operands, got 1");
 }
 
+TEST(Verify, InputsHaveNamesOfTheirOwn) {
+    Built t;
+    t.b.input("x", kVector);
+    t.b.input("y", kVector);
+    EXPECT_EQ(error_of(t.g), "no error");
+    t.b.input("x", kVector);
+    EXPECT_EQ(error_of(t.g), "two inputs are named 'x'");
+}
+
 TEST(Verify, StateHasOneType) {
     Built loads;
     loads.b.load("w", kVector);
