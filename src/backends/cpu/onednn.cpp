@@ -3,6 +3,7 @@
 #include <dnnl.hpp>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "base/error.h"
 
@@ -48,13 +49,13 @@ std::string implementation(const dnnl::matmul::primitive_desc& pd) {
 }  // namespace
 
 struct Gemm::State {
-    State(const dnnl::matmul::primitive_desc& pd, bool scaled)
-        : primitive(pd),
+    State(dnnl::matmul::primitive_desc pd, bool scaled)
+        : chosen(std::move(pd)),
           stream(engine()),
-          a(pd.src_desc(), engine(), nullptr),
-          b(pd.weights_desc(), engine(), nullptr),
-          c(pd.dst_desc(), engine(), nullptr),
-          scratchpad(pd.scratchpad_desc(), engine(), nullptr),
+          a(chosen.src_desc(), engine(), nullptr),
+          b(chosen.weights_desc(), engine(), nullptr),
+          c(chosen.dst_desc(), engine(), nullptr),
+          scratchpad(chosen.scratchpad_desc(), engine(), nullptr),
           arguments{{DNNL_ARG_SRC, a},
                     {DNNL_ARG_WEIGHTS, b},
                     {DNNL_ARG_DST, c},
@@ -66,7 +67,8 @@ struct Gemm::State {
     State(const State&) = delete;  // `arguments` points to `scale`
     State& operator=(const State&) = delete;
 
-    dnnl::matmul primitive;
+    dnnl::matmul::primitive_desc chosen;
+    dnnl::matmul primitive;  // of `chosen`, once it was called
     dnnl::stream stream;
     float scale = 1;
     dnnl::memory a, b, c, scratchpad;
@@ -76,11 +78,11 @@ struct Gemm::State {
 std::string gemm_implementation(const GemmDesc& d) { return implementation(describe(d)); }
 
 Gemm::Gemm(const GemmDesc& d) {
-    const dnnl::matmul::primitive_desc pd = describe(d);
+    dnnl::matmul::primitive_desc pd = describe(d);
     check(!implementation(pd).empty(),
           "oneDNN has no product of {} matrices ({} x {}) ({} x {}) for {}", name(d.in), d.m, d.k,
           d.k, d.n, instruction_set());
-    state_ = std::make_shared<State>(pd, d.scaled);
+    state_ = std::make_shared<State>(std::move(pd), d.scaled);
 }
 
 std::int64_t Gemm::scratch_bytes() const {
@@ -96,6 +98,7 @@ void Gemm::operator()(const void* a, const void* b, void* c, float scale,
     s.b.set_data_handle(const_cast<void*>(b));
     s.c.set_data_handle(c);
     s.scratchpad.set_data_handle(scratch);
+    if (!s.primitive) s.primitive = dnnl::matmul(s.chosen);
     s.primitive.execute(s.stream, s.arguments);
 }
 
