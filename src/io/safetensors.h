@@ -98,9 +98,15 @@ std::map<std::string, std::string> parse_safetensors_index(std::string_view json
 
 // Writes `path`.tmp, syncs it and renames it over `path`, so that `tensors` may point into the very
 // file that is replaced. Tensors with wide elements come first, which aligns every tensor to its
-// element size. Metadata gets "format": "pt", which Hugging Face libraries ask for, unless given.
+// element size.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorInfo> tensors,
                        SafetensorsMetadata metadata = {});
+
+// All that stands before the data of a file whose tensors follow in this order. Their `bytes` are
+// not looked at. `file` is for errors. Metadata gets "format": "pt", which Hugging Face libraries
+// ask for, unless given.
+std::string safetensors_header(std::span<const TensorInfo> tensors, SafetensorsMetadata metadata,
+                               const std::string& file);
 
 // The format's name of a dtype: bf16 -> "BF16".
 std::string_view safetensors_name(Dtype dtype);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <utility>
 
 #include "base/error.h"
@@ -23,11 +24,13 @@ void check_tensor(const TensorInfo& t, const std::string& file) {
     const auto bytes = static_cast<std::size_t>(t.shape.elements()) * size_of(t.dtype);
     check(t.bytes.size() == bytes, "{}: tensor '{}': expected {} bytes for {} {}, got {}", file,
           printable(t.name), bytes, name(t.dtype), to_string(t.shape), t.bytes.size());
-    check(t.name != "__metadata__", "{}: '__metadata__' cannot be the name of a tensor", file);
 }
 
-std::string header(std::span<const TensorInfo* const> tensors, const SafetensorsMetadata& metadata,
-                   const std::string& file) {
+}  // namespace
+
+std::string safetensors_header(std::span<const TensorInfo> tensors, SafetensorsMetadata metadata,
+                               const std::string& file) {
+    metadata.emplace("format", "pt");
     std::string text = R"({"__metadata__":{)";
     const char* comma = "";
     for (const auto& [key, value] : metadata) {
@@ -35,49 +38,45 @@ std::string header(std::span<const TensorInfo* const> tensors, const Safetensors
                             quoted(value, file));
     }
     text += "}";
+    std::set<std::string_view> names;
     std::size_t end = 0;
-    for (const TensorInfo* t : tensors) {
-        const std::size_t begin = std::exchange(end, end + t->bytes.size());
+    for (const TensorInfo& t : tensors) {
+        check(t.name != "__metadata__", "{}: '__metadata__' cannot be the name of a tensor", file);
+        check(names.insert(t.name).second, "{}: two tensors are named '{}'", file,
+              printable(t.name));
+        const std::size_t begin = end;
+        end += static_cast<std::size_t>(t.shape.elements()) * size_of(t.dtype);
         text += fmt::format(R"(,{}:{{"dtype":"{}","shape":[{}],"data_offsets":[{},{}]}})",
-                            quoted(t->name, file), safetensors_name(t->dtype),
-                            fmt::join(t->shape, ","), begin, end);
+                            quoted(t.name, file), safetensors_name(t.dtype),
+                            fmt::join(t.shape, ","), begin, end);
     }
     text += "}";
     text.resize((text.size() + 7) / 8 * 8, ' ');  // data starts at a multiple of 8
-    return text;
-}
-
-}  // namespace
-
-void write_safetensors(const std::filesystem::path& path, std::span<const TensorInfo> tensors,
-                       SafetensorsMetadata metadata) {
-    const std::string file = path.string();
-    std::vector<const TensorInfo*> order;
-    for (const TensorInfo& t : tensors) {
-        check_tensor(t, file);
-        order.push_back(&t);
-    }
-    std::ranges::sort(order, {}, &TensorInfo::name);
-    const auto twin = std::ranges::adjacent_find(order, {}, &TensorInfo::name);
-    check(twin == order.end(), "{}: two tensors are named '{}'", file,
-          twin == order.end() ? "" : printable((*twin)->name));
-    std::ranges::stable_sort(order, std::greater{},
-                             [](const TensorInfo* t) { return size_of(t->dtype); });
-    metadata.emplace("format", "pt");
-    const std::string text = header(order, metadata, file);
     check(text.size() <= kLongestSafetensorsHeader,
           "{}: expected a header of at most {} bytes, got {}\n  Write fewer tensors or less "
           "metadata into one file.",
           file, kLongestSafetensorsHeader, text.size());
+    const std::uint64_t length = text.size();
+    text.insert(0, reinterpret_cast<const char*>(&length), sizeof(length));
+    return text;
+}
+
+void write_safetensors(const std::filesystem::path& path, std::span<const TensorInfo> tensors,
+                       SafetensorsMetadata metadata) {
+    const std::string file = path.string();
+    for (const TensorInfo& t : tensors) check_tensor(t, file);
+    std::vector<TensorInfo> order(tensors.begin(), tensors.end());
+    std::ranges::sort(order, {}, &TensorInfo::name);
+    std::ranges::stable_sort(order, std::greater{},
+                             [](const TensorInfo& t) { return size_of(t.dtype); });
+    const std::string header = safetensors_header(order, std::move(metadata), file);
 
     std::filesystem::path beside = path;
     beside += ".tmp";
     try {
         FileWriter out(beside);
-        const std::uint64_t length = text.size();
-        out.write(std::as_bytes(std::span(&length, 1)));
-        out.write(text);
-        for (const TensorInfo* t : order) out.write(t->bytes);
+        out.write(header);
+        for (const TensorInfo& t : order) out.write(t.bytes);
         out.close();
         std::error_code error;
         std::filesystem::rename(beside, path, error);

@@ -44,27 +44,14 @@ std::vector<Shard> make_shards(const State& state, bool weights, std::int64_t sh
     return shards;
 }
 
-std::string header_of(const Shard& shard) {
-    nlohmann::json header;
-    header["__metadata__"]["format"] = "pt";
-    std::int64_t begin = 0;
+std::string header_of(const Shard& shard, const std::string& file) {
+    SafetensorsMetadata metadata;
+    std::vector<TensorInfo> tensors;
     for (const auto& [entry, part] : shard) {
-        check(!header.contains(part.name), "two tensors of the state are saved as '{}'", part.name);
-        const std::int64_t end = begin + data_bytes(part.type);
-        header[part.name] = {{"dtype", safetensors_name(part.type.dtype)},
-                             {"shape", std::vector(part.type.shape.begin(), part.type.shape.end())},
-                             {"data_offsets", {begin, end}}};
-        if (entry->type.scaling != kUnscaled) {
-            header["__metadata__"][entry->name] = to_string(entry->type);
-        }
-        begin = end;
+        tensors.push_back({part.name, part.type.dtype, part.type.shape, {}});
+        if (entry->type.scaling != kUnscaled) metadata[entry->name] = to_string(entry->type);
     }
-    std::string text = header.dump();
-    text.resize((text.size() + 7) / 8 * 8, ' ');
-    check(text.size() <= kLongestSafetensorsHeader,
-          "a file of {} tensors needs a header of {} bytes, more than the format allows",
-          shard.size(), text.size());
-    return text;
+    return safetensors_header(tensors, std::move(metadata), file);
 }
 
 class Saver {
@@ -79,10 +66,7 @@ class Saver {
             const std::string name =
                 fmt::format("{}-{:05}-of-{:05}.safetensors", stem, i + 1, shards.size());
             SummedFile file(folder_ / name);
-            const std::string header = header_of(shards[i]);
-            const std::uint64_t length = header.size();
-            file.write(std::as_bytes(std::span(&length, 1)));
-            file.write(header);
+            file.write(header_of(shards[i], name));
             for (const auto& [entry, part] : shards[i]) {
                 file.write(read(*entry, part));
                 file_of[part.name] = name;
