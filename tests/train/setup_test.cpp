@@ -1,5 +1,6 @@
 #include "train/setup.h"
 
+#include "config/schema.h"
 #include "io/scratch.h"
 #include "train/far_backend.h"
 #include "train/golden.h"
@@ -64,6 +65,17 @@ TEST(Setup, StepOptionsTakeTheirs) {
     EXPECT_EQ(o.adamw.weight_decay, 0.25f);
     EXPECT_EQ(o.recompute, Recompute::ffn);
     EXPECT_FALSE(o.fuse);
+}
+
+// config does not link what its choices name, so they are listed there again.
+TEST(Setup, ChoicesOfTheSchemaAreThoseOfTheProgram) {
+    EXPECT_EQ(find_key("recipe.name")->rule.choices, recipe_names());
+    for (const std::string& family : find_key("model.family")->rule.choices) {
+        EXPECT_EQ(name(family_named(family)), family);
+    }
+    for (const std::string& policy : find_key("runtime.recompute")->rule.choices) {
+        EXPECT_NO_THROW(recompute_named(policy)) << policy;
+    }
 }
 
 TEST(Setup, MemoryIsLimitedByTheConfigOrElseByTheBackend) {
