@@ -10,6 +10,7 @@
 #include <cuda_fp8.h>
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 
 #include "backends/cuda/device.h"
@@ -114,6 +115,28 @@ __device__ inline C block_sum(C x) {
     return warp_sum(lane < warps ? sums[lane] : C(0));
 }
 
+// NaN is passed over.
+template <std::floating_point C>
+__device__ inline C warp_max(C x) {
+#pragma unroll
+    for (int lane = kWarp / 2; lane > 0; lane /= 2) {
+        x = fmax(x, __shfl_xor_sync(0xFFFFFFFF, x, lane));
+    }
+    return x;
+}
+
+template <std::floating_point C>
+__device__ inline C block_max(C x) {
+    __shared__ C tops[kWarp];
+    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+    const int warps = static_cast<int>(blockDim.x) / kWarp;
+    x = warp_max(x);
+    __syncthreads();  // an earlier call's maxima have been read
+    if (lane == 0) tops[warp] = x;
+    __syncthreads();
+    return warp_max(tops[lane < warps ? lane : 0]);
+}
+
 // Of values that order like their bits, as magnitudes do.
 __device__ inline std::uint32_t warp_max(std::uint32_t x) {
     return __reduce_max_sync(0xFFFFFFFF, x);
@@ -143,6 +166,22 @@ void for_elements(std::string_view what, std::int64_t n, const Body& body) {
     const std::int64_t blocks = ceil_div(n, std::int64_t{kBlock} * kPacket);
     elementwise_kernel<<<static_cast<unsigned>(blocks), kBlock, 0, stream()>>>(n, body);
     launched(what);
+}
+
+// Grid-stride loop of a kernel with blocks of kBlock threads: body.operator()<N>(i) handles
+// elements [i, i + N).
+template <class Body>
+__device__ inline void for_packets(std::int64_t n, Body&& body) {
+    const std::int64_t stride = std::int64_t{gridDim.x} * kBlock * kPacket;
+    std::int64_t at = (std::int64_t{blockIdx.x} * kBlock + threadIdx.x) * kPacket;
+    for (; at + kPacket <= n; at += stride) body.template operator()<kPacket>(at);
+    for (std::int64_t i = at; i < n; ++i) body.template operator()<1>(i);
+}
+
+// Blocks for such a kernel: no more than there is work for.
+inline unsigned packet_blocks(std::int64_t n, std::int64_t most) {
+    return static_cast<unsigned>(
+        std::clamp<std::int64_t>(ceil_div(n, std::int64_t{kBlock} * kPacket), 1, most));
 }
 
 // Threads for a block that works on one row: enough for a packet each, whole warps.
