@@ -1,0 +1,32 @@
+#include "backends/cuda/norm_grad.cuh"
+
+namespace octavo::cuda {
+namespace {
+
+Prepared prepare(const NodeView& node) {
+    const std::int64_t rows = node.in[0].shape.rows(), c = node.in[0].shape.last();
+    return dispatch_plain(node.in[0].dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        using C = compute_t<T>;
+        const auto run = [rows, c](const KernelCall& call) {
+            const NormGrad<T, false> op{.x = call.in[0].as<T>(),
+                                        .dy = call.in[3].as<T>(),
+                                        .w = call.in[1].as<C>(),
+                                        .mean = nullptr,
+                                        .rstd = call.in[2].as<C>(),
+                                        .dx = call.out[0].as<T>(),
+                                        .rows = rows,
+                                        .c = c};
+            norm_grad("rms_norm_grad", op, call.scratch, call.out[1].as<C>(), nullptr);
+        };
+        return Prepared{run, norm_grad_bytes<T, false>(rows, c)};
+    });
+}
+
+}  // namespace
+
+void register_rms_norm_grad(KernelRegistry& registry) {
+    registry.add<RmsNormGrad>({"rms_norm_grad", takes_all, prepare});
+}
+
+}  // namespace octavo::cuda
