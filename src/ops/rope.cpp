@@ -5,10 +5,28 @@
 // Without positions, token t has position t. A negative position (an unused slot) counts as 0.
 // `scaling` llama3 slows down the long wavelengths 2 pi / f, as "rope_type": "llama3" of Hugging
 // Face. `inverse` rotates back, which is the gradient.
+#include "ops/rope.h"
+
+#include <cmath>
+#include <numbers>
+
 #include "graph/builder.h"
 
 namespace octavo {
 namespace {
+
+// Llama 3.1: wavelengths that the original context holds high_freq_factor times or more stay as
+// they are, those it holds less than low_freq_factor times are stretched by `factor`, and between
+// the two the frequency is interpolated.
+double scaled(double frequency, const RopeScaling& s) {
+    if (s.kind == RopeScaling::Kind::none) return frequency;
+    const double turns =
+        static_cast<double>(s.original_max_positions) * frequency / (2 * std::numbers::pi);
+    if (turns > s.high_freq_factor) return frequency;
+    if (turns < s.low_freq_factor) return frequency / s.factor;
+    const double smooth = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
+    return (1 - smooth) * frequency / s.factor + smooth * frequency;
+}
 
 Types type(const Rope& op, Operands in) {
     in.expect_count(1, 2);
@@ -44,5 +62,14 @@ constexpr RulesFor<Rope> kRope{.type = type, .vjp = vjp, .in_place = {{{0, 0}}}}
 }  // namespace
 
 const Rules& rules(const Rope&) { return kRules<kRope>; }
+
+std::vector<double> rope_frequencies(const Rope& op, std::int64_t half) {
+    std::vector<double> frequency(static_cast<std::size_t>(half));
+    for (std::size_t i = 0; i < frequency.size(); ++i) {
+        const double exponent = -static_cast<double>(i) / static_cast<double>(half);
+        frequency[i] = scaled(std::pow(op.theta, exponent), op.scaling);
+    }
+    return frequency;
+}
 
 }  // namespace octavo

@@ -2,33 +2,16 @@
 
 #include <cmath>
 #include <mutex>
-#include <numbers>
 
 #include "base/parallel.h"
+#include "ops/rope.h"
 
 namespace octavo::cpu {
 namespace {
 
-// Llama 3.1: wavelengths that the original context holds high_freq_factor times or more stay as
-// they are, those it holds less than low_freq_factor times are stretched by `factor`, and between
-// the two the frequency is interpolated.
-double scaled(double frequency, const RopeScaling& s) {
-    if (s.kind == RopeScaling::Kind::none) return frequency;
-    const double turns =
-        static_cast<double>(s.original_max_positions) * frequency / (2 * std::numbers::pi);
-    if (turns > s.high_freq_factor) return frequency;
-    if (turns < s.low_freq_factor) return frequency / s.factor;
-    const double smooth = (turns - s.low_freq_factor) / (s.high_freq_factor - s.low_freq_factor);
-    return (1 - smooth) * frequency / s.factor + smooth * frequency;
-}
-
 template <class C>
 RopeTable<C> make_table(const Rope& op, std::int64_t positions, std::int64_t half) {
-    std::vector<double> frequency(half);
-    for (std::int64_t i = 0; i < half; ++i) {
-        const double exponent = -static_cast<double>(i) / static_cast<double>(half);
-        frequency[i] = scaled(std::pow(op.theta, exponent), op.scaling);
-    }
+    const std::vector<double> frequency = rope_frequencies(op, half);
     RopeTable<C> table{std::vector<C>(positions * half), std::vector<C>(positions * half)};
     parallel_for(positions, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t p = begin; p < end; ++p) {

@@ -1,0 +1,169 @@
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "backends/cuda/kernels.cuh"
+#include "ops/rope.h"
+
+namespace octavo::cuda {
+namespace {
+
+// ---- Cosines and sines -------------------------------------------------------------------------
+
+template <class C>
+struct RopeTable {
+    RopeTable(std::int64_t positions, std::int64_t half) {
+        const std::int64_t elements = std::max<std::int64_t>(positions * half, 1);
+        expect(cudaMalloc(reinterpret_cast<void**>(&cosine),
+                          static_cast<std::size_t>(2 * elements) * sizeof(C)),
+               "cudaMalloc of a rope table");
+        sine = cosine + elements;
+    }
+    ~RopeTable() { cudaFree(cosine); }
+    RopeTable(const RopeTable&) = delete;
+    RopeTable& operator=(const RopeTable&) = delete;
+
+    C *cosine = nullptr, *sine = nullptr;  // (positions, half)
+};
+
+// Column `i` of the table, from angles in double.
+template <class C>
+__global__ void __launch_bounds__(kBlock)
+    rope_table_kernel(double frequency, std::int64_t i, std::int64_t positions, std::int64_t half,
+                      C* cosine, C* sine) {
+    const std::int64_t p = std::int64_t{blockIdx.x} * kBlock + threadIdx.x;
+    if (p >= positions) return;
+    const double angle = static_cast<double>(p) * frequency;
+    cosine[p * half + i] = static_cast<C>(cos(angle));
+    sine[p * half + i] = static_cast<C>(sin(angle));
+}
+
+template <class C>
+std::shared_ptr<const RopeTable<C>> make_table(const Rope& op, std::int64_t positions,
+                                               std::int64_t half) {
+    auto table = std::make_shared<RopeTable<C>>(positions, half);
+    if (positions == 0) return table;
+    const std::vector<double> frequencies = rope_frequencies(op, half);
+    for (std::int64_t i = 0; i < half; ++i) {
+        rope_table_kernel<<<static_cast<unsigned>(ceil_div(positions, kBlock)), kBlock, 0,
+                            stream()>>>(frequencies[static_cast<std::size_t>(i)], i, positions,
+                                        half, table->cosine, table->sine);
+        launched("rope_table");
+    }
+    return table;
+}
+
+// Every layer asks for the same one, so tables that are alive are shared.
+template <class C>
+std::shared_ptr<const RopeTable<C>> rope_table(const Rope& op, std::int64_t positions,
+                                               std::int64_t half) {
+    struct Entry {
+        Rope op;
+        std::int64_t positions, half;
+        std::weak_ptr<const RopeTable<C>> table;
+    };
+    static std::mutex mutex;
+    static std::vector<Entry> entries;
+
+    Rope key = op;
+    key.inverse = false;
+    key.max_positions = 0;
+    const std::lock_guard lock(mutex);
+    std::erase_if(entries, [](const Entry& e) { return e.table.expired(); });
+    for (const Entry& e : entries) {
+        if (e.op == key && e.positions == positions && e.half == half) return e.table.lock();
+    }
+    auto table = make_table<C>(op, positions, half);
+    entries.push_back({key, positions, half, table});
+    return table;
+}
+
+// ---- Rotation ----------------------------------------------------------------------------------
+
+template <class T>
+struct Rotation {
+    using C = compute_t<T>;
+    const T* x;
+    const std::int32_t* positions;  // null: token t of a sequence is at t
+    const C *cosine, *sine;
+    T* y;
+    std::int64_t tokens;  // of a sequence
+    int heads, half;
+    C sign;
+};
+
+// A block takes a token, a thread both packets of a pair: y may be x.
+template <int N, class T>
+__global__ void __launch_bounds__(kBlock) rope_kernel(Rotation<T> r) {
+    using C = compute_t<T>;
+    const std::int64_t token = blockIdx.x;
+    std::int64_t position = token % r.tokens;
+    if (r.positions) position = r.positions[token] > 0 ? r.positions[token] : 0;
+    const C *cosine = r.cosine + position * r.half, *sine = r.sine + position * r.half;
+    const std::int64_t first = token * r.heads * 2 * r.half;
+    const int packets = r.half / N;
+    for (int p = static_cast<int>(threadIdx.x); p < r.heads * packets; p += blockDim.x) {
+        const int head = p / packets, i = p % packets * N;
+        const std::int64_t at = first + std::int64_t{head} * 2 * r.half + i;
+        C a[N], b[N], c[N], s[N];
+        load<N>(r.x + at, a);
+        load<N>(r.x + at + r.half, b);
+        load<N>(cosine + i, c);
+        load<N>(sine + i, s);
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            const C first_half = a[k], turned = s[k] * r.sign;
+            a[k] = first_half * c[k] - b[k] * turned;
+            b[k] = b[k] * c[k] + first_half * turned;
+        }
+        store<N>(r.y + at, a);
+        store<N>(r.y + at + r.half, b);
+    }
+}
+
+template <class T>
+void rope(const KernelCall& call, const RopeTable<compute_t<T>>& table, bool inverse) {
+    const Shape& shape = call.in[0].type.shape;  // (B, T, H, D)
+    if (shape.elements() == 0) return;
+    const Rotation<T> rotation{
+        .x = call.in[0].as<T>(),
+        .positions = call.in.size() == 2 ? call.in[1].as<std::int32_t>() : nullptr,
+        .cosine = table.cosine,
+        .sine = table.sine,
+        .y = call.out[0].as<T>(),
+        .tokens = shape[1],
+        .heads = static_cast<int>(shape[2]),
+        .half = static_cast<int>(shape[3] / 2),
+        .sign = inverse ? compute_t<T>(-1) : compute_t<T>(1)};
+    const auto blocks = static_cast<unsigned>(shape[0] * shape[1]);
+    const auto launch = [&]<int N>() {
+        const std::int64_t packets = std::int64_t{rotation.heads} * rotation.half / N;
+        const auto threads = std::min<std::int64_t>(kBlock, ceil_div(packets, kWarp) * kWarp);
+        rope_kernel<N><<<blocks, static_cast<unsigned>(threads), 0, stream()>>>(rotation);
+    };
+    if (rotation.half % kPacket == 0) {
+        launch.template operator()<kPacket>();
+    } else {
+        launch.template operator()<1>();
+    }
+    launched("rope");
+}
+
+Prepared prepare(const NodeView& node) {
+    const Rope& op = std::get<Rope>(node.op);
+    const std::int64_t positions = node.in.size() == 2 ? op.max_positions : node.in[0].shape[1];
+    const std::int64_t half = node.in[0].shape[3] / 2;
+    return dispatch_plain(node.in[0].dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        auto table = rope_table<compute_t<T>>(op, positions, half);
+        return Prepared{[table = std::move(table), inverse = op.inverse](const KernelCall& call) {
+            rope<T>(call, *table, inverse);
+        }};
+    });
+}
+
+}  // namespace
+
+void register_rope(KernelRegistry& registry) { registry.add<Rope>({"rope", takes_all, prepare}); }
+
+}  // namespace octavo::cuda
