@@ -78,24 +78,30 @@ class RandomSteps {
 };
 
 // Seconds by op and kernel over one run of a plan.
-void print_breakdown(Plan& plan, std::string_view title) {
+void print_breakdown(Backend& backend, Plan& plan, std::string_view title) {
+    std::vector<std::int32_t> nodes;
+    const auto stopwatch = backend.make_stopwatch();
+    backend.synchronize();
+    stopwatch->mark();
+    plan.run([&](std::int32_t i) {
+        stopwatch->mark();
+        nodes.push_back(i);
+    });
+    const std::vector<double> seconds = stopwatch->intervals();
     std::map<std::string, std::pair<double, int>> by_op;
     double sum = 0;
-    auto last = Clock::now();
-    plan.run([&](std::int32_t i) {
-        const double t = seconds_since(last);
-        const Node& n = plan.graph().node(i);
+    for (std::size_t k = 0; k < nodes.size(); ++k) {
+        const Node& n = plan.graph().node(nodes[k]);
         std::string kind(op_name(n.op));
         if (const auto* m = std::get_if<Matmul>(&n.op)) {
             static constexpr std::string_view kKinds[] = {"", " fprop", " dgrad", " wgrad"};
             kind += kKinds[static_cast<int>(m->kind)];
         }
-        auto& [time, calls] = by_op[fmt::format("{} ({})", kind, plan.choice(i).kernel)];
-        time += t;
+        auto& [time, calls] = by_op[fmt::format("{} ({})", kind, plan.choice(nodes[k]).kernel)];
+        time += seconds[k];
         ++calls;
-        sum += t;
-        last = Clock::now();
-    });
+        sum += seconds[k];
+    }
     std::vector<std::pair<double, std::string>> order;
     for (const auto& [name, entry] : by_op) {
         order.emplace_back(entry.first, fmt::format("{:<44} {:>5} calls", name, entry.second));
@@ -123,7 +129,7 @@ int bench_step(const Args& args) {
         backend->synchronize();
         times.push_back(seconds_since(start));
     }
-    const GemmRate peak = measure_gemm_rate(*backend, Dtype::bf16, 1024, 1024, 1024);
+    const GemmRate peak = measure_gemm_rate(*backend, Dtype::bf16, backend->yardstick());
     const Architecture arch = architecture_of(config);
     const double tokens_per_s = static_cast<double>(steps.tokens()) / median(times);
     const double flops = tokens_per_s * flops_per_token(arch, config.train.seq);
@@ -154,8 +160,8 @@ int bench_step(const Args& args) {
         static_cast<double>(peak_resident_bytes()) * 1e-9, planned * 1e-9);
     append_result(args, j);
     if (args.flag<bool>("breakdown")) {
-        print_breakdown(program.program().plan("micro"), "micro");
-        print_breakdown(program.program().plan("update"), "update");
+        print_breakdown(*backend, program.program().plan("micro"), "micro");
+        print_breakdown(*backend, program.program().plan("update"), "update");
     }
     return 0;
 }

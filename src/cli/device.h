@@ -2,12 +2,19 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "config/run_config.h"
 #include "runtime/backend.h"
 
 namespace octavo {
 
+// "auto" is a GPU where the build has CUDA and the machine a Hopper, else the CPU.
 std::unique_ptr<Backend> open_backend(const RunConfig::Runtime&);
+
+// The GPU, or why none is used, as rows of a report.
+std::vector<std::pair<std::string, std::string>> gpu_facts();
 
 }  // namespace octavo

@@ -44,6 +44,8 @@ int run_doctor(const Args&) {
         fmt::format("{:.1f} GB, {:.1f} GB available", static_cast<double>(memory.total) * 1e-9,
                     static_cast<double>(memory.available) * 1e-9));
 
+    for (const auto& [name, value] : gpu_facts()) row(name.c_str(), value);
+
     fmt::print("Build\n");
     row("octavo", kVersion);
     row("compiler", "g++ " __VERSION__);
@@ -58,10 +60,11 @@ int run_doctor(const Args&) {
     const unsigned xxhash = XXH_versionNumber();
     row("xxhash", fmt::format("{}.{}.{}", xxhash / 10000, xxhash / 100 % 100, xxhash % 100));
 
-    fmt::print("Matrix products, 1024 x 1024 x 1024\n");
     const auto backend = open_backend({});
+    const std::int64_t n = backend->yardstick();
+    fmt::print("Matrix products, {} x {} x {}\n", n, n, n);
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
-        const GemmRate rate = measure_gemm_rate(*backend, dtype, 1024, 1024, 1024);
+        const GemmRate rate = measure_gemm_rate(*backend, dtype, n);
         row(std::string(name(dtype)).c_str(),
             fmt::format("{:.3f} TFLOP/s ({})", rate.flops_per_s * 1e-12, rate.kernel));
     }

@@ -139,7 +139,7 @@ void add_run(std::vector<Key>& keys) {
 void add_runtime(std::vector<Key>& keys) {
     using R = RunConfig::Runtime;
     Section s(keys, "runtime", &RunConfig::runtime);
-    s.key("backend", &R::backend, "where to compute", one_of({"auto", "cpu"}));
+    s.key("backend", &R::backend, "where to compute", one_of({"auto", "cpu", "cuda"}));
     s.key("threads", &R::threads, "processor threads; 0: all", between(0, 4096));
     s.key("recompute", &R::recompute, "what the backward pass computes again to save memory",
           one_of({"none", "norms", "ffn", "block"}));

@@ -74,6 +74,7 @@ OCTAVO_PLAIN_OP(SiluGrad);
 OCTAVO_PLAIN_OP(SumRows);
 OCTAVO_PLAIN_OP(SwiGlu);
 OCTAVO_PLAIN_OP(SwiGluGrad);
+OCTAVO_PLAIN_OP(Transpose);
 #undef OCTAVO_PLAIN_OP
 
 struct AdamW {
@@ -111,6 +112,7 @@ struct Constant {
 };
 struct DelayedQuantise {
     ScaleRule rule;
+    bool transpose = false;  // a transposed copy of the codes, too
     bool operator==(const DelayedQuantise&) const = default;
 };
 struct DelayedScale {

@@ -43,7 +43,9 @@ struct Attributes {
     std::string operator()(const ClipFactor& o) const { return fmt::format(" {}", o.max_norm); }
     std::string operator()(const ComputeScale& o) const { return text(o.rule); }
     std::string operator()(const Constant& o) const { return fmt::format(" {}", o.value); }
-    std::string operator()(const DelayedQuantise& o) const { return text(o.rule); }
+    std::string operator()(const DelayedQuantise& o) const {
+        return text(o.rule) + (o.transpose ? " transpose" : "");
+    }
     std::string operator()(const DelayedScale& o) const { return text(o.rule); }
     std::string operator()(const Dequantise& o) const { return fmt::format(" {}", name(o.to)); }
     std::string operator()(const HeadLoss& o) const {

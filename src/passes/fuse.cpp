@@ -39,7 +39,6 @@ bool embedding_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite
 
 // Head: logits = x w^T -> loss, and back through the same logits to dx and dw. Fused, logits exist
 // for `chunk` rows at a time only.
-constexpr std::int64_t kHeadChunkBytes = std::int64_t{64} << 20;
 
 Value through_reshape(const Matcher& match, Value v) {
     const Node* reshape = match.producer_as<Reshape>(v);
@@ -78,7 +77,8 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     rewrite.keep(n);  // for the reshape that may follow; dead once dgrad and wgrad are replaced
     const std::int64_t rows = x_type.shape.rows(), vocab = match.graph().type(n.in[0]).shape.last();
     const std::int64_t row_bytes = vocab * static_cast<std::int64_t>(size_of(x_type.dtype));
-    const std::int64_t chunk = std::clamp<std::int64_t>(kHeadChunkBytes / row_bytes, 1, rows);
+    const std::int64_t chunk =
+        std::clamp<std::int64_t>(match.target().head_chunk_bytes / row_bytes, 1, rows);
     rewrite.stand_at(*forward);
     const Value x = rewrite.b.reshape(rewrite(forward->in[0]), {rows, x_type.shape.last()});
     const Values fused = rewrite.b.emit(
@@ -107,15 +107,31 @@ bool head_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return true;
 }
 
+// codes and their transposed copy  ->  one pass over the values writes both. Same bits.
+bool quantise_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<DelayedQuantise>(&n.op);
+    if (!op || op->transpose) return false;
+    for (const std::int32_t reader : match.readers(n.out[0])) {
+        const Node& r = match.graph().node(reader);
+        if (!std::holds_alternative<Transpose>(r.op)) continue;
+        DelayedQuantise fused = *op;
+        fused.transpose = true;
+        rewrite.replace(r.out[0], rewrite.keep(n, fused)[3]);
+        return true;
+    }
+    return false;
+}
+
 constexpr FusionRule kFusions[] = {
     {"head_loss", head_loss},
     {"head_accumulate", head_accumulate},
     {"matmul_accumulate", matmul_accumulate},
     {"embedding_accumulate", embedding_accumulate},
+    {"quantise_transpose", quantise_transpose},
 };
 
-Graph apply(const Graph& g, const FusionRule& rule) {
-    const Matcher match(g);
+Graph apply(const Graph& g, const FusionRule& rule, const Target& target) {
+    const Matcher match(g, target);
     Rewriter rewrite(g);
     for (const Node& n : g.nodes()) {
         // A rule may have mapped this node's results already, standing at an earlier node.
@@ -129,7 +145,8 @@ Graph apply(const Graph& g, const FusionRule& rule) {
 
 }  // namespace
 
-Matcher::Matcher(const Graph& g) : g_(g), readers_(g.value_count()), is_output_(g.value_count()) {
+Matcher::Matcher(const Graph& g, const Target& target)
+    : g_(g), target_(target), readers_(g.value_count()), is_output_(g.value_count()) {
     for (std::int32_t i = 0; i < std::ssize(g.nodes()); ++i) {
         for (Value v : g.node(i).in) readers_[v.id].push_back(i);
     }
@@ -138,9 +155,9 @@ Matcher::Matcher(const Graph& g) : g_(g), readers_(g.value_count()), is_output_(
 
 std::span<const FusionRule> fusion_rules() { return kFusions; }
 
-Graph fuse(const Graph& g, std::span<const FusionRule> rules) {
+Graph fuse(const Graph& g, const Target& target, std::span<const FusionRule> rules) {
     Graph fused = g;
-    for (const FusionRule& rule : rules) fused = apply(fused, rule);
+    for (const FusionRule& rule : rules) fused = apply(fused, rule, target);
     return fused;
 }
 

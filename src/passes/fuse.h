@@ -7,15 +7,17 @@
 
 #include "graph/graph.h"
 #include "passes/rewriter.h"
+#include "passes/target.h"
 
 namespace octavo {
 
 // What a rule looks at: the old graph, and who reads each value.
 class Matcher {
   public:
-    explicit Matcher(const Graph& g);
+    explicit Matcher(const Graph& g, const Target& target = {});
 
     const Graph& graph() const { return g_; }
+    const Target& target() const { return target_; }
     const Node& producer(Value v) const { return g_.node(g_.producer(v)); }
     // Indices of the nodes that read `v`; outputs of the graph are not nodes.
     std::span<const std::int32_t> readers(Value v) const { return readers_[v.id]; }
@@ -38,6 +40,7 @@ class Matcher {
 
   private:
     const Graph& g_;
+    Target target_;
     std::vector<std::vector<std::int32_t>> readers_;
     std::vector<bool> is_output_;
 };
@@ -53,6 +56,6 @@ struct FusionRule {
 std::span<const FusionRule> fusion_rules();
 
 // Applies all rules, or those named.
-Graph fuse(const Graph&, std::span<const FusionRule> rules = fusion_rules());
+Graph fuse(const Graph&, const Target& = {}, std::span<const FusionRule> rules = fusion_rules());
 
 }  // namespace octavo

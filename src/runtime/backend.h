@@ -3,12 +3,25 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
+#include <memory>
 #include <string_view>
 #include <utility>
+#include <vector>
 
+#include "passes/target.h"
 #include "runtime/kernel.h"
 
 namespace octavo {
+
+// Marks moments in the order of launched kernels, to be read when all are over.
+class Stopwatch {
+  public:
+    virtual ~Stopwatch() = default;
+    virtual void mark() = 0;
+    // Seconds between neighbouring marks; waits for the last.
+    virtual std::vector<double> intervals() = 0;
+};
 
 class Backend {
   public:
@@ -16,6 +29,11 @@ class Backend {
 
     virtual std::string_view name() const = 0;
     virtual const KernelRegistry& kernels() const = 0;
+
+    // What graphs for this backend should look like.
+    virtual Target target() const { return {}; }
+    // Extent of a square product that is large enough to show what the device can do.
+    virtual std::int64_t yardstick() const { return 1024; }
 
     // Zero-filled device memory, aligned to 64 bytes or better. Throws Error when there is none.
     virtual std::byte* allocate(std::int64_t bytes) = 0;
@@ -28,6 +46,12 @@ class Backend {
     virtual void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) = 0;
     virtual void copy(std::byte* to, const std::byte* from, std::int64_t bytes) = 0;
     virtual void synchronize() = 0;
+
+    virtual std::unique_ptr<Stopwatch> make_stopwatch() = 0;
+
+    // A call that does what `launch` does, again and again: what a GPU records once and replays.
+    // `launch` must do the same each time, and must have run before.
+    virtual std::function<void()> record(const std::function<void()>& launch) { return launch; }
 };
 
 // Device memory with an owner.

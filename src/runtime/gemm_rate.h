@@ -14,4 +14,9 @@ struct GemmRate {
 GemmRate measure_gemm_rate(Backend&, Dtype, std::int64_t m, std::int64_t n, std::int64_t k,
                            double seconds = 0.3);
 
+// Of a square product.
+inline GemmRate measure_gemm_rate(Backend& backend, Dtype dtype, std::int64_t n) {
+    return measure_gemm_rate(backend, dtype, n, n, n);
+}
+
 }  // namespace octavo

@@ -42,6 +42,8 @@ struct Kernel {
     std::string_view name;
     Refusal (*reject)(const NodeView&);
     Prepared (*prepare)(const NodeView&);
+    // Whether a result may take an operand's memory where the op's rules allow it.
+    bool in_place = true;
 };
 
 // For kernels that take whatever the op's type rule lets through.

@@ -19,8 +19,8 @@ std::int64_t aligned(std::int64_t bytes) {
 
 class Planner {
   public:
-    explicit Planner(const Graph& g)
-        : g_(g), root_(g.value_count()), last_use_(g.value_count(), -1) {
+    Planner(const Graph& g, const std::vector<bool>& in_place)
+        : g_(g), in_place_(in_place), root_(g.value_count()), last_use_(g.value_count(), -1) {
         std::iota(root_.begin(), root_.end(), 0);
     }
 
@@ -82,14 +82,17 @@ class Planner {
         for (const std::int32_t old : it->second) {
             if (last_use_[root(old)] > writer) return false;
             for (int k = 0; k < std::ssize(n.in); ++k) {
-                if (root(n.in[k].id) == root(old) && !allows(n, out, k)) return false;
+                if (root(n.in[k].id) == root(old) && !allows(writer, out, k)) return false;
             }
         }
         return true;
     }
 
-    static bool allows(const Node& n, int out, int in) {
-        for (const InPlace& p : rules_of(n.op).in_place) {
+    bool in_place(std::int32_t node) const { return in_place_.empty() || in_place_[node]; }
+
+    bool allows(std::int32_t node, int out, int in) const {
+        if (!in_place(node)) return false;
+        for (const InPlace& p : rules_of(g_.node(node).op).in_place) {
             if (p.out == out && p.in == in) return true;
         }
         return false;
@@ -115,6 +118,7 @@ class Planner {
     // Lets a result take over the memory of an operand that dies with the node.
     void share_in_place() {
         for (std::int32_t i = 0; i < std::ssize(g_.nodes()); ++i) {
+            if (!in_place(i)) continue;
             const Node& n = g_.node(i);
             for (const InPlace& p : rules_of(n.op).in_place) {
                 if (p.out < 0 || p.out >= std::ssize(n.out) || p.in >= std::ssize(n.in)) continue;
@@ -172,6 +176,7 @@ class Planner {
     }
 
     const Graph& g_;
+    const std::vector<bool>& in_place_;
     MemoryPlan plan_;
     std::vector<std::int32_t> root_, last_use_;
     std::map<std::string, std::vector<std::int32_t>> loads_;
@@ -179,7 +184,9 @@ class Planner {
 
 }  // namespace
 
-MemoryPlan plan_memory(const Graph& g) { return Planner(g).run(); }
+MemoryPlan plan_memory(const Graph& g, const std::vector<bool>& in_place) {
+    return Planner(g, in_place).run();
+}
 
 Peak find_peak(const MemoryPlan& plan) {
     std::map<std::int32_t, std::int64_t> change;

@@ -36,7 +36,9 @@ struct MemoryPlan {
     std::int64_t input_bytes = 0;
 };
 
-MemoryPlan plan_memory(const Graph&);
+// `in_place`, by node: whether the node's kernel lets results lie on operands as the rules allow;
+// empty: all do.
+MemoryPlan plan_memory(const Graph&, const std::vector<bool>& in_place = {});
 
 // The blocks alive at the node where they add up to most, largest first, and their sum.
 struct Peak {

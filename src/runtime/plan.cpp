@@ -20,16 +20,17 @@ bool has_kernel(const Node& n) {
 
 }  // namespace
 
-Plan::Plan(Graph graph, const Backend& backend)
-    : graph_(std::move(graph)), memory_(plan_memory(graph_)) {
+Plan::Plan(Graph graph, const Backend& backend) : graph_(std::move(graph)) {
     choices_.resize(graph_.nodes().size());
     prepared_.resize(graph_.nodes().size());
+    std::vector<bool> in_place(graph_.nodes().size(), true);
     for (std::int32_t i = 0; i < std::ssize(graph_.nodes()); ++i) {
-        if (has_kernel(graph_.node(i))) choose_kernel(i, backend);
+        if (has_kernel(graph_.node(i))) in_place[i] = choose_kernel(i, backend).in_place;
     }
+    memory_ = plan_memory(graph_, in_place);
 }
 
-void Plan::choose_kernel(std::int32_t i, const Backend& backend) {
+const Kernel& Plan::choose_kernel(std::int32_t i, const Backend& backend) {
     const Node& n = graph_.node(i);
     std::vector<Type> in, out;
     for (Value v : n.in) in.push_back(graph_.type(v));
@@ -44,7 +45,7 @@ void Plan::choose_kernel(std::int32_t i, const Backend& backend) {
         choice.kernel = kernel.name;
         prepared_[i] = kernel.prepare(view);
         scratch_bytes_ = std::max(scratch_bytes_, prepared_[i].scratch_bytes);
-        return;
+        return kernel;
     }
     fail("{} '{}': no kernel of backend {} takes {}.\n  {}", op_name(n.op), n.label, backend.name(),
          signature(graph_, n),
@@ -55,6 +56,8 @@ void Plan::choose_kernel(std::int32_t i, const Backend& backend) {
 void Plan::bind(Backend& backend, const State& state, std::byte* arena, std::byte* scratch,
                 std::byte* inputs) {
     scratch_ = scratch;
+    backend_ = &backend;
+    replay_ = nullptr;
     tensors_.clear();
     for (std::int32_t v = 0; v < graph_.value_count(); ++v) {
         const Placement& p = memory_.placements[v];
@@ -95,10 +98,21 @@ void Plan::bind(Backend& backend, const State& state, std::byte* arena, std::byt
     }
 }
 
+void Plan::launch() const {
+    for (const Step& step : steps_) step.run({step.in, step.out, scratch_});
+}
+
 void Plan::run(const NodeObserver& after_node) {
-    for (const Step& step : steps_) {
-        step.run({step.in, step.out, scratch_});
-        if (after_node) after_node(step.node);
+    if (after_node) {
+        for (const Step& step : steps_) {
+            step.run({step.in, step.out, scratch_});
+            after_node(step.node);
+        }
+    } else if (replay_) {
+        replay_();
+    } else {
+        launch();
+        replay_ = backend_->record([this] { launch(); });
     }
 }
 

@@ -27,6 +27,8 @@ class Plan {
     // Chooses kernels and plans memory. Throws Error, naming node and operands, if no kernel takes
     // a node.
     Plan(Graph graph, const Backend& backend);
+    Plan(const Plan&) = delete;  // a recording holds the address
+    Plan& operator=(const Plan&) = delete;
 
     const Graph& graph() const { return graph_; }
     const MemoryPlan& memory() const { return memory_; }
@@ -52,7 +54,8 @@ class Plan {
         std::vector<TensorRef> in, out;
     };
 
-    void choose_kernel(std::int32_t node, const Backend&);
+    const Kernel& choose_kernel(std::int32_t node, const Backend&);
+    void launch() const;
 
     Graph graph_;
     MemoryPlan memory_;
@@ -62,6 +65,8 @@ class Plan {
     std::vector<TensorRef> tensors_;  // by value
     std::vector<Step> steps_;
     std::byte* scratch_ = nullptr;
+    Backend* backend_ = nullptr;
+    std::function<void()> replay_;  // of launch, after its first run
 };
 
 // One line per node: kernel, results, bytes, refusals. For `octavo inspect plan`.

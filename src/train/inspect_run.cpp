@@ -61,7 +61,8 @@ void run_inspection(const InspectionRequest& request, Backend& backend) {
                               .recipe = request.recipe,
                               .batch = ids.batch,
                               .seq = ids.seq,
-                              .fuse = request.fuse};
+                              .fuse = request.fuse,
+                              .target = backend.target()};
     const Graph graph = inspection_graph(options, request.gradients);
     Program program(backend);
     program.add("run", graph);

@@ -1,6 +1,7 @@
 #include "train/step_graphs.h"
 
 #include "passes/fuse.h"
+#include "passes/k_major.h"
 #include "passes/schedule.h"
 #include "passes/simplify.h"
 
@@ -24,8 +25,9 @@ Forward emit_loss(ModelBuilder& m, const StepOptions& o) {
 
 // What every graph goes through after its recipe.
 Graph finish(const Graph& g, const StepOptions& o) {
-    const Graph scheduled = store_early(remove_dead(merge_equal(g)));
-    return recompute(o.fuse ? fuse(scheduled) : decompose_all(scheduled), o.recompute);
+    const Graph placed = o.target.k_major_fp8 ? k_major(g) : g;
+    const Graph scheduled = store_early(remove_dead(merge_equal(placed)));
+    return recompute(o.fuse ? fuse(scheduled, o.target) : decompose_all(scheduled), o.recompute);
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 
 #include "models/model.h"
 #include "passes/recompute.h"
+#include "passes/target.h"
 #include "recipes/recipe.h"
 
 namespace octavo {
@@ -24,6 +25,7 @@ struct StepOptions {
     float clip = 0;                   // 0: no clipping
     Recompute recompute = Recompute::none;
     bool fuse = true;
+    Target target{};  // of the backend that will run them
 };
 
 // Inputs: ids, targets (batch, seq) i32 and weight [1] f32. Output: loss [1].

@@ -34,12 +34,13 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
           "train.seq = {} is longer than the model's {} positions\n  Lower train.seq or raise "
           "model.max_positions.",
           options.seq, options.architecture.max_positions);
-    const Graph micro = micro_graph(options, false);
+    options_.target = backend.target();
+    const Graph micro = micro_graph(options_, false);
     program_.add("micro", micro);
-    if (accumulates) program_.add("micro_next", micro_graph(options, true));
-    program_.add("update", update_graph(options, micro));
-    program_.add("refresh", refresh_graph(options.recipe, micro));
-    program_.add("eval", eval_graph(options));
+    if (accumulates) program_.add("micro_next", micro_graph(options_, true));
+    program_.add("update", update_graph(options_, micro));
+    program_.add("refresh", refresh_graph(options_.recipe, micro));
+    program_.add("eval", eval_graph(options_));
 }
 
 void TrainProgram::initialise(std::uint64_t seed) {

@@ -89,7 +89,7 @@ class Trainer {
     TrainOutcome run(std::int64_t stop_after) {
         const StopOnSignal signals;
         allocate();
-        peak_flops_ = measure_gemm_rate(backend_, Dtype::bf16, 1024, 1024, 1024).flops_per_s;
+        peak_flops_ = measure_gemm_rate(backend_, Dtype::bf16, backend_.yardstick()).flops_per_s;
         start();
         MetricsLog metrics =
             MetricsLog::open(folder_.metrics(), step_ > 0 ? step_ : MetricsLog::kNewRun);

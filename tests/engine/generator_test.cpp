@@ -2,8 +2,8 @@
 
 #include <limits>
 
-#include "backends/cpu/cpu.h"
 #include "models/weights.h"
+#include "test_backend.h"
 #include "train/golden.h"
 
 namespace octavo {
@@ -34,7 +34,7 @@ class Greedy : public testing::TestWithParam<const char*> {};
 TEST_P(Greedy, ContinuesAsTheReferenceDoes) {
     const auto ids = golden_ids(GetParam());
     ASSERT_EQ(ids.size(), 40u);
-    const auto backend = make_cpu_backend();
+    const auto backend = test::make_test_backend();
     const auto generator = load(*backend, GetParam(), 40);
     const std::vector<std::int32_t> prompt(ids.begin(), ids.begin() + 16);
     const std::vector<std::int32_t> want(ids.begin() + 16, ids.end());
@@ -46,7 +46,7 @@ TEST_P(Greedy, ContinuesAsTheReferenceDoes) {
 TEST_P(Greedy, StartsAlikeInBf16) {
     // The reference leads by far more than bf16's rounding at the first token.
     const auto ids = golden_ids(GetParam());
-    const auto backend = make_cpu_backend();
+    const auto backend = test::make_test_backend();
     Generator generator(*backend, read_hf_config(test::fixture(GetParam())), recipe_named("bf16"),
                         17);
     generator.allocate(kNoLimit);
@@ -66,7 +66,7 @@ INSTANTIATE_TEST_SUITE_P(Families, Greedy,
 
 TEST(Generator, PromptsLongerThanAChunk) {
     // 100 tokens go in as 64 + 36; one by one they must lead to the same continuation.
-    const auto backend = make_cpu_backend();
+    const auto backend = test::make_test_backend();
     const auto chunked = load(*backend, "llama", 120);
     const auto ids = golden_ids("llama");
     std::vector<std::int32_t> prompt;
@@ -85,7 +85,7 @@ TEST(Generator, PromptsLongerThanAChunk) {
 }
 
 TEST(Generator, RefusesWhatDoesNotFit) {
-    const auto backend = make_cpu_backend();
+    const auto backend = test::make_test_backend();
     const auto g = load(*backend, "llama", 8);
     const std::vector<std::int32_t> prompt{1, 2, 3};
     EXPECT_THROW(g->generate(prompt, 6, {}), Error);

@@ -18,15 +18,16 @@ inline HostTensor scaled_tensor(Dtype dtype, Shape shape, std::uint64_t seed, fl
 // A tensor's memory, aligned as a plan aligns it, with a guard behind it.
 class Memory {
   public:
-    explicit Memory(std::int64_t bytes) : bytes_(bytes), buffer_(cpu(), bytes + kGuard) {
-        std::memset(buffer_.data(), 0xFF, static_cast<std::size_t>(bytes + kGuard));
+    explicit Memory(std::int64_t bytes) : bytes_(bytes), buffer_(backend(), bytes + kGuard) {
+        const std::vector<std::byte> poison(static_cast<std::size_t>(bytes + kGuard),
+                                            std::byte{0xFF});
+        backend().copy_in(buffer_.data(), poison.data(), std::ssize(poison));
     }
     std::byte* data() const { return buffer_.data(); }
     bool intact() const {
-        for (std::int64_t i = 0; i < kGuard; ++i) {
-            if (buffer_.data()[bytes_ + i] != std::byte{0xFF}) return false;
-        }
-        return true;
+        std::vector<std::byte> guard(kGuard);
+        backend().copy_out(guard.data(), buffer_.data() + bytes_, kGuard);
+        return std::ranges::all_of(guard, [](std::byte b) { return b == std::byte{0xFF}; });
     }
 
   private:
@@ -43,8 +44,7 @@ inline std::vector<HostTensor> run_kernel(const Kernel& kernel, const NodeView& 
     for (const HostTensor& t : in) {
         memory.emplace_back(total_bytes(t.type));
         operands.push_back(tensor_at(t.type, memory.back().data()));
-        std::ranges::copy(t.codes, operands.back().as<std::byte>());
-        std::ranges::copy(t.scales, operands.back().scales());
+        write_tensor(operands.back(), t);
     }
     for (const Type& t : node.out) {
         memory.emplace_back(total_bytes(t));
@@ -58,7 +58,7 @@ inline std::vector<HostTensor> run_kernel(const Kernel& kernel, const NodeView& 
     return out;
 }
 
-// check(results) for each kernel of the CPU backend that takes this node; returns their names.
+// check(results) for each kernel of the backend that takes this node; returns their names.
 template <class Check>
 std::vector<std::string> for_each_kernel(const Op& op, const std::vector<HostTensor>& in,
                                          Check&& check) {
@@ -67,7 +67,7 @@ std::vector<std::string> for_each_kernel(const Op& op, const std::vector<HostTen
     const Types results = rules_of(op).type(op, Operands(op_name(op), operands));
     const NodeView node{op, operands, results, "test"};
     std::vector<std::string> names;
-    for (const Kernel& kernel : cpu().kernels().kernels(op)) {
+    for (const Kernel& kernel : backend().kernels().kernels(op)) {
         if (kernel.reject(node)) continue;
         SCOPED_TRACE(kernel.name);
         names.emplace_back(kernel.name);

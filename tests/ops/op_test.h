@@ -1,5 +1,5 @@
-// Runs small graphs on the CPU backend with host values, and checks gradients by finite
-// differences.
+// Runs small graphs with host values on the backend that OCTAVO_TEST_BACKEND names (cpu unless it
+// does), and checks gradients by finite differences.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -11,11 +11,11 @@
 #include <string>
 #include <vector>
 
-#include "backends/cpu/cpu.h"
 #include "base/dtype_traits.h"
 #include "base/rng.h"
 #include "graph/builder.h"
 #include "runtime/program.h"
+#include "test_backend.h"
 
 namespace octavo::test {
 
@@ -107,18 +107,16 @@ inline HostTensor random_ids(Shape shape, std::int64_t below, std::uint64_t seed
 
 using Build = std::function<Values(Builder&, const Values& in)>;
 
-inline Backend& cpu() {
-    static const std::unique_ptr<Backend> backend = make_cpu_backend();
-    return *backend;
-}
-
 inline HostTensor read_tensor(const TensorRef& ref) {
     HostTensor t{ref.type, {}, {}, {}};
     const auto n = static_cast<std::size_t>(ref.type.shape.elements());
     t.codes.resize(static_cast<std::size_t>(data_bytes(ref.type)));
-    if (!t.codes.empty()) std::memcpy(t.codes.data(), ref.data, t.codes.size());
     t.scales.resize(static_cast<std::size_t>(scale_count(ref.type)));
-    if (!t.scales.empty()) std::memcpy(t.scales.data(), ref.scale, t.scales.size() * 4);
+    backend().copy_out(t.codes.data(), ref.as<std::byte>(), std::ssize(t.codes));
+    if (ref.scale) {
+        backend().copy_out(reinterpret_cast<std::byte*>(t.scales.data()),
+                           static_cast<const std::byte*>(ref.scale), scale_bytes(ref.type));
+    }
     for_dtype(ref.type.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         for (std::size_t i = 0; i < n; ++i) {
@@ -129,6 +127,15 @@ inline HostTensor read_tensor(const TensorRef& ref) {
         }
     });
     return t;
+}
+
+inline void write_tensor(const TensorRef& ref, const HostTensor& t) {
+    backend().copy_in(ref.as<std::byte>(), t.codes.data(), std::ssize(t.codes));
+    if (ref.scale) {
+        backend().copy_in(static_cast<std::byte*>(ref.scale),
+                          reinterpret_cast<const std::byte*>(t.scales.data()),
+                          std::ssize(t.scales) * 4);
+    }
 }
 
 // Builds the graph with one Input per tensor, runs it, and returns what `build` returned.
@@ -144,14 +151,11 @@ inline std::vector<HostTensor> run(const Build& build, const std::vector<HostTen
         b.output("out" + std::to_string(i), results[i]);
     verify(graph);
 
-    Program program(cpu());
+    Program program(backend());
     program.add("test", graph);
     program.allocate(std::int64_t{1} << 34);
     for (std::size_t i = 0; i < in.size(); ++i) {
-        const TensorRef& t = program.plan("test").input("in" + std::to_string(i));
-        if (!in[i].codes.empty()) std::memcpy(t.data, in[i].codes.data(), in[i].codes.size());
-        if (!in[i].scales.empty())
-            std::memcpy(t.scale, in[i].scales.data(), in[i].scales.size() * 4);
+        write_tensor(program.plan("test").input("in" + std::to_string(i)), in[i]);
     }
     program.run("test");
     std::vector<HostTensor> out;
@@ -218,7 +222,7 @@ inline void check_gradient(const Build& build, std::vector<HostTensor> in,
         b.output("grad" + std::to_string(i), gradients[i]);
     }
     verify(graph);
-    Program program(cpu());
+    Program program(backend());
     program.add("test", graph);
     program.allocate(std::int64_t{1} << 34);
     Plan& plan = program.plan("test");
@@ -226,17 +230,20 @@ inline void check_gradient(const Build& build, std::vector<HostTensor> in,
         const auto* input = std::get_if<Input>(&n.op);
         if (!input || !input->name.starts_with("projection")) continue;
         const TensorRef& t = plan.input(input->name);
-        for (std::int64_t i = 0; i < t.type.shape.elements(); ++i) {
-            t.as<double>()[i] = std::sin(1.0 + 1.7 * static_cast<double>(i));
+        std::vector<double> weights(static_cast<std::size_t>(t.type.shape.elements()));
+        for (std::size_t i = 0; i < weights.size(); ++i) {
+            weights[i] = std::sin(1.0 + 1.7 * static_cast<double>(i));
         }
+        write_tensor(t, tensor(Dtype::f64, t.type.shape, weights));
     }
-    const auto load = [&](std::size_t i) {
-        if (!in[i].codes.empty()) {
-            std::memcpy(plan.input("in" + std::to_string(i)).data, in[i].codes.data(),
-                        in[i].codes.size());
-        }
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        write_tensor(plan.input("in" + std::to_string(i)), in[i]);
+    }
+    const auto loss_with = [&](std::byte* element, double x) {
+        backend().copy_in(element, reinterpret_cast<const std::byte*>(&x), sizeof(x));
+        plan.run();
+        return read_tensor(plan.output("loss")).values[0];
     };
-    for (std::size_t i = 0; i < in.size(); ++i) load(i);
     plan.run();
     std::vector<std::vector<double>> analytic;
     for (std::size_t i = 0; i < wrt.size(); ++i) {
@@ -248,15 +255,11 @@ inline void check_gradient(const Build& build, std::vector<HostTensor> in,
         double largest = 1;
         for (double g : analytic[w]) largest = std::max(largest, std::abs(g));
         for (std::size_t e = 0; e < in[i].values.size(); ++e) {
-            double* x = plan.input("in" + std::to_string(i)).as<double>() + e;
+            auto* x =
+                reinterpret_cast<std::byte*>(plan.input("in" + std::to_string(i)).as<double>() + e);
             const double at = in[i].values[e];
-            *x = at + step;
-            plan.run();
-            const double above = plan.output("loss").as<double>()[0];
-            *x = at - step;
-            plan.run();
-            const double below = plan.output("loss").as<double>()[0];
-            *x = at;
+            const double above = loss_with(x, at + step), below = loss_with(x, at - step);
+            backend().copy_in(x, reinterpret_cast<const std::byte*>(&at), sizeof(at));
             EXPECT_NEAR(analytic[w][e], (above - below) / (2 * step), tolerance * largest)
                 << "input " << i << ", element " << e;
         }

@@ -175,11 +175,11 @@ TEST(FuseHeadLoss, NotForAnotherMatrixThanTheHeads) {
 TEST(Fuse, RulesCanBeChosen) {
     Head t;
     t.gradients();
-    EXPECT_EQ(to_text(fuse(t.g, {})), to_text(t.g));
+    EXPECT_EQ(to_text(fuse(t.g, {}, {})), to_text(t.g));
     const std::span<const FusionRule> all = fusion_rules();
     const auto head = std::ranges::find(all, "head_loss", &FusionRule::name);
     ASSERT_NE(head, all.end());
-    EXPECT_EQ(count<HeadLoss>(fuse(t.g, {&*head, 1})), 1);
+    EXPECT_EQ(count<HeadLoss>(fuse(t.g, {}, {&*head, 1})), 1);
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ Graph product(Dtype dtype) {
 }
 
 TEST(Plan, ListsKernelsAndRefusals) {
-    const Plan plan(product(Dtype::f64), test::cpu());
+    const Plan plan(product(Dtype::f64), test::backend());
     const Choice& choice = plan.choice(2);
     ASSERT_FALSE(choice.refusals.empty()) << "faster kernels than the reference take f64 now";
     const std::string text = to_text(plan);
@@ -63,7 +63,7 @@ TEST(Plan, ObserversSeeEveryKernelWithItsResults) {
     const Value x = b.input("x", {Dtype::f32, {4}});
     const Value a = b.one(Silu{}, {x}), c = b.one(Silu{}, {b.reshape(a, {2, 2})});
     b.output("c", c);
-    Program program(test::cpu());
+    Program program(test::backend());
     program.add("test", g);
     program.allocate(std::int64_t{1} << 30);
     const float values[] = {1, 2, 3, 4};
@@ -81,7 +81,7 @@ TEST(Plan, ObserversSeeEveryKernelWithItsResults) {
 }
 
 TEST(Plan, InputsAndOutputsHaveNames) {
-    Program program(test::cpu());
+    Program program(test::backend());
     program.add("test", product(Dtype::f32));
     program.allocate(std::int64_t{1} << 30);
     const Plan& plan = program.plan("test");

@@ -18,7 +18,7 @@ Graph step(std::int64_t n) {
 }
 
 TEST(Program, WeighsItselfBeforeItAllocates) {
-    Program program(test::cpu());
+    Program program(test::backend());
     program.add("small", [] {
         Graph g;
         Builder b(g);
@@ -38,7 +38,7 @@ TEST(Program, WeighsItselfBeforeItAllocates) {
 }
 
 TEST(Program, RefusesWithTheTableAndWhatToLower) {
-    Program program(test::cpu());
+    Program program(test::backend());
     program.add("step", step(1000));
     const std::string error = error_of([&] { program.allocate(program.total_bytes() - 1); });
     EXPECT_TRUE(contains(error, "the plan needs 0.00 GB of memory, 0.00 GB are available\n"));
@@ -50,7 +50,7 @@ TEST(Program, RefusesWithTheTableAndWhatToLower) {
 }
 
 TEST(Program, PlansShareStateAndArena) {
-    Program program(test::cpu());
+    Program program(test::backend());
     program.add("a", step(4));
     program.add("b", step(4));
     program.allocate(std::int64_t{1} << 30);
@@ -68,7 +68,7 @@ TEST(Program, PlansShareStateAndArena) {
 }
 
 TEST(Program, NamesPlansAndStateThatClash) {
-    Program program(test::cpu());
+    Program program(test::backend());
     program.add("step", step(4));
     EXPECT_EQ(error_of([&] { program.add("step", step(4)); }), "there is a plan 'step' already");
     EXPECT_EQ(error_of([&] { program.add("wider", step(5)); }),

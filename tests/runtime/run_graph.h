@@ -21,15 +21,15 @@ inline std::uint64_t seed_of(std::string_view name) {
 // Normal values, ids below 3, codes under a scale of 1/2.
 inline void fill(const TensorRef& t, std::string_view name) {
     const Dtype dtype = t.type.dtype;
-    const HostTensor h = is_float(dtype) ? random_tensor(dtype, t.type.shape, seed_of(name))
-                                         : random_ids(t.type.shape, 3, seed_of(name));
-    std::ranges::copy(h.codes, t.as<std::byte>());
-    if (t.scale) *t.scales() = 0.5f;
+    HostTensor h = is_float(dtype) ? random_tensor(dtype, t.type.shape, seed_of(name))
+                                   : random_ids(t.type.shape, 3, seed_of(name));
+    if (t.scale) h.scales = {0.5f};
+    write_tensor(t, h);
 }
 
 inline Ran run_graph(const Graph& g) {
     verify(g);
-    Program program(cpu());
+    Program program(backend());
     program.add("test", g);
     program.allocate(std::int64_t{1} << 34);
     for (const Node& n : g.nodes()) {

@@ -36,7 +36,7 @@ TEST(State, OneTypePerName) {
 TEST(State, IsDeclaredBeforeItHasMemory) {
     State state;
     state.declare("w", kVector);
-    state.allocate(test::cpu());
+    state.allocate(test::backend());
     state.declare("w", kVector);
     EXPECT_EQ(error_of([&] { state.declare("v", kVector); }),
               "state 'v' was declared after memory was allocated");
@@ -64,7 +64,7 @@ TEST(State, StartsAtZeroAndScalesAtOne) {
     for (const char* name : {"w", "scale.history/x", "scale.value/x"}) {
         state.declare(name, {Dtype::f32, {1}});
     }
-    state.allocate(test::cpu());
+    state.allocate(test::backend());
     initialise_scales(state);
     EXPECT_EQ(test::read_tensor(state.tensor("w")).values[0], 0);
     EXPECT_EQ(test::read_tensor(state.tensor("scale.history/x")).values[0], 0);
@@ -76,7 +76,7 @@ TEST(State, ReadsAndWritesCodesOrAllParts) {
     state.declare("before", kVector);
     state.declare("q", {Dtype::e4m3, {3}, kPerTensor});
     state.declare("after", kVector);
-    state.allocate(test::cpu());
+    state.allocate(test::backend());
     std::vector<std::byte> all(static_cast<std::size_t>(total_bytes(state.at("q").type)));
     const float scale = 0.25f;
     all[0] = std::byte{0x38}, all[2] = std::byte{0x40};

@@ -31,6 +31,7 @@ class FarBackend : public Backend {
     void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
         if (bytes > 0) std::memmove(near(to), near(from), static_cast<std::size_t>(bytes));
     }
+    std::unique_ptr<Stopwatch> make_stopwatch() override { return nullptr; }
     void synchronize() override {}
 
   private:

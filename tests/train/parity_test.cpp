@@ -1,7 +1,7 @@
 // Parity with Hugging Face transformers: logits, loss, every gradient, and AdamW.
 
-#include "backends/cpu/cpu.h"
 #include "models/weights.h"
+#include "test_backend.h"
 #include "train/golden.h"
 #include "train/inspect_run.h"
 #include "train/train_program.h"
@@ -11,7 +11,7 @@ namespace {
 
 void inspect(const std::string& family, const std::string& recipe, bool fuse,
              const std::filesystem::path& out) {
-    const auto backend = make_cpu_backend();
+    const auto backend = test::make_test_backend();
     run_inspection({.model = test::fixture(family),
                     .batch = test::fixture(family) / "golden.safetensors",
                     .out = out,
@@ -68,7 +68,7 @@ TEST(Parity, ThreeAdamWSteps) {
         ids.push_back(static_cast<std::int32_t>(raw[i]));
         targets.push_back(last ? -1 : static_cast<std::int32_t>(raw[i + 1]));
     }
-    const auto backend = make_cpu_backend();
+    const auto backend = test::make_test_backend();
     TrainProgram program(
         *backend,
         {.architecture = read_hf_config(test::fixture("llama")),

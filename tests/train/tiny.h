@@ -3,8 +3,8 @@
 
 #include <limits>
 
-#include "backends/cpu/cpu.h"
 #include "base/rng.h"
+#include "test_backend.h"
 #include "train/train_program.h"
 
 namespace octavo::test {
@@ -74,7 +74,7 @@ struct Session {
     }
     State& state() { return program.state(); }
 
-    std::unique_ptr<Backend> backend = make_cpu_backend();
+    std::unique_ptr<Backend> backend = test::make_test_backend();
     TrainProgram program;
 };
 

@@ -167,7 +167,7 @@ TEST(TrainProgram, ChecksWhatItIsGiven) {
                   "a micro-batch has 32 tokens, got 32 ids and 31 targets");
     }
     o.seq = 129;
-    const auto backend = make_cpu_backend();
+    const auto backend = test::make_test_backend();
     EXPECT_TRUE(contains(error_of([&] { TrainProgram(*backend, o, false); }),
                          "train.seq = 129 is longer than the model's 128 positions"));
 }

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <chrono>
 #include <cstring>
 
 #include "backends/cpu/kernels.h"
@@ -9,6 +10,22 @@
 
 namespace octavo {
 namespace {
+
+// Kernels are over when they return.
+class CpuStopwatch final : public Stopwatch {
+  public:
+    void mark() override { marks_.push_back(std::chrono::steady_clock::now()); }
+    std::vector<double> intervals() override {
+        std::vector<double> seconds;
+        for (std::size_t i = 1; i < marks_.size(); ++i) {
+            seconds.push_back(std::chrono::duration<double>(marks_[i] - marks_[i - 1]).count());
+        }
+        return seconds;
+    }
+
+  private:
+    std::vector<std::chrono::steady_clock::time_point> marks_;
+};
 
 class CpuBackend final : public Backend {
   public:
@@ -47,6 +64,9 @@ class CpuBackend final : public Backend {
         if (bytes > 0) std::memmove(to, from, static_cast<std::size_t>(bytes));
     }
     void synchronize() override {}
+    std::unique_ptr<Stopwatch> make_stopwatch() override {
+        return std::make_unique<CpuStopwatch>();
+    }
 
   private:
     KernelRegistry registry_;

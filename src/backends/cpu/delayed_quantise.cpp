@@ -1,5 +1,6 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/scaling.h"
+#include "backends/cpu/transpose.h"
 
 namespace octavo::cpu {
 namespace {
@@ -17,6 +18,7 @@ void delayed_quantise(const KernelCall& call, const ScaleRule& rule) {
     }
     note_amax(history, amax, call.out[1]);
     *call.out[2].as<float>() = scale;
+    if (call.out.size() == 4) transpose(y, call.out[3]);
 }
 
 Prepared prepare(const NodeView& node) {

@@ -2,6 +2,8 @@
 
 #include <cudnn.h>
 
+#include <functional>
+
 #include "backends/cuda/device.h"
 #include "backends/cuda/kernels.h"
 
@@ -45,6 +47,35 @@ class Recording {
     cudaGraphExec_t executable_ = nullptr;
 };
 
+class CudaStopwatch final : public Stopwatch {
+  public:
+    CudaStopwatch() = default;
+    CudaStopwatch(const CudaStopwatch&) = delete;
+    CudaStopwatch& operator=(const CudaStopwatch&) = delete;
+    ~CudaStopwatch() override {
+        for (const cudaEvent_t e : marks_) cudaEventDestroy(e);
+    }
+    void mark() override {
+        marks_.emplace_back();
+        expect(cudaEventCreate(&marks_.back()), "cudaEventCreate");
+        expect(cudaEventRecord(marks_.back(), stream()), "cudaEventRecord");
+    }
+    std::vector<double> intervals() override {
+        std::vector<double> seconds;
+        if (marks_.empty()) return seconds;
+        expect(cudaEventSynchronize(marks_.back()), "cudaEventSynchronize");
+        for (std::size_t i = 1; i < marks_.size(); ++i) {
+            float ms = 0;
+            expect(cudaEventElapsedTime(&ms, marks_[i - 1], marks_[i]), "cudaEventElapsedTime");
+            seconds.push_back(double{ms} * 1e-3);
+        }
+        return seconds;
+    }
+
+  private:
+    std::vector<cudaEvent_t> marks_;
+};
+
 class CudaBackend final : public Backend {
   public:
     CudaBackend() {
@@ -56,6 +87,11 @@ class CudaBackend final : public Backend {
 
     std::string_view name() const override { return "cuda"; }
     const KernelRegistry& kernels() const override { return registry_; }
+
+    Target target() const override {
+        return {.head_chunk_bytes = std::int64_t{1} << 30, .k_major_fp8 = true};
+    }
+    std::int64_t yardstick() const override { return 8192; }
 
     std::byte* allocate(std::int64_t bytes) override {
         if (bytes == 0) return nullptr;
@@ -96,6 +132,9 @@ class CudaBackend final : public Backend {
     }
     void synchronize() override { expect(cudaStreamSynchronize(stream()), "a kernel of the plan"); }
 
+    std::unique_ptr<Stopwatch> make_stopwatch() override {
+        return std::make_unique<CudaStopwatch>();
+    }
     std::function<void()> record(const std::function<void()>& launch) override {
         auto recording = std::make_shared<Recording>(launch);
         return [recording] { recording->replay(); };

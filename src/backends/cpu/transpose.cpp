@@ -1,0 +1,56 @@
+#include "backends/cpu/transpose.h"
+
+#include "backends/cpu/kernels.h"
+
+namespace octavo::cpu {
+namespace {
+
+// Square tiles, so that both sides stay within the nearest cache.
+constexpr std::int64_t kTile = 32;
+
+template <class Code>
+void transpose_codes(const Code* x, Code* y, std::int64_t m, std::int64_t n) {
+    parallel_for((n + kTile - 1) / kTile, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t column = begin * kTile; column < std::min(end * kTile, n);
+             column += kTile) {
+            const std::int64_t last = std::min(column + kTile, n);
+            for (std::int64_t row = 0; row < m; row += kTile) {
+                for (std::int64_t j = column; j < last; ++j) {
+                    for (std::int64_t i = row; i < std::min(row + kTile, m); ++i) {
+                        y[j * m + i] = x[i * n + j];
+                    }
+                }
+            }
+        }
+    });
+}
+
+Prepared prepare(const NodeView&) {
+    return {[](const KernelCall& call) { transpose(call.in[0], call.out[0]); }};
+}
+
+}  // namespace
+
+void transpose(const TensorRef& x, const TensorRef& y) {
+    const std::int64_t m = x.type.shape.rows(), n = x.type.shape.last();
+    switch (size_of(x.type.dtype)) {
+        case 1:
+            transpose_codes(x.as<std::uint8_t>(), y.as<std::uint8_t>(), m, n);
+            break;
+        case 2:
+            transpose_codes(x.as<std::uint16_t>(), y.as<std::uint16_t>(), m, n);
+            break;
+        case 4:
+            transpose_codes(x.as<std::uint32_t>(), y.as<std::uint32_t>(), m, n);
+            break;
+        default:
+            transpose_codes(x.as<std::uint64_t>(), y.as<std::uint64_t>(), m, n);
+    }
+    if (y.scale) *y.scales() = *x.scales();
+}
+
+void register_transpose(KernelRegistry& registry) {
+    registry.add<Transpose>({"transpose", takes_all, prepare});
+}
+
+}  // namespace octavo::cpu

@@ -1,0 +1,41 @@
+#include "backends/cuda/scaling.cuh"
+
+namespace octavo::cuda {
+namespace {
+
+// Results may lie on their operands: slots move from the oldest on, scalars are read first.
+__global__ void advance_scale_kernel(const float* history, int slots, const std::int32_t* counter,
+                                     const float* scale, ScaleRule rule, float* shifted,
+                                     std::int32_t* next_counter, float* next) {
+    const std::int32_t count = *counter;
+    const float old = *scale;
+    const bool finite = isfinite(history[0]);
+    const float newest = finite ? history[0] : 0.0f;
+    float amax = newest;
+    for (int i = slots - 1; i >= 1; --i) {
+        amax = fmaxf(amax, history[i]);
+        shifted[i] = i == 1 ? newest : history[i - 1];
+    }
+    shifted[0] = 0.0f;
+    const bool full = count == std::numeric_limits<std::int32_t>::max();
+    *next_counter = !finite ? 0 : full ? count : count + 1;
+    *next = next_scale(rule, amax, old);
+}
+
+Prepared prepare(const NodeView& node) {
+    return {[rule = std::get<AdvanceScale>(node.op).rule](const KernelCall& call) {
+        advance_scale_kernel<<<1, 1, 0, stream()>>>(
+            call.in[0].as<float>(), static_cast<int>(call.in[0].type.shape[0]),
+            call.in[1].as<std::int32_t>(), call.in[2].as<float>(), rule, call.out[0].as<float>(),
+            call.out[1].as<std::int32_t>(), call.out[2].as<float>());
+        launched("advance_scale");
+    }};
+}
+
+}  // namespace
+
+void register_advance_scale(KernelRegistry& registry) {
+    registry.add<AdvanceScale>({"advance_scale", takes_all, prepare});
+}
+
+}  // namespace octavo::cuda

@@ -1,0 +1,194 @@
+// The only file that sees cudnn-frontend, which takes half a minute to compile.
+#include "backends/cuda/attention_cudnn.h"
+
+#define CUDNN_FRONTEND_SKIP_JSON_LIB
+#include <cudnn_frontend.h>
+
+#include <map>
+#include <memory>
+#include <tuple>
+
+#include "backends/cuda/device.h"
+
+namespace octavo::cuda {
+namespace {
+
+namespace fe = cudnn_frontend;
+using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
+
+cudnnHandle_t cudnn() {
+    static const cudnnHandle_t handle = [] {
+        cudnnHandle_t h = nullptr;
+        check(cudnnCreate(&h) == CUDNN_STATUS_SUCCESS, "cuDNN: cudnnCreate failed");
+        check(cudnnSetStream(h, stream()) == CUDNN_STATUS_SUCCESS, "cuDNN: no stream");
+        return h;
+    }();
+    return handle;
+}
+
+enum Id : std::int64_t { kQ = 1, kK, kV, kO, kStats, kDo, kDq, kDk, kDv };
+
+struct Shapes {
+    std::int64_t batch, time, heads, kv_heads, dim;
+    Dtype dtype;
+    float scale;
+    bool backward;
+    auto operator<=>(const Shapes&) const = default;
+};
+
+Shapes shapes_of(const NodeView& node, float scale, bool backward) {
+    const Shape &q = node.in[0].shape, &k = node.in[1].shape;
+    return {q[0], q[1], q[2], k[2], q[3], node.in[0].dtype, scale, backward};
+}
+
+// A compiled attention, or the reason why there is none.
+struct Built {
+    std::shared_ptr<fe::graph::Graph> graph;
+    std::int64_t workspace = 0;
+    std::string refusal;
+};
+
+class GraphOf {
+  public:
+    explicit GraphOf(const Shapes& s) : s_(s), graph_(std::make_shared<fe::graph::Graph>()) {
+        graph_
+            ->set_io_data_type(s.dtype == Dtype::bf16 ? fe::DataType_t::BFLOAT16
+                                                      : fe::DataType_t::HALF)
+            .set_intermediate_data_type(fe::DataType_t::FLOAT)
+            .set_compute_data_type(fe::DataType_t::FLOAT);
+    }
+
+    std::shared_ptr<fe::graph::Graph> forward() {
+        auto attributes = fe::graph::SDPA_attributes()
+                              .set_name("attention")
+                              .set_generate_stats(true)
+                              .set_causal_mask(true)
+                              .set_attn_scale(s_.scale);
+        auto [o, stats] = graph_->sdpa(heads_tensor(kQ, s_.heads), heads_tensor(kK, s_.kv_heads),
+                                       heads_tensor(kV, s_.kv_heads), attributes);
+        result(o, kO, s_.heads);
+        stats->set_output(true).set_uid(kStats).set_data_type(fe::DataType_t::FLOAT);
+        return graph_;
+    }
+
+    std::shared_ptr<fe::graph::Graph> backward() {
+        auto attributes = fe::graph::SDPA_backward_attributes()
+                              .set_name("attention_grad")
+                              .set_causal_mask(true)
+                              .set_attn_scale(s_.scale);
+        const Tensor stats = graph_->tensor(fe::graph::Tensor_attributes()
+                                                .set_uid(kStats)
+                                                .set_data_type(fe::DataType_t::FLOAT)
+                                                .set_dim({s_.batch, s_.heads, s_.time, 1})
+                                                .set_stride({s_.heads * s_.time, s_.time, 1, 1}));
+        auto [dq, dk, dv] =
+            graph_->sdpa_backward(heads_tensor(kQ, s_.heads), heads_tensor(kK, s_.kv_heads),
+                                  heads_tensor(kV, s_.kv_heads), heads_tensor(kO, s_.heads),
+                                  heads_tensor(kDo, s_.heads), stats, attributes);
+        result(dq, kDq, s_.heads);
+        result(dk, kDk, s_.kv_heads);
+        result(dv, kDv, s_.kv_heads);
+        return graph_;
+    }
+
+  private:
+    // Octavo keeps (B, T, H, D); cuDNN speaks of (B, H, T, D) and takes any strides.
+    std::vector<std::int64_t> dims(std::int64_t heads) const {
+        return {s_.batch, heads, s_.time, s_.dim};
+    }
+    std::vector<std::int64_t> strides(std::int64_t heads) const {
+        return {s_.time * heads * s_.dim, s_.dim, heads * s_.dim, 1};
+    }
+    Tensor heads_tensor(Id id, std::int64_t heads) {
+        return graph_->tensor(fe::graph::Tensor_attributes()
+                                  .set_uid(id)
+                                  .set_dim(dims(heads))
+                                  .set_stride(strides(heads)));
+    }
+    void result(const Tensor& t, Id id, std::int64_t heads) const {
+        t->set_output(true).set_uid(id).set_dim(dims(heads)).set_stride(strides(heads));
+    }
+
+    Shapes s_;
+    std::shared_ptr<fe::graph::Graph> graph_;
+};
+
+// Compiling takes a good part of a second, and all layers share one shape.
+const Built& built(const Shapes& s) {
+    static std::map<Shapes, Built> known;
+    const auto [it, fresh] = known.try_emplace(s);
+    if (!fresh) return it->second;
+    Built& b = it->second;
+    GraphOf graph(s);
+    b.graph = s.backward ? graph.backward() : graph.forward();
+    fe::error_t status = b.graph->build(cudnn(), {fe::HeurMode_t::A});
+    if (status.is_good()) status = b.graph->get_workspace_size(b.workspace);
+    if (!status.is_good()) b.refusal = "cuDNN: " + status.get_message();
+    return b;
+}
+
+Refusal reject(const Shapes& s) {
+    if (s.dtype != Dtype::bf16 && s.dtype != Dtype::f16) {
+        return fmt::format("cuDNN takes bf16 and f16, not {}", name(s.dtype));
+    }
+    if (s.batch == 0 || s.time == 0) return "no elements";
+    if (s.dim % 8 != 0) return fmt::format("a head of {} is no multiple of 8", s.dim);
+    const Built& b = built(s);
+    return b.refusal.empty() ? Refusal{} : Refusal{b.refusal};
+}
+
+void execute(const Built& b, std::unordered_map<std::int64_t, void*> tensors,
+             std::byte* workspace) {
+    fe::error_t status = b.graph->execute(cudnn(), tensors, workspace);
+    check(status.is_good(), "cuDNN: attention failed: {}", status.get_message());
+}
+
+float scale_of(const NodeView& node) {
+    if (const auto* forward = std::get_if<Attention>(&node.op)) return forward->scale;
+    return std::get<AttentionGrad>(node.op).scale;
+}
+
+}  // namespace
+
+Refusal reject_attention_cudnn(const NodeView& node) {
+    if (node.in.size() == 4) return "positions";
+    return reject(shapes_of(node, scale_of(node), false));
+}
+
+Prepared prepare_attention_cudnn(const NodeView& node) {
+    const Built& b = built(shapes_of(node, scale_of(node), false));
+    return {[&b](const KernelCall& call) {
+                execute(b,
+                        {{kQ, call.in[0].data},
+                         {kK, call.in[1].data},
+                         {kV, call.in[2].data},
+                         {kO, call.out[0].data},
+                         {kStats, call.out[1].data}},
+                        call.scratch);
+            },
+            b.workspace};
+}
+
+Refusal reject_attention_grad_cudnn(const NodeView& node) {
+    return reject(shapes_of(node, scale_of(node), true));
+}
+
+Prepared prepare_attention_grad_cudnn(const NodeView& node) {
+    const Built& b = built(shapes_of(node, scale_of(node), true));
+    return {[&b](const KernelCall& call) {
+                execute(b,
+                        {{kQ, call.in[0].data},
+                         {kK, call.in[1].data},
+                         {kV, call.in[2].data},
+                         {kO, call.in[3].data},
+                         {kStats, call.in[4].data},
+                         {kDo, call.in[5].data},
+                         {kDq, call.out[0].data},
+                         {kDk, call.out[1].data},
+                         {kDv, call.out[2].data}},
+                        call.scratch);
+            },
+            b.workspace};
+}
+
+}  // namespace octavo::cuda

@@ -1,0 +1,58 @@
+#include "backends/cuda/convert.h"
+
+#include "backends/cuda/kernels.cuh"
+
+namespace octavo::cuda {
+namespace {
+
+enum class Factor { none, times, over };
+
+template <class From, class To, Factor F>
+struct Convert {
+    const From* x;
+    To* y;
+    const float* factor;
+
+    template <int N>
+    __device__ void run(std::int64_t i) const {
+        compute_t<From> v[N];
+        load<N>(x + i, v);
+        if constexpr (F == Factor::none) {
+            store<N>(y + i, v);
+        } else {
+            const float k = F == Factor::times ? *factor : __frcp_rn(*factor);
+            float scaled[N];
+#pragma unroll
+            for (int e = 0; e < N; ++e) scaled[e] = static_cast<float>(v[e]) * k;
+            store<N>(y + i, scaled);
+        }
+    }
+};
+
+template <Factor F>
+void convert_with(const void* x, Dtype from, void* y, Dtype to, const float* factor,
+                  std::int64_t n) {
+    dispatch_float(from, [&]<class From>(std::type_identity<From>) {
+        dispatch_float(to, [&]<class To>(std::type_identity<To>) {
+            for_elements(
+                "convert", n,
+                Convert<From, To, F>{static_cast<const From*>(x), static_cast<To*>(y), factor});
+        });
+    });
+}
+
+}  // namespace
+
+void convert(const void* x, Dtype from, void* y, Dtype to, std::int64_t n) {
+    convert_with<Factor::none>(x, from, y, to, nullptr, n);
+}
+
+void dequantise(const void* x, Dtype from, const float* scale, void* y, Dtype to, std::int64_t n) {
+    convert_with<Factor::times>(x, from, y, to, scale, n);
+}
+
+void quantise(const void* x, Dtype from, const float* scale, void* y, Dtype to, std::int64_t n) {
+    convert_with<Factor::over>(x, from, y, to, scale, n);
+}
+
+}  // namespace octavo::cuda

@@ -1,0 +1,17 @@
+// Casts between element types.
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace octavo::cuda {
+
+// y = cast(x)
+void convert(const void* x, Dtype from, void* y, Dtype to, std::int64_t n);
+// y = cast(x * scale[0]), the product in f32.
+void dequantise(const void* x, Dtype from, const float* scale, void* y, Dtype to, std::int64_t n);
+// y = cast(x * k), k = 1 / scale[0] rounded to f32, the product in f32.
+void quantise(const void* x, Dtype from, const float* scale, void* y, Dtype to, std::int64_t n);
+
+}  // namespace octavo::cuda

@@ -1,0 +1,20 @@
+#include "backends/cuda/convert.h"
+#include "backends/cuda/kernels.h"
+
+namespace octavo::cuda {
+namespace {
+
+Prepared prepare(const NodeView&) {
+    return {[](const KernelCall& call) {
+        const TensorRef &x = call.in[0], &y = call.out[0];
+        dequantise(x.data, x.type.dtype, x.scales(), y.data, y.type.dtype, x.type.shape.elements());
+    }};
+}
+
+}  // namespace
+
+void register_dequantise(KernelRegistry& registry) {
+    registry.add<Dequantise>({"dequantise", takes_all, prepare});
+}
+
+}  // namespace octavo::cuda

@@ -1,0 +1,244 @@
+#include "backends/cuda/gemm.h"
+
+#include <array>
+#include <cstring>
+#include <limits>
+#include <map>
+#include <vector>
+
+#include "backends/cuda/device.h"
+#include "backends/cuda/gemm_cache.h"
+#include "base/error.h"
+
+namespace octavo::cuda {
+namespace {
+
+constexpr std::size_t kMaxWorkspace = std::size_t{64} << 20;
+constexpr int kCandidates = 8;
+constexpr int kTimedCalls = 5;
+
+cudaDataType_t cuda_type(Dtype d) {
+    switch (d) {
+        case Dtype::f64:
+            return CUDA_R_64F;
+        case Dtype::f32:
+            return CUDA_R_32F;
+        case Dtype::bf16:
+            return CUDA_R_16BF;
+        case Dtype::f16:
+            return CUDA_R_16F;
+        case Dtype::e4m3:
+            return CUDA_R_8F_E4M3;
+        case Dtype::e5m2:
+            return CUDA_R_8F_E5M2;
+        default:
+            fail("gemm: no cuBLASLt type for {}", name(d));
+    }
+}
+
+std::string key(const GemmDesc& g) {
+    return fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
+                       g.trans_b ? "T" : "", name(g.c), g.accumulate ? "+" : "", g.m, g.n, g.k,
+                       g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "");
+}
+
+class Layout {
+  public:
+    Layout(Dtype dtype, std::int64_t rows, std::int64_t columns) {
+        expect(
+            cublasLtMatrixLayoutCreate(&layout_, cuda_type(dtype), static_cast<std::uint64_t>(rows),
+                                       static_cast<std::uint64_t>(columns), rows),
+            "cublasLtMatrixLayoutCreate");
+    }
+    ~Layout() { cublasLtMatrixLayoutDestroy(layout_); }
+    Layout(const Layout&) = delete;
+    Layout& operator=(const Layout&) = delete;
+    operator cublasLtMatrixLayout_t() const { return layout_; }
+
+  private:
+    cublasLtMatrixLayout_t layout_ = nullptr;
+};
+
+// Device memory for the time of a measurement; empty if there is not enough.
+class Temporary {
+  public:
+    explicit Temporary(std::int64_t bytes) {
+        if (cudaMalloc(&data_, static_cast<std::size_t>(std::max<std::int64_t>(bytes, 16))) !=
+            cudaSuccess) {
+            cudaGetLastError();
+            data_ = nullptr;
+        }
+    }
+    ~Temporary() { cudaFree(data_); }
+    Temporary(const Temporary&) = delete;
+    Temporary& operator=(const Temporary&) = delete;
+    void* data() const { return data_; }
+
+  private:
+    void* data_ = nullptr;
+};
+
+}  // namespace
+
+// cuBLASLt thinks in columns. Our row-major c = op(a) op(b) is its c^T = op(b)^T op(a)^T, so its
+// first operand is our b, and a matrix that we store row by row is transposed already.
+struct Gemm::Impl {
+    GemmDesc desc;
+    cublasLtMatmulDesc_t matmul = nullptr;
+    Layout first, second, result;
+    cublasLtMatmulAlgo_t algorithm{};
+    std::size_t workspace = 0;
+
+    explicit Impl(const GemmDesc& g)
+        : desc(g),
+          first(g.b, g.trans_b ? g.k : g.n, g.trans_b ? g.n : g.k),
+          second(g.a, g.trans_a ? g.m : g.k, g.trans_a ? g.k : g.m),
+          result(g.c, g.n, g.m) {
+        const bool f64 = g.a == Dtype::f64;
+        expect(cublasLtMatmulDescCreate(&matmul, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
+                                        f64 ? CUDA_R_64F : CUDA_R_32F),
+               "cublasLtMatmulDescCreate");
+        set(CUBLASLT_MATMUL_DESC_TRANSA, g.trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
+        set(CUBLASLT_MATMUL_DESC_TRANSB, g.trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
+        if (g.device_factor) {
+            set(CUBLASLT_MATMUL_DESC_POINTER_MODE, CUBLASLT_POINTER_MODE_DEVICE);
+        }
+        if (is_fp8(g.a)) {
+            set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{g.fast_accumulation});
+            // An aligned address stands in for the scales while algorithms are looked for.
+            set_scales(reinterpret_cast<const float*>(std::uintptr_t{256}),
+                       reinterpret_cast<const float*>(std::uintptr_t{256}));
+        }
+        choose_algorithm();
+    }
+    ~Impl() { cublasLtMatmulDescDestroy(matmul); }
+    Impl(const Impl&) = delete;
+    Impl& operator=(const Impl&) = delete;
+
+    template <class T>
+    void set(cublasLtMatmulDescAttributes_t attribute, const T& value) const {
+        expect(cublasLtMatmulDescSetAttribute(matmul, attribute, &value, sizeof(value)),
+               "cublasLtMatmulDescSetAttribute");
+    }
+    void set_scales(const float* a, const float* b) const {
+        set(CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, b);
+        set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, a);
+    }
+
+    cublasStatus_t call(const cublasLtMatmulAlgo_t& algo, const void* a, const void* b,
+                        const void* acc, void* c, const void* alpha_beta, void* pad,
+                        std::size_t pad_bytes) const {
+        // The same numbers in both compute types; beta stands after alpha.
+        const std::array<float, 2> f32{1.0f, desc.accumulate ? 1.0f : 0.0f};
+        const std::array<double, 2> f64{1.0, desc.accumulate ? 1.0 : 0.0};
+        const bool wide = desc.a == Dtype::f64;
+        const void* host = wide ? static_cast<const void*>(f64.data()) : f32.data();
+        const auto* alpha = static_cast<const std::byte*>(desc.device_factor ? alpha_beta : host);
+        return cublasLtMatmul(device().blas(), matmul, alpha, b, first, a, second,
+                              alpha + (wide ? sizeof(double) : sizeof(float)), acc, result, c,
+                              result, &algo, pad, pad_bytes, stream());
+    }
+
+    void choose_algorithm() {
+        const std::string name = key(desc);
+        if (const auto cached = gemm_cache().find(name)) {
+            cublasLtMatmulHeuristicResult_t check{};
+            if (cublasLtMatmulAlgoCheck(device().blas(), matmul, first, second, result, result,
+                                        &*cached, &check) == CUBLAS_STATUS_SUCCESS &&
+                check.workspaceSize <= kMaxWorkspace) {
+                algorithm = *cached;
+                workspace = check.workspaceSize;
+                return;
+            }
+        }
+        const std::vector<cublasLtMatmulHeuristicResult_t> found = candidates();
+        check(!found.empty(), "gemm: cuBLASLt has no algorithm for {}", name);
+        const std::size_t best = fastest(found);
+        algorithm = found[best].algo;
+        workspace = found[best].workspaceSize;
+        gemm_cache().insert(name, algorithm);
+    }
+
+    std::vector<cublasLtMatmulHeuristicResult_t> candidates() const {
+        cublasLtMatmulPreference_t preference = nullptr;
+        expect(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+                                             &kMaxWorkspace, sizeof(kMaxWorkspace));
+        // Partial sums in a workspace are added in a fixed order; those added in place are not.
+        const std::uint32_t schemes =
+            CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+        cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+                                             &schemes, sizeof(schemes));
+        std::vector<cublasLtMatmulHeuristicResult_t> found(kCandidates);
+        int count = 0;
+        const cublasStatus_t status =
+            cublasLtMatmulAlgoGetHeuristic(device().blas(), matmul, first, second, result, result,
+                                           preference, kCandidates, found.data(), &count);
+        cublasLtMatmulPreferenceDestroy(preference);
+        found.resize(status == CUBLAS_STATUS_SUCCESS ? static_cast<std::size_t>(count) : 0);
+        std::erase_if(found, [](const auto& r) { return r.state != CUBLAS_STATUS_SUCCESS; });
+        return found;
+    }
+
+    // cuBLASLt's own order of preference where there is no memory to time in.
+    std::size_t fastest(const std::vector<cublasLtMatmulHeuristicResult_t>& found) const {
+        if (found.size() == 1) return 0;
+        const auto bytes = [](std::int64_t n, Dtype d) {
+            return n * static_cast<std::int64_t>(size_of(d));
+        };
+        const std::int64_t m = desc.m, n = desc.n, k = desc.k;
+        const Temporary a(bytes(m * k, desc.a)), b(bytes(k * n, desc.b)), c(bytes(m * n, desc.c)),
+            pad(kMaxWorkspace), factors(256);
+        if (!a.data() || !b.data() || !c.data() || !pad.data() || !factors.data()) return 0;
+        fill_for_timing(a.data(), desc.a, m * k);
+        fill_for_timing(b.data(), desc.b, k * n);
+        fill_for_timing(c.data(), desc.c, m * n);
+        fill_for_timing(factors.data(), desc.a == Dtype::f64 ? Dtype::f64 : Dtype::f32, 16);
+        if (is_fp8(desc.a)) {
+            set_scales(static_cast<const float*>(factors.data()),
+                       static_cast<const float*>(factors.data()));
+        }
+        cudaEvent_t begin = nullptr, end = nullptr;
+        expect(cudaEventCreate(&begin), "cudaEventCreate");
+        expect(cudaEventCreate(&end), "cudaEventCreate");
+        std::size_t best = 0;
+        float best_ms = std::numeric_limits<float>::max();
+        for (std::size_t i = 0; i < found.size(); ++i) {
+            const auto once = [&] {
+                return call(found[i].algo, a.data(), b.data(), c.data(), c.data(), factors.data(),
+                            pad.data(), kMaxWorkspace);
+            };
+            if (once() != CUBLAS_STATUS_SUCCESS) continue;
+            cudaEventRecord(begin, stream());
+            for (int t = 0; t < kTimedCalls; ++t) once();
+            cudaEventRecord(end, stream());
+            expect(cudaEventSynchronize(end), "a product that was being timed");
+            float ms = 0;
+            cudaEventElapsedTime(&ms, begin, end);
+            if (ms < best_ms) {
+                best_ms = ms;
+                best = i;
+            }
+        }
+        cudaEventDestroy(begin);
+        cudaEventDestroy(end);
+        return best;
+    }
+};
+
+Gemm::Gemm(const GemmDesc& desc) : impl_(std::make_unique<Impl>(desc)) {}
+Gemm::~Gemm() = default;
+Gemm::Gemm(Gemm&&) noexcept = default;
+Gemm& Gemm::operator=(Gemm&&) noexcept = default;
+
+std::int64_t Gemm::workspace_bytes() const { return static_cast<std::int64_t>(impl_->workspace); }
+
+void Gemm::operator()(const void* a, const void* b, const void* acc, void* c,
+                      const GemmScales& scales, std::byte* workspace) const {
+    if (is_fp8(impl_->desc.a)) impl_->set_scales(scales.a, scales.b);
+    expect(impl_->call(impl_->algorithm, a, b, acc ? acc : c, c, scales.alpha_beta, workspace,
+                       impl_->workspace),
+           key(impl_->desc));
+}
+
+}  // namespace octavo::cuda

@@ -1,0 +1,14 @@
+// The kernels around cuBLASLt's products.
+#pragma once
+
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace octavo::cuda {
+
+// {alpha, beta} for a product of codes under these scales (null: 1), in f64 or f32.
+void product_factors(const float* a_scale, const float* b_scale, bool accumulate, Dtype compute,
+                     void* alpha_beta);
+
+}  // namespace octavo::cuda

@@ -1,0 +1,171 @@
+#include "backends/cuda/matmul.h"
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "backends/cuda/convert.h"
+#include "backends/cuda/device.h"
+#include "backends/cuda/gemm.h"
+#include "backends/cuda/gemm_kernels.h"
+#include "graph/rules.h"
+
+namespace octavo::cuda {
+namespace {
+
+GemmDesc describe(const NodeView& node) {
+    const auto& op = std::get<Matmul>(node.op);
+    const Shape &a = node.in[0].shape, &b = node.in[1].shape;
+    return {.m = op.trans_a ? a.last() : a.rows(),
+            .n = op.trans_b ? b.rows() : b.last(),
+            .k = op.trans_b ? b.last() : b.rows(),
+            .trans_a = op.trans_a,
+            .trans_b = op.trans_b,
+            .a = node.in[0].dtype,
+            .b = node.in[1].dtype,
+            .c = op.out,
+            .accumulate = op.accumulate};
+}
+
+void copy_or_clear(const void* from, void* to, std::int64_t bytes) {
+    const auto n = static_cast<std::size_t>(bytes);
+    if (!from) {
+        expect(cudaMemsetAsync(to, 0, n, stream()), "memset");
+    } else if (from != to) {
+        expect(cudaMemcpyAsync(to, from, n, cudaMemcpyDeviceToDevice, stream()), "cudaMemcpyAsync");
+    }
+}
+
+// No products to sum: the result is the accumulator, or zero.
+Refusal reject_empty(const NodeView& node) {
+    const GemmDesc g = describe(node);
+    if (g.m == 0 || g.n == 0 || g.k == 0) return std::nullopt;
+    return "there are elements";
+}
+
+Prepared prepare_empty(const NodeView&) {
+    return {[](const KernelCall& call) {
+        const void* acc = call.in.size() == 3 ? call.in[2].data : nullptr;
+        copy_or_clear(acc, call.out[0].data, data_bytes(call.out[0].type));
+    }};
+}
+
+// FP8 on the tensor cores. They read both operands along K only, sixteen codes at a time.
+Refusal reject_fp8(const NodeView& node) {
+    const GemmDesc g = describe(node);
+    if (!is_fp8(g.a) || !is_fp8(g.b)) return "an operand is not FP8";
+    if (g.a == Dtype::e5m2 && g.b == Dtype::e5m2) return "both operands are e5m2";
+    if (g.trans_a || !g.trans_b) return "an operand is not contiguous along K";
+    if (g.k % 16 != 0 || g.n % 16 != 0 || g.m % 16 != 0) {
+        return fmt::format("M, N, K = {}, {}, {} are not all multiples of 16", g.m, g.n, g.k);
+    }
+    if (g.c == Dtype::f64) return "the result is f64";
+    return std::nullopt;
+}
+
+Prepared prepare_fp8(const NodeView& node) {
+    GemmDesc desc = describe(node);
+    // Forward sums are averaged away by what follows; gradients accumulate into weights.
+    desc.fast_accumulation = std::get<Matmul>(node.op).kind == MatmulKind::fprop;
+    const auto product = std::make_shared<const Gemm>(desc);
+    return {[product](const KernelCall& call) {
+                const TensorRef &a = call.in[0], &b = call.in[1];
+                const void* acc = call.in.size() == 3 ? call.in[2].data : nullptr;
+                (*product)(a.data, b.data, acc, call.out[0].data, {a.scales(), b.scales()},
+                           call.scratch);
+            },
+            product->workspace_bytes()};
+}
+
+// Everything else in one dtype that holds both operands exactly: FP8 codes in bf16, under the
+// product of their scales.
+Dtype common_dtype(Dtype a, Dtype b) {
+    if (is_fp8(a)) a = Dtype::bf16;
+    if (is_fp8(b)) b = Dtype::bf16;
+    if (a == b) return a;
+    return a == Dtype::f64 || b == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+}
+
+Dtype product_dtype(Dtype operands, Dtype out) {
+    const bool sixteen = operands == Dtype::bf16 || operands == Dtype::f16;
+    return sixteen && out == operands ? out : operands == Dtype::f64 ? Dtype::f64 : Dtype::f32;
+}
+
+Prepared prepare_converted(const NodeView& node) {
+    GemmDesc desc = describe(node);
+    const std::array<Dtype, 2> given{desc.a, desc.b};
+    const Dtype operands = common_dtype(desc.a, desc.b), out = desc.c;
+    desc.a = desc.b = operands;
+    desc.c = product_dtype(operands, out);
+    desc.device_factor = is_fp8(given[0]) || is_fp8(given[1]);
+    const auto product = std::make_shared<const Gemm>(desc);
+
+    ScratchCounter scratch;
+    std::array<std::int64_t, 2> converted{};
+    for (std::size_t i = 0; i < 2; ++i) {
+        if (given[i] == operands) continue;
+        converted[i] = scratch.reserve(node.in[i].shape.elements() *
+                                       static_cast<std::int64_t>(size_of(operands)));
+    }
+    const std::int64_t n = desc.m * desc.n;
+    const bool converts_out = desc.c != out;
+    const std::int64_t c_offset =
+        converts_out ? scratch.reserve(n * static_cast<std::int64_t>(size_of(desc.c))) : 0;
+    const std::int64_t factors = desc.device_factor ? scratch.reserve(2 * sizeof(double)) : 0;
+    const std::int64_t workspace = scratch.reserve(product->workspace_bytes());
+
+    const auto run = [=](const KernelCall& call) {
+        const auto operand = [&](std::size_t i) -> const void* {
+            const TensorRef& t = call.in[i];
+            if (given[i] == operands) return t.data;
+            std::byte* to = call.scratch + converted[i];
+            convert(t.data, given[i], to, operands, t.type.shape.elements());
+            return to;
+        };
+        const TensorRef& result = call.out[0];
+        void* c = converts_out ? call.scratch + c_offset : result.data;
+        const void* acc = desc.accumulate ? call.in[2].data : nullptr;
+        if (acc && converts_out) {
+            convert(acc, out, c, desc.c, n);
+            acc = c;
+        }
+        GemmScales scales;
+        if (desc.device_factor) {
+            scales.alpha_beta = call.scratch + factors;
+            product_factors(call.in[0].scales(), call.in[1].scales(), desc.accumulate, operands,
+                            call.scratch + factors);
+        }
+        (*product)(operand(0), operand(1), acc, c, scales, call.scratch + workspace);
+        if (converts_out) convert(c, desc.c, result.data, out, n);
+    };
+    return {run, scratch.bytes()};
+}
+
+constexpr Kernel kKernels[] = {
+    {"empty", reject_empty, prepare_empty},
+    {"cublaslt_fp8", reject_fp8, prepare_fp8},
+    {"cublaslt", takes_all, prepare_converted},
+};
+
+}  // namespace
+
+Prepared prepare_matmul(const Matmul& matmul, const Type& a, const Type& b) {
+    const Op op = matmul;
+    std::vector<Type> in{a, b};
+    if (matmul.accumulate) {
+        const std::int64_t m = matmul.trans_a ? a.shape.last() : a.shape.rows();
+        in.push_back({matmul.out, {m, matmul.trans_b ? b.shape.rows() : b.shape.last()}});
+    }
+    const Types out = rules_of(op).type(op, Operands("matmul", in));
+    const NodeView node{op, in, out, {}};
+    for (const Kernel& kernel : kKernels) {
+        if (!kernel.reject(node)) return kernel.prepare(node);
+    }
+    fail("matmul: no kernel for {} and {}", to_string(a), to_string(b));
+}
+
+void register_matmul(KernelRegistry& registry) {
+    for (const Kernel& kernel : kKernels) registry.add<Matmul>(kernel);
+}
+
+}  // namespace octavo::cuda

@@ -1,0 +1,101 @@
+#include "backends/cuda/transpose.h"
+
+#include "backends/cuda/transpose.cuh"
+
+namespace octavo::cuda {
+namespace {
+
+// A tile is 128 bytes by 64 rows on the way in and 64 elements by its columns on the way out, so
+// that both sides move whole 32-byte sectors.
+template <class Code>
+struct Tile {
+    static constexpr int kColumns = 128 / sizeof(Code), kRows = 64;
+};
+
+template <class Code>
+__global__ void __launch_bounds__(kBlock)
+    transpose_kernel(const Code* x, Code* y, std::int64_t m, std::int64_t n) {
+    using T = Tile<Code>;
+    __shared__ Code tile[T::kRows][T::kColumns + 4 / sizeof(Code) + (sizeof(Code) > 4)];
+    const std::int64_t column0 = std::int64_t{blockIdx.x} * T::kColumns;
+    const std::int64_t row0 = std::int64_t{blockIdx.y} * T::kRows;
+    constexpr int kTile = T::kRows * T::kColumns;
+    for (int i = static_cast<int>(threadIdx.x); i < kTile; i += kBlock) {
+        const int row = i / T::kColumns, column = i % T::kColumns;
+        if (row0 + row < m && column0 + column < n) {
+            tile[row][column] = x[(row0 + row) * n + column0 + column];
+        }
+    }
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x); i < kTile; i += kBlock) {
+        const int column = i / T::kRows, row = i % T::kRows;
+        if (row0 + row < m && column0 + column < n) {
+            y[(column0 + column) * m + row0 + row] = tile[row][column];
+        }
+    }
+}
+
+// m and n are multiples of 16; partial tiles are allowed.
+__global__ void __launch_bounds__(kBlock)
+    transpose_bytes_kernel(const std::uint8_t* x, std::uint8_t* y, std::int64_t m, std::int64_t n) {
+    __shared__ ByteTile tile;
+    const std::int64_t column0 = std::int64_t{blockIdx.x} * kByteTile;
+    const std::int64_t row0 = std::int64_t{blockIdx.y} * kByteTile;
+    constexpr int kPackets = kByteTile / 16;  // of 16 bytes, per row
+    for (int i = static_cast<int>(threadIdx.x); i < kByteTile * kPackets; i += kBlock) {
+        const int row = i / kPackets, packet = i % kPackets;
+        if (row0 + row >= m || column0 + packet * 16 >= n) continue;
+        const uint4 v =
+            *reinterpret_cast<const uint4*>(x + (row0 + row) * n + column0 + packet * 16);
+        tile.words[row][packet * 4] = v.x;
+        tile.words[row][packet * 4 + 1] = v.y;
+        tile.words[row][packet * 4 + 2] = v.z;
+        tile.words[row][packet * 4 + 3] = v.w;
+    }
+    __syncthreads();
+    store_transposed(tile, y, m, n, row0, column0);
+}
+
+unsigned tiles(std::int64_t n, int tile) { return static_cast<unsigned>(ceil_div(n, tile)); }
+
+template <class Code>
+void launch(const TensorRef& x, const TensorRef& y, std::int64_t m, std::int64_t n) {
+    using T = Tile<Code>;
+    transpose_kernel<<<dim3(tiles(n, T::kColumns), tiles(m, T::kRows)), kBlock, 0, stream()>>>(
+        x.as<Code>(), y.as<Code>(), m, n);
+}
+
+Prepared prepare(const NodeView&) {
+    return {[](const KernelCall& call) { transpose(call.in[0], call.out[0]); }};
+}
+
+}  // namespace
+
+void transpose(const TensorRef& x, const TensorRef& y) {
+    const std::int64_t m = x.type.shape.rows(), n = x.type.shape.last();
+    if (y.scale) {
+        expect(cudaMemcpyAsync(y.scale, x.scale, sizeof(float), cudaMemcpyDeviceToDevice, stream()),
+               "cudaMemcpyAsync");
+    }
+    if (m == 0 || n == 0) return;
+    const std::size_t size = size_of(x.type.dtype);
+    if (size == 1 && m % 16 == 0 && n % 16 == 0) {
+        transpose_bytes_kernel<<<dim3(tiles(n, kByteTile), tiles(m, kByteTile)), kBlock, 0,
+                                 stream()>>>(x.as<std::uint8_t>(), y.as<std::uint8_t>(), m, n);
+    } else if (size == 1) {
+        launch<std::uint8_t>(x, y, m, n);
+    } else if (size == 2) {
+        launch<std::uint16_t>(x, y, m, n);
+    } else if (size == 4) {
+        launch<std::uint32_t>(x, y, m, n);
+    } else {
+        launch<std::uint64_t>(x, y, m, n);
+    }
+    launched("transpose");
+}
+
+void register_transpose(KernelRegistry& registry) {
+    registry.add<Transpose>({"transpose", takes_all, prepare});
+}
+
+}  // namespace octavo::cuda

@@ -1,0 +1,39 @@
+// The arithmetic of scale.h, for every backend alike: plain code that also compiles for a GPU.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <limits>
+
+#include "base/scale.h"
+
+namespace octavo {
+
+// Scales and their inverses stay normal numbers.
+inline constexpr int kMaxScaleExponent = 126;
+
+// 2^e for a normal result.
+constexpr float power_of_two(int e) { return std::bit_cast<float>((e + 127) << 23); }
+
+// pow2_exponent for a format with this largest value; amax is normal and positive.
+constexpr int pow2_exponent_of(float amax, float max, int margin) {
+    const std::int32_t top = std::bit_cast<std::int32_t>(max);
+    const std::int32_t bits = std::bit_cast<std::int32_t>(amax);
+    const int over = (bits & 0x7FFFFF) > (top & 0x7FFFFF) ? 1 : 0;
+    const int e = (top >> 23) - (bits >> 23) - over - margin;
+    return std::clamp(e, -kMaxScaleExponent, kMaxScaleExponent);
+}
+
+// The scale that next_scale gives for a format with this largest value; |margin| <= 126.
+constexpr float scale_of_amax(float amax, float max, ScaleRounding rounding, int margin,
+                              float old) {
+    const bool usable = amax >= std::numeric_limits<float>::min() &&
+                        amax <= std::numeric_limits<float>::max();  // false for NaN
+    if (!usable) return old;
+    if (rounding == ScaleRounding::pow2) return power_of_two(-pow2_exponent_of(amax, max, margin));
+    return std::clamp(amax / max * power_of_two(margin), power_of_two(-kMaxScaleExponent),
+                      power_of_two(kMaxScaleExponent));
+}
+
+}  // namespace octavo

@@ -1,0 +1,28 @@
+// y = x^T, x seen as a matrix: all dimensions but the last are its rows.
+//     x (..., N) with M rows, plain or under one scale -> y (N, M) of x's dtype and scale
+#include "graph/builder.h"
+
+namespace octavo {
+namespace {
+
+Types type(const Transpose&, Operands in) {
+    in.expect_count(1);
+    in.expect_float(0);
+    const Type& x = in[0];
+    check(x.shape.rank() >= 2, "transpose: expected at least 2 dimensions, got {}", to_string(x));
+    check(x.scaling == kUnscaled || x.scaling == kPerTensor,
+          "transpose: expected plain values or one scale per tensor, got {}", to_string(x));
+    return {{x.dtype, {x.shape.last(), x.shape.rows()}, x.scaling}};
+}
+
+Values vjp(Builder& b, const Transpose&, const Values& in, const Values&, const Values& dout) {
+    return {b.reshape(b.one(Transpose{}, {dout[0]}), b.shape(in[0]))};
+}
+
+constexpr RulesFor<Transpose> kTranspose{.type = type, .vjp = vjp};
+
+}  // namespace
+
+const Rules& rules(const Transpose&) { return kRules<kTranspose>; }
+
+}  // namespace octavo

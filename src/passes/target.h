@@ -1,0 +1,15 @@
+// What passes need to know about the backend they prepare a graph for.
+#pragma once
+
+#include <cstdint>
+
+namespace octavo {
+
+struct Target {
+    // Logits that a fused head holds at a time: enough rows to keep the processor busy.
+    std::int64_t head_chunk_bytes = std::int64_t{64} << 20;
+    // FP8 products read both operands along K only, so transposed ones need copies.
+    bool k_major_fp8 = false;
+};
+
+}  // namespace octavo
