@@ -1,7 +1,6 @@
 // The arithmetic of scale.h, for every backend alike: plain code that also compiles for a GPU.
 #pragma once
 
-#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <limits>
@@ -13,6 +12,12 @@ namespace octavo {
 // Scales and their inverses stay normal numbers.
 inline constexpr int kMaxScaleExponent = 126;
 
+// By value: std::clamp would take the address of a constant, which a GPU does not have.
+template <class T>
+constexpr T clamped(T x, T low, T high) {
+    return x < low ? low : x > high ? high : x;
+}
+
 // 2^e for a normal result.
 constexpr float power_of_two(int e) { return std::bit_cast<float>((e + 127) << 23); }
 
@@ -22,7 +27,7 @@ constexpr int pow2_exponent_of(float amax, float max, int margin) {
     const std::int32_t bits = std::bit_cast<std::int32_t>(amax);
     const int over = (bits & 0x7FFFFF) > (top & 0x7FFFFF) ? 1 : 0;
     const int e = (top >> 23) - (bits >> 23) - over - margin;
-    return std::clamp(e, -kMaxScaleExponent, kMaxScaleExponent);
+    return clamped(e, -kMaxScaleExponent, kMaxScaleExponent);
 }
 
 // The scale that next_scale gives for a format with this largest value; |margin| <= 126.
@@ -32,8 +37,8 @@ constexpr float scale_of_amax(float amax, float max, ScaleRounding rounding, int
                         amax <= std::numeric_limits<float>::max();  // false for NaN
     if (!usable) return old;
     if (rounding == ScaleRounding::pow2) return power_of_two(-pow2_exponent_of(amax, max, margin));
-    return std::clamp(amax / max * power_of_two(margin), power_of_two(-kMaxScaleExponent),
-                      power_of_two(kMaxScaleExponent));
+    return clamped(amax / max * power_of_two(margin), power_of_two(-kMaxScaleExponent),
+                   power_of_two(kMaxScaleExponent));
 }
 
 }  // namespace octavo

@@ -7,8 +7,8 @@ namespace {
 
 Types type(const Transpose&, Operands in) {
     in.expect_count(1);
-    in.expect_float(0);
     const Type& x = in[0];
+    check(is_float(x.dtype), "transpose: expected floating-point elements, got {}", to_string(x));
     check(x.shape.rank() >= 2, "transpose: expected at least 2 dimensions, got {}", to_string(x));
     check(x.scaling == kUnscaled || x.scaling == kPerTensor,
           "transpose: expected plain values or one scale per tensor, got {}", to_string(x));
