@@ -5,7 +5,11 @@ cd "$(dirname "$0")/.."
 preset=${1:-release}
 shift || true
 
-scripts/setup.sh
+if [ "$preset" = cuda ]; then
+    scripts/setup.sh --cuda
+else
+    scripts/setup.sh
+fi
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 if ! cmake --preset "$preset" > "$log" 2>&1; then

@@ -5,4 +5,4 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh --format
 mode=(--dry-run --Werror)
 [ "${1:-}" = --write ] && mode=(-i)
-git ls-files -z '*.cpp' '*.h' | xargs -0 clang-format-19 "${mode[@]}"
+git ls-files -z '*.cpp' '*.h' '*.cu' '*.cuh' | xargs -0 clang-format-19 "${mode[@]}"

@@ -5,6 +5,8 @@
 #   scripts/setup.sh           what it takes to build, test and run
 #   scripts/setup.sh --demo    and the demo's text
 #   scripts/setup.sh --format  and the formatter
+#   scripts/setup.sh --cuda    and the headers of cudnn-frontend, into build/ (CUDA 13 and cuDNN 9
+#                              themselves come from NVIDIA)
 set -euo pipefail
 
 packages=(
@@ -12,8 +14,10 @@ packages=(
     libdnnl-dev libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
     libzstd-dev libxxhash-dev libgtest-dev
 )
+frontend=no
 for option in "$@"; do
     case $option in
+        --cuda) packages+=(python3-pip unzip) frontend=yes ;;
         --demo) packages+=(dict-gcide) ;;
         --format) packages+=(clang-format-19) ;;
         *) echo "setup.sh: unknown option $option" >&2; exit 2 ;;
@@ -25,7 +29,23 @@ for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$status" = installed ] || missing+=("$package")
 done
-[ ${#missing[@]} -gt 0 ] || exit 0
+
+fetch_frontend() {
+    local folder work
+    folder=$(dirname "$0")/../build/cudnn-frontend
+    [ "$frontend" = yes ] && [ ! -f "$folder/include/cudnn_frontend.h" ] || return 0
+    work=$(mktemp -d)
+    python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$work" \
+        nvidia-cudnn-frontend==1.32.0
+    mkdir -p "$folder"
+    unzip -q -o "$work"/nvidia_cudnn_frontend-*.whl 'include/*' -d "$folder"
+    rm -r "$work"
+}
+
+if [ ${#missing[@]} -eq 0 ]; then
+    fetch_frontend
+    exit 0
+fi
 
 run=()
 if [ "$(id -u)" -ne 0 ]; then
@@ -40,3 +60,4 @@ echo "installing ${missing[*]}"
 "${run[@]}" apt-get update -qq
 DEBIAN_FRONTEND=noninteractive "${run[@]}" apt-get install -y -qq --no-install-recommends \
     "${missing[@]}" > /dev/null
+fetch_frontend

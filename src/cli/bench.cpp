@@ -34,10 +34,21 @@ double median(std::vector<double> values) {
 }
 
 Json machine(const Backend& backend) {
-    return {{"octavo", kVersion},
-            {"backend", backend.name()},
-            {"processor", processor_name()},
-            {"threads", thread_count()}};
+    Json j{{"octavo", kVersion},
+           {"backend", backend.name()},
+           {"processor", processor_name()},
+           {"threads", thread_count()}};
+    if (backend.name() == "cpu") return j;
+    for (const auto& [name, value] : gpu_facts()) j[name] = value;
+    return j;
+}
+
+// Steps before the clock starts: until every delayed scale has its window, casts take an extra pass
+// that later steps do not.
+std::int64_t warmup_steps(const Args& args, const Recipe& recipe) {
+    const auto asked = args.flag<std::int64_t>("warmup");
+    const bool delayed = recipe.activation && recipe.activation->provider == Provider::delayed;
+    return delayed && asked > 0 ? std::max<std::int64_t>(asked, recipe.window + 1) : asked;
 }
 
 void append_result(const Args& args, const Json& result) {
@@ -121,8 +132,10 @@ int bench_step(const Args& args) {
     program.allocate(memory_limit(config, *backend));
     program.initialise(1);
     RandomSteps steps(program, config.train);
-    for (std::int64_t i = 0; i < args.flag<std::int64_t>("warmup"); ++i) steps.run();
+    const std::int64_t warmup = warmup_steps(args, program.options().recipe);
+    for (std::int64_t i = 0; i < warmup; ++i) steps.run();
     std::vector<double> times;
+    backend->synchronize();
     for (std::int64_t i = 0; i < args.flag<std::int64_t>("repeats"); ++i) {
         const auto start = Clock::now();
         steps.run();
@@ -213,12 +226,14 @@ Verb bench_verb() {
                    .rule = between(1, 1 << 20)},
                   {.name = "warmup",
                    .initial = std::int64_t{2},
-                   .help = "steps before the clock starts",
+                   .help = "steps before the clock starts; at least until delayed scales have "
+                           "their windows, unless 0",
                    .rule = between(0, 1 << 20)},
                   {.name = "breakdown", .initial = false, .help = "also the time by op and kernel"},
                   kJson},
         .shorthands = {{"model", "model.preset"},
                        {"recipe", "recipe.name"},
+                       {"backend", "runtime.backend"},
                        {"batch", "train.batch"},
                        {"seq", "train.seq"}}};
     Verb gemm{.name = "gemm",

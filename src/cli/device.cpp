@@ -40,13 +40,17 @@ std::unique_ptr<Backend> open_backend(const RunConfig::Runtime& runtime) {
 std::vector<std::pair<std::string, std::string>> gpu_facts() {
 #ifdef OCTAVO_CUDA
     if (const auto why_not = why_no_cuda()) return {{"GPU", "none: " + *why_not}};
-    auto facts = cuda_facts();
-    facts.emplace_back("copy rate", fmt::format("{:.0f} GB/s, read plus written",
-                                                measure_cuda_copy_rate() * 1e-9));
-    return facts;
+    return cuda_facts();
 #else
     return {{"GPU", "none: this build has only the CPU (cmake --preset cuda)"}};
 #endif
+}
+
+std::optional<double> measure_gpu_copy_rate() {
+#ifdef OCTAVO_CUDA
+    if (has_cuda()) return measure_cuda_copy_rate();
+#endif
+    return std::nullopt;
 }
 
 }  // namespace octavo

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,5 +17,7 @@ std::unique_ptr<Backend> open_backend(const RunConfig::Runtime&);
 
 // The GPU, or why none is used, as rows of a report.
 std::vector<std::pair<std::string, std::string>> gpu_facts();
+// Bytes a second, read plus written; nullopt without a GPU.
+std::optional<double> measure_gpu_copy_rate();
 
 }  // namespace octavo

@@ -45,6 +45,9 @@ int run_doctor(const Args&) {
                     static_cast<double>(memory.available) * 1e-9));
 
     for (const auto& [name, value] : gpu_facts()) row(name.c_str(), value);
+    if (const auto rate = measure_gpu_copy_rate()) {
+        row("GPU copies", fmt::format("{:.0f} GB/s, read plus written", *rate * 1e-9));
+    }
 
     fmt::print("Build\n");
     row("octavo", kVersion);

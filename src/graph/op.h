@@ -110,8 +110,11 @@ struct Constant {
     double value = 0;
     bool operator==(const Constant&) const = default;
 };
+// What a fused quantiser computes before it quantises: the op of that name, or nothing.
+enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad };
 struct DelayedQuantise {
     ScaleRule rule;
+    QuantiseSource of = QuantiseSource::value;
     bool transpose = false;  // a transposed copy of the codes, too
     bool operator==(const DelayedQuantise&) const = default;
 };

@@ -44,7 +44,10 @@ struct Attributes {
     std::string operator()(const ComputeScale& o) const { return text(o.rule); }
     std::string operator()(const Constant& o) const { return fmt::format(" {}", o.value); }
     std::string operator()(const DelayedQuantise& o) const {
-        return text(o.rule) + (o.transpose ? " transpose" : "");
+        static constexpr std::string_view kSources[] = {"", " of swiglu", " of gelu",
+                                                        " of gelu_grad", " of swiglu_grad"};
+        return fmt::format("{}{}{}", text(o.rule), kSources[static_cast<int>(o.of)],
+                           o.transpose ? " transpose" : "");
     }
     std::string operator()(const DelayedScale& o) const { return text(o.rule); }
     std::string operator()(const Dequantise& o) const { return fmt::format(" {}", name(o.to)); }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -21,6 +22,8 @@ class Operands {
 
     const Type& operator[](std::size_t i) const { return types_[i]; }
     std::size_t size() const { return types_.size(); }
+    // The first n, as those of another op.
+    Operands first(std::string_view op, std::size_t n) const { return {op, types_.first(n)}; }
 
     void expect_count(std::size_t n) const { expect_count(n, n); }
     void expect_count(std::size_t least, std::size_t most) const;
@@ -37,9 +40,16 @@ class Operands {
     std::span<const Type> types_;
 };
 
-// Result `out` may be written over operand `in` when the operand dies with the node.
+// Result `out` may be written over operand `in` when the operand dies with the node. A negative
+// `in` counts from the last operand; what a node does not have is passed over.
 struct InPlace {
-    int out = -1, in = -1;
+    int out = -1, in = 0;
+
+    std::optional<std::size_t> operand(std::size_t count) const {
+        const auto i = in < 0 ? in + static_cast<std::ptrdiff_t>(count) : in;
+        if (out < 0 || i < 0 || i >= static_cast<std::ptrdiff_t>(count)) return std::nullopt;
+        return static_cast<std::size_t>(i);
+    }
 };
 
 using Types = std::vector<Type>;

@@ -1,42 +1,104 @@
-// Amax, DelayedScale and Quantise in one: one pass over x when the scale is delayed.
-//     x any float without scales, history (W) f32, counter (1) i32, scale (1) f32
-//         -> y (shape of x) in the rule's format under the scale used, history', used (1),
-//            with `transpose` also y^T (N, M), where M are the rows of x and N its last dimension
+// The scale and the codes of tensors that follow windows of past amaxes, in one pass once the
+// windows are filled; and with them, the element-wise op whose results they are, and transposed
+// copies.
+//     the operands of the source op (`of`; the value itself: x, any float without scales), then for
+//     each of its results, the last first: history (W) f32, counter (1) i32, scale (1) f32
+//         -> for each result: y in the rule's format under the scale used, history', used (1);
+//            with `transpose` also a y^T (N, M) for each, M the rows of y and N its last dimension
+//
+// Results of the source are rounded to its dtype before they are quantised, as if they had been
+// written.
+#include "ops/delayed_quantise.h"
+
 #include "graph/builder.h"
 #include "ops/scaling.h"
 
 namespace octavo {
 namespace {
 
+std::size_t source_operands(const Operands& in, std::size_t results) {
+    check(in.size() > 3 * results, "delayed_quantise: expected more than {} operands, got {}",
+          3 * results, in.size());
+    return in.size() - 3 * results;
+}
+
 Types type(const DelayedQuantise& op, Operands in) {
-    in.expect_count(4);
-    in.expect_float(0);
-    expect_history("delayed_quantise", in, 1);
-    expect_scalar(in, 2, Dtype::i32);
-    expect_scalar(in, 3, Dtype::f32);
-    Types out{scaled_type("delayed_quantise", op.rule.to, in[0].shape), in[1], in[3]};
-    if (op.transpose) {
-        const Shape& x = in[0].shape;
-        check(x.rank() >= 2, "delayed_quantise: expected a matrix to transpose, got {}",
-              to_string(in[0]));
-        out.push_back({op.rule.to, {x.last(), x.rows()}, kPerTensor});
+    const std::size_t results = quantised_results(op.of), n = source_operands(in, results);
+    Types values;
+    if (const std::optional<Op> source = source_op(op.of)) {
+        values = rules_of(*source).type(*source, in.first(op_name(*source), n));
+    } else {
+        check(n == 1, "delayed_quantise: expected one value and its scale, got {} operands",
+              in.size());
+        in.expect_float(0);
+        values = {in[0]};
     }
+    Types out, transposed;
+    for (std::size_t k = 0; k < results; ++k) {
+        const std::size_t history = history_operand(in.size(), k);
+        expect_history("delayed_quantise", in, history);
+        expect_scalar(in, history + 1, Dtype::i32);
+        expect_scalar(in, history + 2, Dtype::f32);
+        const Shape& shape = values[k].shape;
+        out.push_back(scaled_type("delayed_quantise", op.rule.to, shape));
+        out.push_back(in[history]);
+        out.push_back(in[history + 2]);
+        if (!op.transpose) continue;
+        check(shape.rank() >= 2, "delayed_quantise: expected a matrix to transpose, got {}",
+              to_string(values[k]));
+        transposed.push_back({op.rule.to, {shape.last(), shape.rows()}, kPerTensor});
+    }
+    out.insert(out.end(), transposed.begin(), transposed.end());
     return out;
 }
 
 Values decompose(Builder& b, const DelayedQuantise& op, const Values& in) {
-    const Value amax = b.one(Amax{}, {in[0]});
-    const Values delayed = b.emit(DelayedScale{op.rule}, {amax, in[1], in[2], in[3]});
-    const Value y = b.one(Quantise{op.rule.to}, {in[0], delayed[0]});
-    Values out{y, delayed[1], delayed[0]};
-    if (op.transpose) out.push_back(b.one(Transpose{}, {y}));
+    const std::size_t results = quantised_results(op.of);
+    Values values(in.begin(), in.end() - static_cast<std::ptrdiff_t>(3 * results));
+    if (const std::optional<Op> source = source_op(op.of)) values = b.emit(*source, values);
+    Values out, transposed;
+    for (std::size_t k = 0; k < results; ++k) {
+        const std::size_t history = history_operand(in.size(), k);
+        const Value amax = b.one(Amax{}, {values[k]});
+        const Values delayed =
+            b.emit(DelayedScale{op.rule}, {amax, in[history], in[history + 1], in[history + 2]});
+        const Value y = b.one(Quantise{op.rule.to}, {values[k], delayed[0]});
+        out.insert(out.end(), {y, delayed[1], delayed[0]});
+        if (op.transpose) transposed.push_back(b.one(Transpose{}, {y}));
+    }
+    out.insert(out.end(), transposed.begin(), transposed.end());
     return out;
 }
 
+// Histories only: history_operand(n, 0) and (n, 1).
 constexpr RulesFor<DelayedQuantise> kDelayedQuantise{
-    .type = type, .decompose = decompose, .in_place = {{{1, 1}}}};
+    .type = type, .decompose = decompose, .in_place = {{{1, -3}, {4, -6}}}};
 
 }  // namespace
+
+std::optional<Op> source_op(QuantiseSource of) {
+    switch (of) {
+        case QuantiseSource::value:
+            return std::nullopt;
+        case QuantiseSource::swiglu:
+            return SwiGlu{};
+        case QuantiseSource::gelu:
+            return Gelu{};
+        case QuantiseSource::gelu_grad:
+            return GeluGrad{};
+        case QuantiseSource::swiglu_grad:
+            return SwiGluGrad{};
+    }
+    return std::nullopt;
+}
+
+std::optional<QuantiseSource> quantise_source(const Op& op) {
+    for (const auto of : {QuantiseSource::swiglu, QuantiseSource::gelu, QuantiseSource::gelu_grad,
+                          QuantiseSource::swiglu_grad}) {
+        if (source_op(of)->index() == op.index()) return of;
+    }
+    return std::nullopt;
+}
 
 const Rules& rules(const DelayedQuantise&) { return kRules<kDelayedQuantise>; }
 

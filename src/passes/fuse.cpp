@@ -2,20 +2,22 @@
 
 #include <algorithm>
 
+#include "ops/delayed_quantise.h"
 #include "passes/simplify.h"
 
 namespace octavo {
 namespace {
 
 // acc + a b  ->  the product accumulates onto acc, in place when acc dies. Same bits up to the
-// order of two f32 additions per element.
+// order of two f32 additions per element; products in 16 bits round once instead of twice.
 bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     if (!std::holds_alternative<Add>(n.op)) return false;
     for (const int product : {1, 0}) {
         const Node* matmul = match.producer_as<Matmul>(n.in[product]);
         if (!matmul || !match.used_once(n.in[product])) continue;
         Matmul op = std::get<Matmul>(matmul->op);
-        if (op.accumulate || op.kind != MatmulKind::wgrad) continue;
+        const bool wanted = op.kind == MatmulKind::wgrad || match.target().accumulate_products;
+        if (op.accumulate || op.kind == MatmulKind::plain || !wanted) continue;
         op.accumulate = true;
         rewrite.keep(n, op,
                      {rewrite(matmul->in[0]), rewrite(matmul->in[1]), rewrite(n.in[1 - product])});
@@ -122,12 +124,48 @@ bool quantise_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) 
     return false;
 }
 
+// The element-wise op whose results are quantised and read nowhere else joins its quantisers. Same
+// bits: results are rounded to their dtype all the same.
+bool quantise_source_of(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<DelayedQuantise>(&n.op);
+    if (!op || op->of != QuantiseSource::value || !match.target().fused_quantisers) return false;
+    const Node& source = match.producer(n.in[0]);
+    const auto of = quantise_source(source.op);
+    if (!of) return false;
+    std::vector<const Node*> quantisers;
+    for (const Value v : source.out) {
+        const Node* q = match.only_reader_as<DelayedQuantise>(v);
+        if (!q || std::get<DelayedQuantise>(q->op) != *op) return false;
+        quantisers.push_back(q);
+    }
+    Values in = rewrite(source.in);
+    for (auto q = quantisers.rbegin(); q != quantisers.rend(); ++q) {
+        for (std::size_t i = 1; i < (*q)->in.size(); ++i) {
+            const Value v = (*q)->in[i];
+            // Another quantiser's state may be loaded further on: here, then.
+            if (!rewrite.has(v)) rewrite.keep(match.producer(v));
+            in.push_back(rewrite(v));
+        }
+    }
+    DelayedQuantise fused = *op;
+    fused.of = *of;
+    rewrite.stand_at(n);
+    const Values out = rewrite.b.emit(fused, in);
+    for (std::size_t k = 0; k < quantisers.size(); ++k) {
+        const Node& q = *quantisers[k];
+        for (std::size_t i = 0; i < 3; ++i) rewrite.replace(q.out[i], out[3 * k + i]);
+        if (op->transpose) rewrite.replace(q.out[3], out[3 * quantisers.size() + k]);
+    }
+    return true;
+}
+
 constexpr FusionRule kFusions[] = {
     {"head_loss", head_loss},
     {"head_accumulate", head_accumulate},
     {"matmul_accumulate", matmul_accumulate},
     {"embedding_accumulate", embedding_accumulate},
     {"quantise_transpose", quantise_transpose},
+    {"quantise_source", quantise_source_of},
 };
 
 Graph apply(const Graph& g, const FusionRule& rule, const Target& target) {

@@ -10,6 +10,10 @@ struct Target {
     std::int64_t head_chunk_bytes = std::int64_t{64} << 20;
     // FP8 products read both operands along K only, so transposed ones need copies.
     bool k_major_fp8 = false;
+    // Products add their result to an activation or its gradient for nothing, and round once.
+    bool accumulate_products = false;
+    // Quantisers that compute what they quantise save passes over memory.
+    bool fused_quantisers = false;
 };
 
 }  // namespace octavo

@@ -2,6 +2,8 @@
 
 #include <set>
 
+#include "ops/delayed_quantise.h"
+
 namespace octavo {
 namespace {
 
@@ -48,20 +50,20 @@ std::vector<DelayedState> delayed_states(const Graph& applied) {
     std::vector<DelayedState> found;
     std::set<std::string> slots;
     const std::string stem = scale_history_name("");
-    for (const Node& n : applied.nodes()) {
-        ScaleRule rule;
-        if (const auto* fused = std::get_if<DelayedQuantise>(&n.op)) {
-            rule = fused->rule;
-        } else if (const auto* scale = std::get_if<DelayedScale>(&n.op)) {
-            rule = scale->rule;
-        } else {
-            continue;
-        }
-        // Operand 1 of both is the history.
-        const auto* load = std::get_if<Load>(&applied.node(applied.producer(n.in[1])).op);
+    const auto note = [&](Value history, const ScaleRule& rule) {
+        const auto* load = std::get_if<Load>(&applied.node(applied.producer(history)).op);
         check(load && load->name.starts_with(stem), "a delayed scale reads no history");
         std::string slot = load->name.substr(stem.size());
         if (slots.insert(slot).second) found.push_back({std::move(slot), rule});
+    };
+    for (const Node& n : applied.nodes()) {
+        if (const auto* fused = std::get_if<DelayedQuantise>(&n.op)) {
+            for (std::size_t k = 0; k < quantised_results(fused->of); ++k) {
+                note(n.in[history_operand(n.in.size(), k)], fused->rule);
+            }
+        } else if (const auto* scale = std::get_if<DelayedScale>(&n.op)) {
+            note(n.in[1], scale->rule);
+        }
     }
     return found;
 }

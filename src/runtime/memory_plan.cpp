@@ -81,7 +81,7 @@ class Planner {
         const Node& n = g_.node(writer);
         for (const std::int32_t old : it->second) {
             if (last_use_[root(old)] > writer) return false;
-            for (int k = 0; k < std::ssize(n.in); ++k) {
+            for (std::size_t k = 0; k < n.in.size(); ++k) {
                 if (root(n.in[k].id) == root(old) && !allows(writer, out, k)) return false;
             }
         }
@@ -90,10 +90,11 @@ class Planner {
 
     bool in_place(std::int32_t node) const { return in_place_.empty() || in_place_[node]; }
 
-    bool allows(std::int32_t node, int out, int in) const {
+    bool allows(std::int32_t node, int out, std::size_t in) const {
         if (!in_place(node)) return false;
-        for (const InPlace& p : rules_of(g_.node(node).op).in_place) {
-            if (p.out == out && p.in == in) return true;
+        const Node& n = g_.node(node);
+        for (const InPlace& p : rules_of(n.op).in_place) {
+            if (p.out == out && p.operand(n.in.size()) == in) return true;
         }
         return false;
     }
@@ -121,8 +122,9 @@ class Planner {
             if (!in_place(i)) continue;
             const Node& n = g_.node(i);
             for (const InPlace& p : rules_of(n.op).in_place) {
-                if (p.out < 0 || p.out >= std::ssize(n.out) || p.in >= std::ssize(n.in)) continue;
-                const std::int32_t out = n.out[p.out].id, in = root(n.in[p.in].id);
+                const auto operand = p.operand(n.in.size());
+                if (!operand || p.out >= std::ssize(n.out)) continue;
+                const std::int32_t out = n.out[p.out].id, in = root(n.in[*operand].id);
                 const auto readers = std::count_if(n.in.begin(), n.in.end(),
                                                    [&](Value v) { return root(v.id) == in; });
                 if (root_[out] != out || !in_arena(out) || !in_arena(in) || last_use_[in] != i ||

@@ -27,7 +27,10 @@ Forward emit_loss(ModelBuilder& m, const StepOptions& o) {
 Graph finish(const Graph& g, const StepOptions& o) {
     const Graph placed = o.target.k_major_fp8 ? k_major(g) : g;
     const Graph scheduled = store_early(remove_dead(merge_equal(placed)));
-    return recompute(o.fuse ? fuse(scheduled, o.target) : decompose_all(scheduled), o.recompute);
+    // Recompute first: it copies single ops, and quantisers whose copies would have to touch no
+    // State.
+    const Graph all = recompute(scheduled, o.recompute);
+    return o.fuse ? fuse(all, o.target) : decompose_all(all);
 }
 
 }  // namespace

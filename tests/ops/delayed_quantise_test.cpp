@@ -1,3 +1,5 @@
+#include "ops/delayed_quantise.h"
+#include "graph/graph.h"
 #include "ops/plain_test.h"
 
 namespace octavo::test {
@@ -95,6 +97,47 @@ TEST(DelayedQuantise, RefusesFormatsWithoutScale) {
                 {{Dtype::bf16, {4}}, {Dtype::f32, {16}}, {Dtype::i32, {1}}, {Dtype::f32, {1}}}),
         "delayed_quantise: expected a format that takes a scale (e4m3, e5m2 or f16), got "
         "f32");
+}
+
+// Sources and transposed copies change nothing, whatever the shape and the state of the window.
+TEST(DelayedQuantise, OfAnOpEqualsTheOpThenTheQuantiser) {
+    const QuantiseSource sources[] = {QuantiseSource::value, QuantiseSource::swiglu,
+                                      QuantiseSource::gelu, QuantiseSource::gelu_grad,
+                                      QuantiseSource::swiglu_grad};
+    const Shape shapes[] = {{48, 32}, {2, 80, 144}, {7, 5}, {256, 128}};
+    for (const QuantiseSource of : sources) {
+        const std::optional<Op> source = source_op(of);
+        const std::size_t results = quantised_results(of);
+        const std::size_t operands = of == QuantiseSource::swiglu_grad ? 3
+                                     : of == QuantiseSource::value || of == QuantiseSource::gelu
+                                         ? 1
+                                         : 2;
+        for (const Shape& shape : shapes) {
+            for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+                for (const double counter : {0.0, 16.0}) {
+                    for (const bool transpose : {false, true}) {
+                        const DelayedQuantise op{{Dtype::e5m2}, of, transpose};
+                        SCOPED_TRACE(attributes(op) + to_string(shape));
+                        std::vector<HostTensor> in;
+                        for (std::size_t i = 0; i < operands; ++i) {
+                            in.push_back(random_tensor(dtype, shape, i + 1));
+                        }
+                        for (std::size_t r = 0; r < results; ++r) {
+                            in.push_back(vector(Dtype::f32, std::vector<double>(16, 0.5)));
+                            in.push_back(count(counter));
+                            in.push_back(scalar(0.125 * static_cast<double>(r + 1)));
+                        }
+                        const auto fused = run(as_is(op), in), plain = run(decomposed(op), in);
+                        ASSERT_EQ(fused.size(), (transpose ? 4u : 3u) * results);
+                        for (std::size_t i = 0; i < fused.size(); ++i) {
+                            SCOPED_TRACE(i);
+                            expect_identical(fused[i], plain[i]);
+                        }
+                    }
+                }
+            }
+        }
+    }
 }
 
 }  // namespace

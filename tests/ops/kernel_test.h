@@ -58,7 +58,8 @@ inline std::vector<HostTensor> run_kernel(const Kernel& kernel, const NodeView& 
     return out;
 }
 
-// check(results) for each kernel of the backend that takes this node; returns their names.
+// check(results), or check(name, results), for each kernel of the backend that takes this node;
+// returns their names.
 template <class Check>
 std::vector<std::string> for_each_kernel(const Op& op, const std::vector<HostTensor>& in,
                                          Check&& check) {
@@ -71,7 +72,11 @@ std::vector<std::string> for_each_kernel(const Op& op, const std::vector<HostTen
         if (kernel.reject(node)) continue;
         SCOPED_TRACE(kernel.name);
         names.emplace_back(kernel.name);
-        check(run_kernel(kernel, node, in));
+        if constexpr (std::is_invocable_v<Check, std::string_view, std::vector<HostTensor>>) {
+            check(kernel.name, run_kernel(kernel, node, in));
+        } else {
+            check(run_kernel(kernel, node, in));
+        }
     }
     return names;
 }

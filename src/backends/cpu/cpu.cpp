@@ -29,14 +29,8 @@ class CpuStopwatch final : public Stopwatch {
 
 class CpuBackend final : public Backend {
   public:
-    CpuBackend() {
-#define OP(T, file) cpu::register_##file(registry_);
-#include "graph/ops.inc"
-#undef OP
-    }
-
     std::string_view name() const override { return "cpu"; }
-    const KernelRegistry& kernels() const override { return registry_; }
+    const KernelRegistry& kernels() const override { return cpu::kernel_registry(); }
 
     // Straight from the system, which zeroes it, and with transparent huge pages, which spare large
     // arenas most of their TLB misses.
@@ -67,12 +61,32 @@ class CpuBackend final : public Backend {
     std::unique_ptr<Stopwatch> make_stopwatch() override {
         return std::make_unique<CpuStopwatch>();
     }
-
-  private:
-    KernelRegistry registry_;
 };
 
 }  // namespace
+
+namespace cpu {
+
+const KernelRegistry& kernel_registry() {
+    static const KernelRegistry registry = [] {
+        KernelRegistry r;
+#define OP(T, file) register_##file(r);
+#include "graph/ops.inc"
+#undef OP
+        return r;
+    }();
+    return registry;
+}
+
+Prepared prepare_op(const Op& op, std::span<const Type> in, std::span<const Type> out) {
+    const NodeView node{op, in, out, {}};
+    for (const Kernel& kernel : kernel_registry().kernels(op)) {
+        if (!kernel.reject(node)) return kernel.prepare(node);
+    }
+    fail("{}: no kernel", op_name(op));
+}
+
+}  // namespace cpu
 
 std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<CpuBackend>(); }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 
 #include "base/dtype_traits.h"
 #include "base/parallel.h"
@@ -12,6 +13,11 @@ namespace octavo::cpu {
 #define OP(T, file) void register_##file(KernelRegistry&);
 #include "graph/ops.inc"
 #undef OP
+
+// All of them.
+const KernelRegistry& kernel_registry();
+// The first kernel that takes an op on operands of these types, as a step of another kernel.
+Prepared prepare_op(const Op&, std::span<const Type> in, std::span<const Type> out);
 
 // Arithmetic type of a kernel over elements of T: double stays double (the gradient checks run
 // whole graphs in f64), everything else computes in float.

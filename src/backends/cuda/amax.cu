@@ -7,8 +7,7 @@ namespace {
 constexpr int kAmaxBlocks = 1056;  // 8 for each multiprocessor of an H100
 
 template <class T>
-__global__ void __launch_bounds__(kBlock)
-    amax_kernel(const T* x, std::int64_t n, std::uint32_t* amax) {
+__global__ void __launch_bounds__(kBlock) amax_kernel(const T* x, std::int64_t n, float* amax) {
     std::uint32_t top = 0;
     for_packets(n, [&]<int N>(std::int64_t i) {
         compute_t<T> v[N];
@@ -31,8 +30,7 @@ void tensor_amax(const TensorRef& x, float* amax) {
     if (n == 0) return;
     dispatch_float(x.type.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        amax_kernel<<<packet_blocks(n, kAmaxBlocks), kBlock, 0, stream()>>>(
-            x.as<T>(), n, reinterpret_cast<std::uint32_t*>(amax));
+        amax_kernel<<<packet_blocks(n, kAmaxBlocks), kBlock, 0, stream()>>>(x.as<T>(), n, amax);
         launched("amax");
     });
 }

@@ -267,8 +267,7 @@ __global__ void __launch_bounds__(kLossBlock, 2)
     });
 }
 
-// row_losses and row_gradients in place, with the same bits, in one launch that reads the logits
-// from memory once.
+// row_losses, and row_gradients in place, in one launch that reads the logits from memory once.
 template <class T>
 void row_losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
                               std::int64_t v, const compute_t<T>* dloss, const compute_t<T>* weight,

@@ -89,7 +89,10 @@ class CudaBackend final : public Backend {
     const KernelRegistry& kernels() const override { return registry_; }
 
     Target target() const override {
-        return {.head_chunk_bytes = std::int64_t{1} << 30, .k_major_fp8 = true};
+        return {.head_chunk_bytes = std::int64_t{1} << 30,
+                .k_major_fp8 = true,
+                .accumulate_products = true,
+                .fused_quantisers = true};
     }
     std::int64_t yardstick() const override { return 8192; }
 

@@ -1,65 +1,131 @@
+#include "backends/cuda/activations.cuh"
 #include "backends/cuda/scaling.cuh"
 #include "backends/cuda/transpose.cuh"
 #include "backends/cuda/transpose.h"
+#include "ops/delayed_quantise.h"
 
 namespace octavo::cuda {
 namespace {
 
 constexpr int kFirstPassBlocks = 1056;  // 8 for each multiprocessor of an H100
 
-struct DelayedState {
+// ---- What is quantised: get<N>(i, v) gives elements [i, i + N) of each result, rounded to T.
+// -----
+
+template <class T>
+struct ValueSource {
+    static constexpr int kResults = 1;
+    const T* x;
+
+    template <int N>
+    __device__ void get(std::int64_t i, compute_t<T> (&v)[1][N]) const {
+        load<N>(x + i, v[0]);
+    }
+};
+
+template <class T, class F, int Operands>
+struct MapSource {
+    static constexpr int kResults = 1;
+    const T* in[Operands];
+
+    template <int N>
+    __device__ void get(std::int64_t i, compute_t<T> (&v)[1][N]) const {
+        compute_t<T> x[Operands][N];
+#pragma unroll
+        for (int k = 0; k < Operands; ++k) load<N>(in[k] + i, x[k]);
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            if constexpr (Operands == 1) {
+                v[0][k] = widen(round_to<T>(F{}(x[0][k])));
+            } else {
+                v[0][k] = widen(round_to<T>(F{}(x[0][k], x[1][k])));
+            }
+        }
+    }
+};
+
+template <class T>
+struct SwiGluGradSource {
+    static constexpr int kResults = 2;
+    const T *gate, *up, *dy;
+
+    template <int N>
+    __device__ void get(std::int64_t i, compute_t<T> (&v)[2][N]) const {
+        compute_t<T> g[N], u[N], d[N];
+        load<N>(gate + i, g);
+        load<N>(up + i, u);
+        load<N>(dy + i, d);
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            swiglu_gradients(g[k], u[k], d[k], v[0][k], v[1][k]);
+            v[0][k] = widen(round_to<T>(v[0][k]));
+            v[1][k] = widen(round_to<T>(v[1][k]));
+        }
+    }
+};
+
+// ---- Under which scale -------------------------------------------------------------------------
+
+// The state and the results of one quantised tensor, in device memory.
+struct Slot {
     float* history;  // updated in place
     int slots;
     const std::int32_t* counter;
     const float* scale;
+    float* first_amax;  // this tensor's own, for as long as the window is not filled
+    std::uint8_t *codes, *transposed;
+    float *codes_scale, *transposed_scale, *used;
 
     __device__ bool just_in_time() const { return *counter < slots; }
-};
-
-// The tensor's own amax, for as long as the window is not filled; nothing afterwards.
-template <class T>
-__global__ void __launch_bounds__(kBlock)
-    first_pass(const T* x, std::int64_t n, DelayedState state, std::uint32_t* amax) {
-    if (!state.just_in_time()) return;
-    std::uint32_t top = 0;
-    for_packets(n, [&]<int N>(std::int64_t i) {
-        compute_t<T> v[N];
-        load<N>(x + i, v);
-#pragma unroll
-        for (int k = 0; k < N; ++k) top = max(top, magnitude_bits(v[k]));
-    });
-    raise_to_block_max(amax, top);
-}
-
-// The scale of the codes, written beside them by one thread.
-struct Scales {
-    ScaleRule rule;
-    const float* first_amax;
-    float *y, *transposed, *used;  // transposed may be null
-
-    __device__ float choose(const DelayedState& state) const {
-        const float scale =
-            state.just_in_time() ? next_scale(rule, *first_amax, *state.scale) : *state.scale;
+    // By all threads; one writes it to where it belongs.
+    __device__ float choose_scale(const ScaleRule& rule) const {
+        const float chosen = just_in_time() ? next_scale(rule, *first_amax, *scale) : *scale;
         if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
-            *y = scale;
-            *used = scale;
-            if (transposed) *transposed = scale;
+            *codes_scale = chosen;
+            *used = chosen;
+            if (transposed_scale) *transposed_scale = chosen;
         }
-        return scale;
+        return chosen;
+    }
+    // Straight into slot 0 of the history: magnitudes order like their bits, and NaN counts as
+    // infinity.
+    __device__ void note_amax(std::uint32_t top) const {
+        constexpr std::uint32_t kInfinity = 0x7F800000;
+        raise_to_block_max(history, min(top, kInfinity));
     }
 };
 
-// Straight into slot 0 of the history: non-negative floats order like their bits, and NaN counts as
-// infinity.
-__device__ inline void note_amax(const DelayedState& state, std::uint32_t top) {
-    constexpr std::uint32_t kInfinity = 0x7F800000;
-    raise_to_block_max(reinterpret_cast<std::uint32_t*>(state.history), min(top, kInfinity));
+template <int Results>
+struct Slots {
+    Slot of[Results];
+};
+
+// ---- The passes --------------------------------------------------------------------------------
+
+// The amaxes, for as long as a window is not filled; nothing afterwards.
+template <class T, class Source>
+__global__ void __launch_bounds__(kBlock)
+    first_pass(Source source, std::int64_t n, Slots<Source::kResults> slots) {
+    constexpr int kResults = Source::kResults;
+    bool needed = false;
+    for (int r = 0; r < kResults; ++r) needed |= slots.of[r].just_in_time();
+    if (!needed) return;
+    std::uint32_t top[kResults] = {};
+    for_packets(n, [&]<int N>(std::int64_t i) {
+        compute_t<T> v[kResults][N];
+        source.get(i, v);
+#pragma unroll
+        for (int r = 0; r < kResults; ++r) {
+#pragma unroll
+            for (int k = 0; k < N; ++k) top[r] = max(top[r], magnitude_bits(v[r][k]));
+        }
+    });
+    for (int r = 0; r < kResults; ++r) raise_to_block_max(slots.of[r].first_amax, top[r]);
 }
 
 template <int N, class T>
-__device__ inline void load_scaled(const T* x, float k, float (&scaled)[N], std::uint32_t& top) {
-    compute_t<T> v[N];
-    load<N>(x, v);
+__device__ inline void scale_values(const compute_t<T> (&v)[N], float k, float (&scaled)[N],
+                                    std::uint32_t& top) {
 #pragma unroll
     for (int e = 0; e < N; ++e) {
         top = max(top, magnitude_bits(v[e]));
@@ -67,95 +133,147 @@ __device__ inline void load_scaled(const T* x, float k, float (&scaled)[N], std:
     }
 }
 
-template <class T, class To>
+template <class T, class To, class Source>
 __global__ void __launch_bounds__(kBlock)
-    second_pass(const T* x, std::int64_t n, DelayedState state, Scales scales, To* y) {
-    const float k = __frcp_rn(scales.choose(state));
-    std::uint32_t top = 0;
+    second_pass(Source source, std::int64_t n, Slots<Source::kResults> slots, ScaleRule rule) {
+    constexpr int kResults = Source::kResults;
+    float k[kResults];
+    std::uint32_t top[kResults] = {};
+    for (int r = 0; r < kResults; ++r) k[r] = __frcp_rn(slots.of[r].choose_scale(rule));
     for_packets(n, [&]<int N>(std::int64_t i) {
-        float scaled[N];
-        load_scaled<N>(x + i, k, scaled, top);
-        store<N>(y + i, scaled);
+        compute_t<T> v[kResults][N];
+        source.get(i, v);
+#pragma unroll
+        for (int r = 0; r < kResults; ++r) {
+            float scaled[N];
+            scale_values<N, T>(v[r], k[r], scaled, top[r]);
+            store<N>(reinterpret_cast<To*>(slots.of[r].codes) + i, scaled);
+        }
     });
-    note_amax(state, top);
+    for (int r = 0; r < kResults; ++r) slots.of[r].note_amax(top[r]);
 }
 
-// The same for a matrix with extents that are multiples of 16, a tile of which goes out twice.
-template <class T, class To>
+// The same for an FP8 matrix with extents that are multiples of 16, a tile of which goes out twice.
+template <class T, class To, class Source>
 __global__ void __launch_bounds__(kBlock)
-    second_pass_transposed(const T* x, std::int64_t m, std::int64_t n, DelayedState state,
-                           Scales scales, To* y, To* transposed) {
-    __shared__ ByteTile tile;
-    const float k = __frcp_rn(scales.choose(state));
+    second_pass_transposed(Source source, std::int64_t m, std::int64_t n,
+                           Slots<Source::kResults> slots, ScaleRule rule) {
+    constexpr int kResults = Source::kResults, kPackets = kByteTile / kPacket;
+    __shared__ ByteTile tiles[kResults];
+    float k[kResults];
+    std::uint32_t top[kResults] = {};
+    for (int r = 0; r < kResults; ++r) k[r] = __frcp_rn(slots.of[r].choose_scale(rule));
     const std::int64_t column0 = std::int64_t{blockIdx.x} * kByteTile;
     const std::int64_t row0 = std::int64_t{blockIdx.y} * kByteTile;
-    constexpr int kPackets = kByteTile / kPacket;
-    std::uint32_t top = 0;
     for (int i = static_cast<int>(threadIdx.x); i < kByteTile * kPackets; i += kBlock) {
         const int row = i / kPackets, packet = i % kPackets;
         const std::int64_t at = (row0 + row) * n + column0 + packet * kPacket;
         if (row0 + row >= m || column0 + packet * kPacket >= n) continue;
-        float scaled[kPacket];
-        load_scaled<kPacket>(x + at, k, scaled, top);
-        Packet<To, kPacket> codes;
-        store<kPacket>(codes.x, scaled);
-        *reinterpret_cast<Packet<To, kPacket>*>(y + at) = codes;
-        const auto words = *reinterpret_cast<const uint2*>(codes.x);
-        tile.words[row][packet * 2] = words.x;
-        tile.words[row][packet * 2 + 1] = words.y;
+        compute_t<T> v[kResults][kPacket];
+        source.get(at, v);
+#pragma unroll
+        for (int r = 0; r < kResults; ++r) {
+            float scaled[kPacket];
+            scale_values<kPacket, T>(v[r], k[r], scaled, top[r]);
+            const uint2 codes = encode_packet<To>(scaled);
+            *reinterpret_cast<uint2*>(slots.of[r].codes + at) = codes;
+            tiles[r].words[row][packet * 2] = codes.x;
+            tiles[r].words[row][packet * 2 + 1] = codes.y;
+        }
     }
     __syncthreads();
-    store_transposed(tile, reinterpret_cast<std::uint8_t*>(transposed), m, n, row0, column0);
-    note_amax(state, top);
+    for (int r = 0; r < kResults; ++r) {
+        store_transposed(tiles[r], slots.of[r].transposed, m, n, row0, column0);
+        slots.of[r].note_amax(top[r]);
+    }
+}
+
+// ---- Launching ---------------------------------------------------------------------------------
+
+template <int Results>
+Slots<Results> slots_of(const KernelCall& call, bool transpose) {
+    Slots<Results> slots;
+    for (std::size_t r = 0; r < Results; ++r) {
+        const std::size_t at = history_operand(call.in.size(), r);
+        const TensorRef& history = call.in[at];
+        const TensorRef& codes = call.out[3 * r];
+        const TensorRef* transposed = transpose ? &call.out[3 * Results + r] : nullptr;
+        float* updated = call.out[3 * r + 1].as<float>();
+        if (updated != history.data) {
+            expect(cudaMemcpyAsync(updated, history.data,
+                                   static_cast<std::size_t>(data_bytes(history.type)),
+                                   cudaMemcpyDeviceToDevice, stream()),
+                   "cudaMemcpyAsync");
+        }
+        slots.of[r] = {.history = updated,
+                       .slots = static_cast<int>(history.type.shape[0]),
+                       .counter = call.in[at + 1].as<std::int32_t>(),
+                       .scale = call.in[at + 2].as<float>(),
+                       .first_amax = reinterpret_cast<float*>(call.scratch) + r,
+                       .codes = codes.as<std::uint8_t>(),
+                       .transposed = transposed ? transposed->as<std::uint8_t>() : nullptr,
+                       .codes_scale = codes.scales(),
+                       .transposed_scale = transposed ? transposed->scales() : nullptr,
+                       .used = call.out[3 * r + 2].as<float>()};
+    }
+    return slots;
+}
+
+template <class T, class To, class Source>
+void quantise(const KernelCall& call, const DelayedQuantise& op, const Source& source) {
+    constexpr int kResults = Source::kResults;
+    const Slots<kResults> slots = slots_of<kResults>(call, op.transpose);
+    const Shape& shape = call.out[0].type.shape;
+    const std::int64_t n = shape.elements();
+    expect(cudaMemsetAsync(call.scratch, 0, kResults * sizeof(float), stream()), "memset");
+    first_pass<T><<<packet_blocks(n, kFirstPassBlocks), kBlock, 0, stream()>>>(source, n, slots);
+    launched("delayed_quantise");
+    const std::int64_t rows = op.transpose ? shape.rows() : 0;
+    const std::int64_t columns = op.transpose ? shape.last() : 0;
+    if (sizeof(To) == 1 && op.transpose && n > 0 && rows % 16 == 0 && columns % 16 == 0) {
+        const dim3 tiles(static_cast<unsigned>(ceil_div(columns, kByteTile)),
+                         static_cast<unsigned>(ceil_div(rows, kByteTile)));
+        if constexpr (sizeof(To) == 1) {
+            second_pass_transposed<T, To>
+                <<<tiles, kBlock, 0, stream()>>>(source, rows, columns, slots, op.rule);
+        }
+        launched("delayed_quantise");
+        return;
+    }
+    // As many blocks as there are packets: with one round each, the last ones do not straggle.
+    second_pass<T, To><<<packet_blocks(n, std::int64_t{1} << 30), kBlock, 0, stream()>>>(
+        source, n, slots, op.rule);
+    launched("delayed_quantise");
+    for (std::size_t r = 0; op.transpose && r < kResults; ++r) {
+        transpose(call.out[3 * r], call.out[3 * kResults + r]);
+    }
 }
 
 template <class T, class To>
-void delayed_quantise(const KernelCall& call, const ScaleRule& rule) {
-    const TensorRef &x = call.in[0], &history = call.in[1], &y = call.out[0];
-    const std::int64_t n = x.type.shape.elements();
-    float* updated = call.out[1].as<float>();
-    if (updated != history.data) {
-        expect(cudaMemcpyAsync(updated, history.data,
-                               static_cast<std::size_t>(data_bytes(history.type)),
-                               cudaMemcpyDeviceToDevice, stream()),
-               "cudaMemcpyAsync");
+void quantise_source(const KernelCall& call, const DelayedQuantise& op) {
+    const auto in = [&](int i) { return call.in[i].as<T>(); };
+    switch (op.of) {
+        case QuantiseSource::value:
+            return quantise<T, To>(call, op, ValueSource<T>{in(0)});
+        case QuantiseSource::swiglu:
+            return quantise<T, To>(call, op, MapSource<T, SwiGluFunction, 2>{{in(0), in(1)}});
+        case QuantiseSource::gelu:
+            return quantise<T, To>(call, op, MapSource<T, GeluFunction, 1>{{in(0)}});
+        case QuantiseSource::gelu_grad:
+            return quantise<T, To>(call, op, MapSource<T, GeluGradFunction, 2>{{in(0), in(1)}});
+        case QuantiseSource::swiglu_grad:
+            return quantise<T, To>(call, op, SwiGluGradSource<T>{in(0), in(1), in(2)});
     }
-    const DelayedState state{updated, static_cast<int>(history.type.shape[0]),
-                             call.in[2].as<std::int32_t>(), call.in[3].as<float>()};
-    float* amax = reinterpret_cast<float*>(call.scratch);
-    expect(cudaMemsetAsync(amax, 0, sizeof(float), stream()), "memset");
-    first_pass<<<packet_blocks(n, kFirstPassBlocks), kBlock, 0, stream()>>>(
-        x.as<T>(), n, state, reinterpret_cast<std::uint32_t*>(amax));
-    launched("delayed_quantise");
-    const Scales scales{rule, amax, y.scales(),
-                        call.out.size() == 4 ? call.out[3].scales() : nullptr,
-                        call.out[2].as<float>()};
-    const std::int64_t rows = x.type.shape.rows(), columns = x.type.shape.last();
-    if constexpr (sizeof(To) == 1) {
-        if (call.out.size() == 4 && n > 0 && rows % 16 == 0 && columns % 16 == 0) {
-            const dim3 tiles(static_cast<unsigned>(ceil_div(columns, kByteTile)),
-                             static_cast<unsigned>(ceil_div(rows, kByteTile)));
-            second_pass_transposed<<<tiles, kBlock, 0, stream()>>>(
-                x.as<T>(), rows, columns, state, scales, y.as<To>(), call.out[3].as<To>());
-            launched("delayed_quantise");
-            return;
-        }
-    }
-    // As many blocks as there are packets: with one round each, the last ones do not straggle.
-    second_pass<<<packet_blocks(n, std::int64_t{1} << 30), kBlock, 0, stream()>>>(
-        x.as<T>(), n, state, scales, y.as<To>());
-    launched("delayed_quantise");
-    if (call.out.size() == 4) transpose(y, call.out[3]);
 }
 
 Prepared prepare(const NodeView& node) {
-    const ScaleRule rule = std::get<DelayedQuantise>(node.op).rule;
+    const DelayedQuantise op = std::get<DelayedQuantise>(node.op);
     return dispatch_plain(node.in[0].dtype, [&]<class T>(std::type_identity<T>) -> Prepared {
         const auto with = [&]<class To>(std::type_identity<To>) {
-            return Prepared{[rule](const KernelCall& call) { delayed_quantise<T, To>(call, rule); },
-                            sizeof(float)};
+            return Prepared{[op](const KernelCall& call) { quantise_source<T, To>(call, op); },
+                            2 * sizeof(float)};
         };
-        switch (rule.to) {
+        switch (op.rule.to) {
             case Dtype::e4m3:
                 return with(std::type_identity<e4m3>{});
             case Dtype::e5m2:

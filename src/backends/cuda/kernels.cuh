@@ -80,6 +80,18 @@ __device__ inline void store(T* p, const C (&x)[N]) {
     *reinterpret_cast<Packet<T, N>*>(p) = packet;
 }
 
+// The codes of eight neighbours, first in the lowest byte.
+template <class To>
+__device__ inline uint2 encode_packet(const float (&x)[8]) {
+    constexpr auto kFormat = std::is_same_v<To, e4m3> ? __NV_E4M3 : __NV_E5M2;
+    std::uint32_t pairs[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+        pairs[i] = __nv_cvt_float2_to_fp8x2({x[2 * i], x[2 * i + 1]}, __NV_SATFINITE, kFormat);
+    }
+    return {pairs[0] | pairs[1] << 16, pairs[2] | pairs[3] << 16};
+}
+
 // ---- Elementary functions ----------------------------------------------------------------------
 
 template <class C>

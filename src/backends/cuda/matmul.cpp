@@ -77,6 +77,11 @@ Prepared prepare_fp8(const NodeView& node) {
             product->workspace_bytes()};
 }
 
+Refusal reject_converted(const NodeView& node) {
+    if (!reject_empty(node)) return "no elements";
+    return std::nullopt;
+}
+
 // Everything else in one dtype that holds both operands exactly: FP8 codes in bf16, under the
 // product of their scales.
 Dtype common_dtype(Dtype a, Dtype b) {
@@ -144,7 +149,7 @@ Prepared prepare_converted(const NodeView& node) {
 constexpr Kernel kKernels[] = {
     {"empty", reject_empty, prepare_empty},
     {"cublaslt_fp8", reject_fp8, prepare_fp8},
-    {"cublaslt", takes_all, prepare_converted},
+    {"cublaslt", reject_converted, prepare_converted},
 };
 
 }  // namespace

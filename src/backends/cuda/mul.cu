@@ -1,14 +1,8 @@
+#include "backends/cuda/activations.cuh"
 #include "backends/cuda/elementwise.cuh"
 
 namespace octavo::cuda {
 namespace {
-
-struct MulFunction {
-    template <class C>
-    __device__ C operator()(C a, C b) const {
-        return a * b;
-    }
-};
 
 // y = a * b[0]
 template <class T>

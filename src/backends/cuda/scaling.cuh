@@ -11,10 +11,11 @@ __device__ inline float next_scale(const ScaleRule& rule, float amax, float old)
     return scale_of_amax(amax, max_value(rule.to), rule.rounding, rule.margin, old);
 }
 
-// NaN counts as infinity: AdvanceScale must see that something was not finite.
+// NaN counts as infinity, and one that is there already stays: AdvanceScale must see that something
+// was not finite.
 __device__ inline float noted_amax(float first, float amax) {
     const float noted = isnan(amax) ? INFINITY : amax;
-    return fmaxf(first, noted);
+    return first < noted ? noted : first;
 }
 
 // |x| as an integer that orders like it, NaN above infinity.
@@ -24,10 +25,13 @@ __device__ inline std::uint32_t magnitude_bits(double x) {
     return magnitude_bits(static_cast<float>(x));
 }
 
-// Raises *top to the block's largest; all threads of the block must call it.
-__device__ inline void raise_to_block_max(std::uint32_t* top, std::uint32_t x) {
-    x = warp_max(x);
-    if (threadIdx.x % kWarp == 0 && x > 0) atomicMax(top, x);
+// Raises *top to the block's largest magnitude; all threads of the block must call it. Signed, so
+// that a negative number counts as less.
+__device__ inline void raise_to_block_max(float* top, std::uint32_t magnitude) {
+    magnitude = warp_max(magnitude);
+    if (threadIdx.x % kWarp == 0 && magnitude > 0) {
+        atomicMax(reinterpret_cast<int*>(top), static_cast<int>(magnitude));
+    }
 }
 
 }  // namespace octavo::cuda

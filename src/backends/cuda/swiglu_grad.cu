@@ -1,4 +1,4 @@
-#include "backends/cuda/kernels.cuh"
+#include "backends/cuda/activations.cuh"
 
 namespace octavo::cuda {
 namespace {
@@ -16,11 +16,7 @@ struct SwiGluGradBody {
         load<N>(up + i, u);
         load<N>(dy + i, d);
 #pragma unroll
-        for (int k = 0; k < N; ++k) {
-            const C s = sigmoid(g[k]);
-            dg[k] = d[k] * u[k] * (s * (C(1) + g[k] * (C(1) - s)));
-            du[k] = d[k] * (g[k] * s);
-        }
+        for (int k = 0; k < N; ++k) swiglu_gradients(g[k], u[k], d[k], dg[k], du[k]);
         store<N>(dgate + i, dg);
         store<N>(dup + i, du);
     }

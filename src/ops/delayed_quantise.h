@@ -1,0 +1,25 @@
+// How the operands of a DelayedQuantise are laid out, for whoever makes or reads one.
+#pragma once
+
+#include <cstddef>
+#include <optional>
+
+#include "graph/op.h"
+
+namespace octavo {
+
+// The op that computes the values; nullopt for QuantiseSource::value.
+std::optional<Op> source_op(QuantiseSource);
+// The source that stands for this op, if there is one.
+std::optional<QuantiseSource> quantise_source(const Op&);
+
+constexpr std::size_t quantised_results(QuantiseSource of) {
+    return of == QuantiseSource::swiglu_grad ? 2 : 1;
+}
+
+// Where the history of result `k` stands among `operands` of them; counter and scale follow it.
+constexpr std::size_t history_operand(std::size_t operands, std::size_t k) {
+    return operands - 3 * (k + 1);
+}
+
+}  // namespace octavo
