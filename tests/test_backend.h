@@ -24,7 +24,7 @@ inline std::unique_ptr<Backend> make_test_backend() {
             fmt::print("skipped: {}\n", *why_not);
             std::exit(77);
         }
-        return make_cuda_backend();
+        return make_cuda_backend({.deterministic = true});
     }
 #endif
     check(!on_cuda(), "OCTAVO_TEST_BACKEND = cuda, but this build has no such backend");

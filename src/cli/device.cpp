@@ -11,9 +11,9 @@
 namespace octavo {
 namespace {
 
-std::unique_ptr<Backend> open_cuda() {
+std::unique_ptr<Backend> open_cuda([[maybe_unused]] bool deterministic) {
 #ifdef OCTAVO_CUDA
-    return make_cuda_backend();
+    return make_cuda_backend({.deterministic = deterministic});
 #else
     fail(
         "backend cuda: this build has only the CPU\n  Build with: cmake --preset cuda && cmake "
@@ -34,7 +34,7 @@ bool has_cuda() {
 std::unique_ptr<Backend> open_backend(const RunConfig::Runtime& runtime) {
     if (runtime.threads > 0) set_thread_count(static_cast<int>(runtime.threads));
     const bool cuda = runtime.backend == "cuda" || (runtime.backend == "auto" && has_cuda());
-    return cuda ? open_cuda() : make_cpu_backend();
+    return cuda ? open_cuda(runtime.deterministic) : make_cpu_backend();
 }
 
 std::vector<std::pair<std::string, std::string>> gpu_facts() {

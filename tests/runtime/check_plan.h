@@ -85,7 +85,7 @@ class PlanChecker {
 
     bool in_place(const Node& n, std::size_t out, std::size_t in) const {
         for (const InPlace& p : rules_of(n.op).in_place) {
-            if (p.out == static_cast<int>(out) && p.in == static_cast<int>(in)) return true;
+            if (p.out == static_cast<int>(out) && p.operand(n.in.size()) == in) return true;
         }
         return false;
     }

@@ -32,13 +32,14 @@ struct Shapes {
     std::int64_t batch, time, heads, kv_heads, dim;
     Dtype dtype;
     float scale;
-    bool backward;
+    bool backward, deterministic;
     auto operator<=>(const Shapes&) const = default;
 };
 
 Shapes shapes_of(const NodeView& node, float scale, bool backward) {
     const Shape &q = node.in[0].shape, &k = node.in[1].shape;
-    return {q[0], q[1], q[2], k[2], q[3], node.in[0].dtype, scale, backward};
+    return {
+        q[0], q[1], q[2], k[2], q[3], node.in[0].dtype, scale, backward, device().deterministic()};
 }
 
 // A compiled attention, or the reason why there is none.
@@ -74,6 +75,7 @@ class GraphOf {
     std::shared_ptr<fe::graph::Graph> backward() {
         auto attributes = fe::graph::SDPA_backward_attributes()
                               .set_name("attention_grad")
+                              .set_deterministic_algorithm(s_.deterministic)
                               .set_causal_mask(true)
                               .set_attn_scale(s_.scale);
         const Tensor stats = graph_->tensor(fe::graph::Tensor_attributes()

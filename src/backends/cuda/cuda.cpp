@@ -178,10 +178,11 @@ std::optional<std::string> why_no_cuda() {
     return std::nullopt;
 }
 
-std::unique_ptr<Backend> make_cuda_backend() {
+std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
     const std::optional<std::string> why_not = why_no_cuda();
     check(!why_not, "backend cuda: {}\n  Use --backend cpu, or see octavo doctor.",
           why_not.value_or(""));
+    device().set_deterministic(options.deterministic);
     return std::make_unique<CudaBackend>();
 }
 

@@ -16,8 +16,13 @@ namespace octavo {
 // architecture. nullopt: it can.
 std::optional<std::string> why_no_cuda();
 
-// The process's only one, on the first visible GPU. Error, with the reason, where there is none.
-std::unique_ptr<Backend> make_cuda_backend();
+struct CudaOptions {
+    bool deterministic = false;  // the same bits in every run, for a slower attention backward
+};
+
+// On the first visible GPU; a process has one at a time. Error, with the reason, where there is
+// none.
+std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& = {});
 
 // Name, memory, driver and library versions of the GPU in use, as rows of a report.
 std::vector<std::pair<std::string, std::string>> cuda_facts();

@@ -26,12 +26,16 @@ class Device {
     cublasLtHandle_t blas() const { return blas_; }
     int multiprocessors() const { return multiprocessors_; }
     const std::string& name() const { return name_; }
+    // Whether kernels must give the same bits in every run.
+    bool deterministic() const { return deterministic_; }
+    void set_deterministic(bool value) { deterministic_ = value; }
 
   private:
     cudaStream_t stream_ = nullptr;
     cublasLtHandle_t blas_ = nullptr;
     int multiprocessors_ = 0;
     std::string name_;
+    bool deterministic_ = false;
 };
 
 // Made at first use, for the life of the process.
