@@ -142,6 +142,7 @@ int bench_step(const Args& args) {
         backend->synchronize();
         times.push_back(seconds_since(start));
     }
+    const std::int64_t resident = peak_resident_bytes();  // without what the next line takes
     const GemmRate peak = measure_gemm_rate(*backend, Dtype::bf16, backend->yardstick());
     const Architecture arch = architecture_of(config);
     const double tokens_per_s = static_cast<double>(steps.tokens()) / median(times);
@@ -163,14 +164,14 @@ int bench_step(const Args& args) {
     j["gemm_bf16_tflops"] = peak.flops_per_s * 1e-12;
     j["share_of_gemm_rate"] = flops / peak.flops_per_s;
     j["planned_gb"] = planned * 1e-9;
-    j["peak_resident_gb"] = static_cast<double>(peak_resident_bytes()) * 1e-9;
+    j["peak_resident_gb"] = static_cast<double>(resident) * 1e-9;
     fmt::print(
         "{:<24} {:.1f}\n{:<24} {:.4f} s (median of {})\n{:<24} {:.3f}\n"
         "{:<24} {:.1f} % of {:.3f} TFLOP/s ({})\n{:<24} {:.3f} GB, planned {:.3f} GB\n",
         "tokens/s", tokens_per_s, "step", median(times), times.size(), "model TFLOP/s",
         flops * 1e-12, "share of bf16 GEMM rate", 100 * flops / peak.flops_per_s,
         peak.flops_per_s * 1e-12, peak.kernel, "peak resident memory",
-        static_cast<double>(peak_resident_bytes()) * 1e-9, planned * 1e-9);
+        static_cast<double>(resident) * 1e-9, planned * 1e-9);
     append_result(args, j);
     if (args.flag<bool>("breakdown")) {
         print_breakdown(*backend, program.program().plan("micro"), "micro");

@@ -52,7 +52,7 @@ int inspect_plan(const Args& args) {
 int inspect_memory(const Args& args) {
     const auto backend = open_backend(args.config().runtime);
     const TrainProgram program = compile(args, *backend);
-    fmt::print("{}", to_text(program.program().memory()));
+    fmt::print("{}", memory_text(program));
     const Plan& plan = program.program().plan("micro");
     const Peak peak = find_peak(plan.memory());
     const Node& node = plan.graph().node(peak.node);

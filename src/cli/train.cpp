@@ -19,7 +19,7 @@ constexpr int kInterrupted = 130;
 int dry_run(const Args& args, Backend& backend) {
     const TrainProgram program(backend, step_options_of(args.config()),
                                args.config().train.grad_accum > 1);
-    fmt::print("{}\n{}", to_toml(args.config()), to_text(program.program().memory()));
+    fmt::print("{}\n{}", to_toml(args.config()), memory_text(program));
     return 0;
 }
 

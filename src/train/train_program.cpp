@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/dtype_traits.h"
+#include "base/process.h"
 
 namespace octavo {
 namespace {
@@ -112,6 +113,12 @@ std::optional<NonFinite> TrainProgram::find_non_finite() {
         }
     });
     return found;
+}
+
+std::string memory_text(const TrainProgram& program) {
+    return to_text(program.program().memory()) +
+           fmt::format("  {:<24} {:>12.3f} MB  code, libraries, graphs and plans\n",
+                       "beside it, on the host", static_cast<double>(resident_bytes()) * 1e-6);
 }
 
 double flops_per_token(const Architecture& a, std::int64_t seq) {

@@ -56,6 +56,9 @@ class TrainProgram {
     std::string last_micro_ = "micro";
 };
 
+// The memory table of the plan, and below it what this process already takes on the host.
+std::string memory_text(const TrainProgram&);
+
 // Training floating-point operations per token: 6 per weight of the linear layers and the head, and
 // attention at half for causality (6 * layers * heads * head_dim * seq); recompute and the input
 // embedding are not counted.

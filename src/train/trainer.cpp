@@ -123,7 +123,7 @@ class Trainer {
         out_.print(fmt::format("{}: {:.2f} M parameters, recipe {}", describe(a),
                                static_cast<double>(parameter_count(a)) * 1e-6,
                                config_.recipe.name));
-        out_.print(to_text(program_.program().memory()));
+        out_.print(memory_text(program_));
         program_.allocate(memory_limit(config_, backend_));
     }
 
@@ -196,27 +196,27 @@ class Trainer {
         m.share_of_peak = m.tokens_per_s * flops_ / peak_flops_;
         m.memory_gb = static_cast<double>(peak_resident_bytes()) * 1e-9;
         if (held_out_ && (due(config_.eval.every) || step == config_.train.steps)) {
-            m.held_out_loss = evaluate();
+            m.held_out_loss = evaluate(*held_out_);
         }
         return m;
     }
 
-    double evaluate() {
+    double evaluate(const BatchSource& held_out) {
         const std::int64_t per_batch = config_.train.batch;
         const std::int64_t batches = std::min(
-            config_.eval.batches, std::max<std::int64_t>(1, held_out_->windows() / per_batch));
+            config_.eval.batches, std::max<std::int64_t>(1, held_out.windows() / per_batch));
         double sum = 0;
         std::int64_t tokens = 0;
         for (std::int64_t i = 0; i < batches; ++i) {
-            const std::int64_t windows = std::min(per_batch, held_out_->windows() - i * per_batch);
+            const std::int64_t windows = std::min(per_batch, held_out.windows() - i * per_batch);
             const auto live = windows * config_.train.seq;
             // A held-out set smaller than one batch fills the rest with ignored targets.
             std::fill(batch_.targets.begin(), batch_.targets.end(), -1);
             const auto n = static_cast<std::size_t>(config_.train.seq);
             for (std::int64_t w = 0; w < windows; ++w) {
                 const auto at = static_cast<std::size_t>(w) * n;
-                held_out_->get(i * per_batch + w, std::span(batch_.ids).subspan(at, n),
-                               std::span(batch_.targets).subspan(at, n));
+                held_out.get(i * per_batch + w, std::span(batch_.ids).subspan(at, n),
+                             std::span(batch_.targets).subspan(at, n));
             }
             sum += program_.evaluate(batch_.ids, batch_.targets, 1.0f);
             tokens += live;

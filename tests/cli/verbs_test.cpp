@@ -1,4 +1,6 @@
 // Verbs that look, generate and report.
+#include <nlohmann/json.hpp>
+
 #include "cli/program.h"
 
 namespace octavo::test {
@@ -30,6 +32,7 @@ TEST_F(Verbs, InspectShowsARecipe) {
     expect_text(memory, "activations");
     expect_text(memory, "adam.m");
     expect_text(memory, "total");
+    expect_text(memory, "beside it, on the host");
 }
 
 TEST_F(Verbs, GenerateIsAFunctionOfTheSeed) {
@@ -75,6 +78,18 @@ TEST_F(Verbs, DoctorAndBench) {
                                 path("bench.jsonl")}),
                 "tokens/s");
     expect_text(slurp(folder_ / "bench.jsonl"), "\"tokens_per_s\":");
+}
+
+TEST_F(Verbs, ARunTakesTheMemoryThatWasPlanned) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    GTEST_SKIP() << "sanitizers take memory of their own";
+#endif
+    expect_success({"bench", "step", "--model", "demo", "--batch", "4", "--seq", "64", "--recipe",
+                    "fp8-lm", "--warmup", "0", "--repeats", "1", "--json", path("bench.jsonl")});
+    const auto result = nlohmann::json::parse(slurp(folder_ / "bench.jsonl"));
+    const double planned = result.at("planned_gb"), peak = result.at("peak_resident_gb");
+    EXPECT_GT(planned, 0.1);
+    EXPECT_LT(peak, 1.15 * planned);
 }
 
 TEST_F(Verbs, DryRunAllocatesAndWritesNothing) {
