@@ -50,7 +50,8 @@ const std::vector<RunConfig::Model>& presets() {
          .kv_heads = 4,
          .head_dim = 64,
          .intermediate_size = 5632,
-         .max_positions = 2048},
+         .max_positions = 2048,
+         .tie_embeddings = false},
         {.preset = "qwen2.5-1.5b",
          .family = "qwen2",
          .vocab_size = 151936,
@@ -75,7 +76,8 @@ const std::vector<RunConfig::Model>& presets() {
          .intermediate_size = 18944,
          .max_positions = 32768,
          .rope_theta = 1e6,
-         .norm_eps = 1e-6},
+         .norm_eps = 1e-6,
+         .tie_embeddings = false},
         {.preset = "llama2-7b",
          .family = "llama",
          .vocab_size = 32000,
@@ -85,7 +87,8 @@ const std::vector<RunConfig::Model>& presets() {
          .kv_heads = 32,
          .head_dim = 128,
          .intermediate_size = 11008,
-         .max_positions = 4096},
+         .max_positions = 4096,
+         .tie_embeddings = false},
     };
     return table;
 }

@@ -68,9 +68,7 @@ TEST(TrainProgram, EvaluatesTheLossItTrains) {
         const test::TokenBatch batch = test::random_batch(s.program.options(), 1);
         const float loss = s.micro(batch);
         const float weight = 1.0f / static_cast<float>(batch.ids.size());
-        // On a GPU a rounding to bf16 falls differently here and there.
-        const double relative = test::on_cuda() ? 0x1p-14 : 1e-6;
-        EXPECT_NEAR(s.program.evaluate(batch.ids, batch.targets, weight), loss, relative * loss);
+        EXPECT_NEAR(s.program.evaluate(batch.ids, batch.targets, weight), loss, 1e-6 * loss);
     }
 }
 

@@ -164,9 +164,9 @@ struct Gemm::Impl {
         expect(cublasLtMatmulPreferenceCreate(&preference), "cublasLtMatmulPreferenceCreate");
         cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                              &kMaxWorkspace, sizeof(kMaxWorkspace));
-        // Partial sums in a workspace are added in a fixed order; those added in place are not.
-        const std::uint32_t schemes =
-            CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE | CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE;
+        // Partial sums in f32 in a workspace are added in a fixed order. Those added in place are
+        // not, and those in the result's type round.
+        const std::uint32_t schemes = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
         cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
                                              &schemes, sizeof(schemes));
         std::vector<cublasLtMatmulHeuristicResult_t> found(kCandidates);

@@ -36,6 +36,16 @@ void copy_or_clear(const void* from, void* to, std::int64_t bytes) {
     }
 }
 
+// What a product adds to, at `c` or elsewhere. cuBLASLt rounds 16-bit results differently when the
+// accumulator lies elsewhere, and where it lies depends on the plan; so who wants the same bits
+// from every plan has it copied.
+const void* accumulator_for(const KernelCall& call, void* c) {
+    const TensorRef& acc = call.in[2];
+    if (!device().deterministic()) return acc.data;
+    copy_or_clear(acc.data, c, data_bytes(acc.type));
+    return c;
+}
+
 // No products to sum: the result is the accumulator, or zero.
 Refusal reject_empty(const NodeView& node) {
     const GemmDesc g = describe(node);
@@ -70,9 +80,9 @@ Prepared prepare_fp8(const NodeView& node) {
     const auto product = std::make_shared<const Gemm>(desc);
     return {[product](const KernelCall& call) {
                 const TensorRef &a = call.in[0], &b = call.in[1];
-                const void* acc = call.in.size() == 3 ? call.in[2].data : nullptr;
-                (*product)(a.data, b.data, acc, call.out[0].data, {a.scales(), b.scales()},
-                           call.scratch);
+                void* c = call.out[0].data;
+                const void* acc = call.in.size() == 3 ? accumulator_for(call, c) : nullptr;
+                (*product)(a.data, b.data, acc, c, {a.scales(), b.scales()}, call.scratch);
             },
             product->workspace_bytes()};
 }
@@ -129,10 +139,12 @@ Prepared prepare_converted(const NodeView& node) {
         };
         const TensorRef& result = call.out[0];
         void* c = converts_out ? call.scratch + c_offset : result.data;
-        const void* acc = desc.accumulate ? call.in[2].data : nullptr;
-        if (acc && converts_out) {
-            convert(acc, out, c, desc.c, n);
+        const void* acc = nullptr;
+        if (desc.accumulate && converts_out) {
+            convert(call.in[2].data, out, c, desc.c, n);
             acc = c;
+        } else if (desc.accumulate) {
+            acc = accumulator_for(call, c);
         }
         GemmScales scales;
         if (desc.device_factor) {
