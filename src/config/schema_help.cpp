@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <iterator>
 
 #include "base/nearest.h"
@@ -33,6 +34,25 @@ std::string facts(const Key& key, const RunConfig& defaults) {
                                                                : describe_range(key.rule);
     if (!range.empty()) {
         out += (out.empty() ? "" : "; ") + range;
+    }
+    return out;
+}
+
+// A long list of choices continues under its beginning.
+std::string wrapped(const std::string& text, std::size_t indent, std::size_t width) {
+    std::string out;
+    std::size_t column = indent;
+    for (std::size_t begin = 0; begin < text.size();) {
+        const std::size_t end = std::min(text.find(' ', begin), text.size());
+        if (column + (end - begin) > width && column > indent) {
+            out += '\n' + std::string(indent, ' ');
+            column = indent;
+        } else if (column > indent) {
+            out += ' ';
+        }
+        out += text.substr(begin, end - begin);
+        column += end - begin + 1;
+        begin = end + 1;
     }
     return out;
 }
@@ -84,7 +104,9 @@ std::string schema_help() {
         const std::string more = facts(key, defaults);
         fmt::format_to(std::back_inserter(out), "  --{:<26} {}\n", key.name, key.help);
         if (!more.empty()) {
-            fmt::format_to(std::back_inserter(out), "  {:<28} ({})\n", "", more);
+            constexpr std::size_t kIndent = 31, kWidth = 108;
+            fmt::format_to(std::back_inserter(out), "{}{}\n", std::string(kIndent, ' '),
+                           wrapped("(" + more + ")", kIndent, kWidth));
         }
     }
     return out;
