@@ -67,6 +67,7 @@ std::vector<AttentionCase> cases() {
             all.push_back({.b = 1, .t = t, .h = 6, .g = 2, .d = 64, .dtype = dtype});
             all.push_back({.b = 1, .t = t, .h = 3, .g = 1, .d = 80, .dtype = dtype});
         }
+        all.push_back({.b = 1, .t = 12, .h = 2, .g = 1, .d = 256, .dtype = dtype});
         all.push_back({.b = 0, .t = 9, .h = 2, .g = 1, .d = 8, .dtype = dtype});
     }
     return all;

@@ -29,6 +29,9 @@ std::vector<AttentionCase> cases() {
         }
         all.push_back({.b = 0, .t = 9, .h = 2, .g = 1, .d = 8, .dtype = dtype});
         all.push_back({.b = 1, .t = 12, .h = 2, .g = 1, .d = 1, .dtype = dtype});
+        all.push_back({.b = 1, .t = 12, .h = 2, .g = 1, .d = 256, .dtype = dtype});
+        // Enough queries to give each a warp of its own.
+        all.push_back({.b = 1, .t = 9, .h = 480, .g = 120, .d = 16, .dtype = dtype});
         // A cache of 70 with 3 queries (decoding) and with 66 (a prompt).
         all.push_back({.b = 3, .t = 3, .h = 4, .g = 2, .d = 16, .dtype = dtype, .cache = 70});
         all.push_back({.b = 3, .t = 66, .h = 4, .g = 2, .d = 16, .dtype = dtype, .cache = 70});

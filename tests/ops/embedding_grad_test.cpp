@@ -29,6 +29,7 @@ TEST(EmbeddingGrad, MatchesTheOracle) {
         check_case(dtype, 0, 3, 5);
         check_case(dtype, 7, 100, 3);
         check_case(dtype, 301, 5, 67);
+        check_case(dtype, 500, 3, 72);
     }
 }
 

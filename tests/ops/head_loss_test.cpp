@@ -98,7 +98,9 @@ INSTANTIATE_TEST_SUITE_P(
                     Case{Dtype::f32, 64, 32, 257, 16, false, true},
                     Case{Dtype::f32, 9, 16, 40, 1, true, true}, Case{Dtype::bf16, 40, 32, 96, 16},
                     Case{Dtype::bf16, 41, 33, 95, 16, true, true},
-                    Case{Dtype::bf16, 41, 33, 95, 16, false}));
+                    Case{Dtype::bf16, 41, 33, 95, 16, false},
+                    // Rows longer than what a block of a GPU keeps on chip.
+                    Case{Dtype::bf16, 5, 8, 60001, 2}, Case{Dtype::f32, 3, 8, 40000, 3}));
 
 TEST(HeadLoss, NoRows) {
     const Case c{.dtype = Dtype::bf16, .m = 0, .c = 3, .v = 4, .chunk = 8};

@@ -77,6 +77,11 @@ TEST(LayerNormGrad, MatchesTheOracle) {
             check_case(dtype, shape);
         }
         check_case(dtype, {131, 33});
+        // Rows that a GPU's block holds in one packet or two per thread, or not at all.
+        for (const Shape& shape :
+             {Shape{37, 264}, Shape{9, 2056}, Shape{6, 4104}, Shape{2, 8200}}) {
+            check_case(dtype, shape);
+        }
     }
 }
 

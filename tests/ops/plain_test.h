@@ -9,8 +9,9 @@ namespace octavo::test {
 
 inline constexpr Dtype kPlainDtypes[] = {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::f16};
 
-// What vector loops get wrong: one element, odd sizes, nothing at all.
-inline const Shape kShapes[] = {{1}, {7}, {0, 4}, {3, 5}, {2, 3, 129}};
+// What vector loops get wrong: one element, odd sizes, nothing at all; then rows of whole packets,
+// a short and a long one, for which kernels have other paths.
+inline const Shape kShapes[] = {{1}, {7}, {0, 4}, {3, 5}, {2, 3, 129}, {9, 264}, {2, 2056}};
 
 // Of a result of this dtype after `steps` roundings in the arithmetic it is computed in.
 inline double tolerance(Dtype d, double steps) {

@@ -25,6 +25,7 @@ TEST(SumRows, MatchesTheOracle) {
     for (Dtype dtype : kPlainDtypes) {
         for (const Shape& shape : kShapes) check_sum(dtype, shape);
         check_sum(dtype, {1003, 17});
+        check_sum(dtype, {1003, 24});
     }
 }
 
