@@ -1,8 +1,8 @@
-# make build | demo | test | format | fuzz
+# make build | demo | test | format | tidy | fuzz
 #
 # Everything else is CMake: cmake --preset release && cmake --build build/release
 
-.PHONY: build demo test format check-format fuzz clean
+.PHONY: build demo test format check-format tidy fuzz clean
 
 build:
 	scripts/build.sh release
@@ -18,6 +18,9 @@ format:
 
 check-format:
 	scripts/format.sh
+
+tidy:
+	scripts/tidy.sh
 
 fuzz:
 	scripts/fuzz.sh

@@ -5,6 +5,7 @@
 #   scripts/setup.sh           what it takes to build, test and run
 #   scripts/setup.sh --demo    and the demo's text
 #   scripts/setup.sh --format  and the formatter
+#   scripts/setup.sh --tidy    and the linter
 #   scripts/setup.sh --cuda    and the headers of cudnn-frontend, into build/ (CUDA 13 and cuDNN 9
 #                              themselves come from NVIDIA)
 set -euo pipefail
@@ -20,6 +21,7 @@ for option in "$@"; do
         --cuda) packages+=(python3-pip unzip) frontend=yes ;;
         --demo) packages+=(dict-gcide) ;;
         --format) packages+=(clang-format-19) ;;
+        --tidy) packages+=(clang-tidy-19) ;;
         *) echo "setup.sh: unknown option $option" >&2; exit 2 ;;
     esac
 done

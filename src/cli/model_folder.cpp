@@ -19,7 +19,7 @@ ModelFolder find_model(const std::filesystem::path& path) {
     if (std::filesystem::exists(run.checkpoints())) {
         const auto newest = latest_checkpoint(
             run.checkpoints(), [](const std::string& line) { fmt::print(stderr, "{}\n", line); });
-        check(newest.has_value(), "{}: the run has no checkpoint yet", path.string());
+        if (!newest) fail("{}: the run has no checkpoint yet", path.string());
         found.path = *newest;
     }
     if (std::filesystem::exists(found.path / "checkpoint.json")) {

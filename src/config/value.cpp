@@ -36,9 +36,8 @@ bool in_range(double x, const Rule& rule) {
 template <class T>
 std::optional<T> parse_number(std::string_view text) {
     T value{};
-    const char* end = text.data() + text.size();
-    const auto [rest, status] = std::from_chars(text.data(), end, value);
-    if (status != std::errc() || rest != end) {
+    const auto [rest, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (status != std::errc() || rest != text.data() + text.size()) {
         return std::nullopt;
     }
     return value;

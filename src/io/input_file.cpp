@@ -20,16 +20,12 @@ constexpr std::size_t kChunk = std::size_t{1} << 16;
 constexpr int kMaxWindowLog = 31, kSmallFileWindowLog = 27;
 constexpr std::int64_t kSmallFile = std::int64_t{1} << 20;
 
-std::uint32_t first_word(const char* bytes) {
-    std::uint32_t word;
-    std::memcpy(&word, bytes, sizeof word);
-    return word;
-}
-
 bool is_zstd(std::string_view head) {
     // A frame, or one of the 16 skippable frames that parallel compressors put first (RFC 8878).
-    return head.size() >= 4 && (first_word(head.data()) == 0xFD2FB528 ||
-                                (first_word(head.data()) & 0xFFFFFFF0) == 0x184D2A50);
+    std::uint32_t word = 0;
+    if (head.size() < sizeof word) return false;
+    std::memcpy(&word, head.data(), sizeof word);
+    return word == 0xFD2FB528 || (word & 0xFFFFFFF0) == 0x184D2A50;
 }
 
 }  // namespace

@@ -86,7 +86,7 @@ class Quantiser {
     Value operand(const Node& n, Value v) {
         const Node& source = g_.node(g_.producer(v));
         if (const auto* load = std::get_if<Load>(&source.op)) {
-            return recipe_.weight ? weight(v, *load) : rewrite_(v);
+            return recipe_.weight ? weight(v, *load, recipe_.weight->dtype) : rewrite_(v);
         }
         const bool forward = source.phase == Phase::forward;
         const auto& format = forward ? recipe_.activation : recipe_.output_grad;
@@ -96,12 +96,12 @@ class Quantiser {
         return q;
     }
 
-    Value weight(Value v, const Load& load) {
+    Value weight(Value v, const Load& load, Dtype dtype) {
         Value& q = quantised_[v.id];
         if (q) return q;
         const std::string_view master = std::string_view(load.name).substr(load.name.find('/') + 1);
-        return q = rewrite_.b.load(working_name(recipe_.weight->dtype, master),
-                                   {recipe_.weight->dtype, load.type.shape, kPerTensor});
+        return q = rewrite_.b.load(working_name(dtype, master),
+                                   {dtype, load.type.shape, kPerTensor});
     }
 
     Value quantise(const Format& format, Value x, const std::string& slot) {
@@ -146,6 +146,7 @@ void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeigh
         b.store(w.state, b.cast(master, w.type.dtype));
         return;
     }
+    if (!recipe.weight) fail("{}: recipe {} quantises no weights", w.state, recipe.name);
     const Value previous =
         first ? b.constant({Dtype::f32, {1}}, 1.0) : b.one(ScaleOf{}, {b.load(w.state, w.type)});
     b.store(w.state, emit_current(b, *recipe.weight, master, previous));
