@@ -3,8 +3,12 @@
 #include <algorithm>
 
 // OpenMP shares its threads with oneDNN. ThreadSanitizer cannot see libgomp's synchronisation, so
-// under it the same ranges run on std::thread, where it can.
-#ifdef __SANITIZE_THREAD__
+// under it, and where a compiler has no OpenMP, the same ranges run on std::thread.
+#if defined(__SANITIZE_THREAD__) || !defined(_OPENMP)
+#define OCTAVO_STD_THREADS
+#endif
+
+#ifdef OCTAVO_STD_THREADS
 #include <thread>
 #include <vector>
 #else
@@ -13,7 +17,7 @@
 
 namespace octavo {
 
-#ifdef __SANITIZE_THREAD__
+#ifdef OCTAVO_STD_THREADS
 
 namespace {
 int g_threads = 2;

@@ -2,7 +2,7 @@
 // agree on, and batches inside the data.
 //
 // Build with: src/base/error.cpp src/base/file.cpp src/base/parallel.cpp src/io/token_file.cpp
-// Build with: src/io/batches.cpp src/io/permutation.cpp -lfmt -fopenmp
+// Build with: src/io/batches.cpp src/io/permutation.cpp -lfmt
 #include <algorithm>
 #include <limits>
 #include <vector>
