@@ -62,4 +62,9 @@ class KernelRegistry {
     std::array<std::vector<Kernel>, std::variant_size_v<Op>> kernels_;
 };
 
+// The first kernel that takes an op on operands of these types, as a step of another kernel.
+Prepared prepare_op(const KernelRegistry&, const Op&, std::span<const Type> in);
+// The same for a product of a and b (and an accumulator like the result).
+Prepared prepare_matmul(const KernelRegistry&, const Matmul&, const Type& a, const Type& b);
+
 }  // namespace octavo

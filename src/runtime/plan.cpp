@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <utility>
+
 #include "graph/rules.h"
 
 namespace octavo {
@@ -57,6 +59,7 @@ void Plan::bind(Backend& backend, const State& state, std::byte* arena, std::byt
                 std::byte* inputs) {
     scratch_ = scratch;
     backend_ = &backend;
+    launched_ = false;
     replay_ = nullptr;
     tensors_.clear();
     for (std::int32_t v = 0; v < graph_.value_count(); ++v) {
@@ -108,11 +111,11 @@ void Plan::run(const NodeObserver& after_node) {
             step.run({step.in, step.out, scratch_});
             after_node(step.node);
         }
-    } else if (replay_) {
-        replay_();
+    } else if (!std::exchange(launched_, true)) {
+        launch();  // a plan that runs only once is not worth recording
     } else {
-        launch();
-        replay_ = backend_->record([this] { launch(); });
+        if (!replay_) replay_ = backend_->record([this] { launch(); });
+        replay_();
     }
 }
 

@@ -66,7 +66,8 @@ class Plan {
     std::vector<Step> steps_;
     std::byte* scratch_ = nullptr;
     Backend* backend_ = nullptr;
-    std::function<void()> replay_;  // of launch, after its first run
+    bool launched_ = false;
+    std::function<void()> replay_;  // of launch, from the second run on
 };
 
 // One line per node: kernel, results, bytes, refusals. For `octavo inspect plan`.

@@ -78,14 +78,6 @@ const KernelRegistry& kernel_registry() {
     return registry;
 }
 
-Prepared prepare_op(const Op& op, std::span<const Type> in, std::span<const Type> out) {
-    const NodeView node{op, in, out, {}};
-    for (const Kernel& kernel : kernel_registry().kernels(op)) {
-        if (!kernel.reject(node)) return kernel.prepare(node);
-    }
-    fail("{}: no kernel", op_name(op));
-}
-
 }  // namespace cpu
 
 std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<CpuBackend>(); }

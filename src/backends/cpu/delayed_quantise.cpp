@@ -41,7 +41,7 @@ Source prepare_source(const NodeView& node, const DelayedQuantise& op) {
         s.offsets.push_back(s.scratch);
         s.scratch += total_bytes(t);
     }
-    s.kernel = prepare_op(*source, operands, s.types);
+    s.kernel = prepare_op(kernel_registry(), *source, operands);
     s.scratch_bytes = s.scratch + s.kernel.scratch_bytes;
     return s;
 }

@@ -2,11 +2,9 @@
 #pragma once
 
 #include <algorithm>
-#include <span>
 
-#include "base/dtype_traits.h"
+#include "backends/kernels.h"
 #include "base/parallel.h"
-#include "runtime/kernel.h"
 
 namespace octavo::cpu {
 
@@ -16,34 +14,10 @@ namespace octavo::cpu {
 
 // All of them.
 const KernelRegistry& kernel_registry();
-// The first kernel that takes an op on operands of these types, as a step of another kernel.
-Prepared prepare_op(const Op&, std::span<const Type> in, std::span<const Type> out);
-
-// Arithmetic type of a kernel over elements of T: double stays double (the gradient checks run
-// whole graphs in f64), everything else computes in float.
-template <class T>
-using compute_t = std::conditional_t<std::is_same_v<T, double>, double, float>;
 
 // Rows handed to a thread at least: about 16 KiB of work, below which waking threads costs more.
 inline std::int64_t row_grain(std::int64_t row_elements) {
     return std::max<std::int64_t>(1, 8192 / std::max<std::int64_t>(1, row_elements));
-}
-
-// dispatch_float without the 8-bit formats, for kernels over plain values.
-template <class F>
-Prepared dispatch_plain(Dtype dtype, F&& f) {
-    switch (dtype) {
-        case Dtype::f64:
-            return f(std::type_identity<double>{});
-        case Dtype::f32:
-            return f(std::type_identity<float>{});
-        case Dtype::bf16:
-            return f(std::type_identity<bf16>{});
-        case Dtype::f16:
-            return f(std::type_identity<f16>{});
-        default:
-            fail("no CPU kernel takes {} elements here", name(dtype));
-    }
 }
 
 // Column sums over rows, as weight gradients of norms and biases need them: rows are cut into

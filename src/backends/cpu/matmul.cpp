@@ -7,7 +7,6 @@
 
 #include "backends/cpu/onednn.h"
 #include "base/convert.h"
-#include "graph/rules.h"
 
 namespace octavo::cpu {
 namespace {
@@ -140,21 +139,6 @@ void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dty
             dequantise(first, from_dtype, scale, out, to_dtype, end - begin);
         }
     });
-}
-
-Prepared prepare_matmul(const Matmul& matmul, const Type& a, const Type& b) {
-    const Op op = matmul;
-    std::vector<Type> in{a, b};
-    if (matmul.accumulate) {
-        const std::int64_t m = matmul.trans_a ? a.shape.last() : a.shape.rows();
-        in.push_back({matmul.out, {m, matmul.trans_b ? b.shape.rows() : b.shape.last()}});
-    }
-    const Types out = rules_of(op).type(op, Operands("matmul", in));
-    const NodeView node{op, in, out, {}};
-    for (const Kernel& kernel : kKernels) {
-        if (!kernel.reject(node)) return kernel.prepare(node);
-    }
-    fail("matmul: no kernel for {} and {}", to_string(a), to_string(b));
 }
 
 void register_matmul(KernelRegistry& registry) {

@@ -5,10 +5,6 @@
 
 namespace octavo::cpu {
 
-// The fastest kernel that takes this product, of operands a and b (and an accumulator like the
-// result), as a step of another kernel.
-Prepared prepare_matmul(const Matmul&, const Type& a, const Type& b);
-
 // Kernels for a node with one Matmul. Their parts are in files of their own.
 Refusal reject_gemv(const NodeView&);
 Prepared prepare_gemv(const NodeView&);
@@ -28,21 +24,6 @@ inline float product_scale(const KernelCall& call) {
     }
     return scale;
 }
-
-// Scratch is handed out front to back: first when it is counted, then when it is used.
-class ScratchCounter {
-  public:
-    // Returns the offset of the bytes it reserves.
-    std::int64_t reserve(std::int64_t bytes) {
-        const std::int64_t offset = bytes_;
-        bytes_ += (bytes + kPartAlignment - 1) / kPartAlignment * kPartAlignment;
-        return offset;
-    }
-    std::int64_t bytes() const { return bytes_; }
-
-  private:
-    std::int64_t bytes_ = 0;
-};
 
 // `n` elements, by all threads, times `scale`.
 void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dtype, std::int64_t n,

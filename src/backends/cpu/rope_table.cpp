@@ -1,7 +1,6 @@
 #include "backends/cpu/rope_table.h"
 
 #include <cmath>
-#include <mutex>
 
 #include "base/parallel.h"
 #include "ops/rope.h"
@@ -30,25 +29,9 @@ RopeTable<C> make_table(const Rope& op, std::int64_t positions, std::int64_t hal
 template <class C>
 std::shared_ptr<const RopeTable<C>> rope_table(const Rope& op, std::int64_t positions,
                                                std::int64_t half) {
-    struct Entry {
-        Rope op;
-        std::int64_t positions, half;
-        std::weak_ptr<const RopeTable<C>> table;
-    };
-    static std::mutex mutex;
-    static std::vector<Entry> entries;
-
-    Rope key = op;
-    key.inverse = false;
-    key.max_positions = 0;
-    const std::lock_guard lock(mutex);
-    std::erase_if(entries, [](const Entry& e) { return e.table.expired(); });
-    for (const Entry& e : entries) {
-        if (e.op == key && e.positions == positions && e.half == half) return e.table.lock();
-    }
-    auto table = std::make_shared<const RopeTable<C>>(make_table<C>(op, positions, half));
-    entries.push_back({key, positions, half, table});
-    return table;
+    return shared_rope_table<RopeTable<C>>(op, positions, half, [&] {
+        return std::make_shared<const RopeTable<C>>(make_table<C>(op, positions, half));
+    });
 }
 
 template std::shared_ptr<const RopeTable<float>> rope_table(const Rope&, std::int64_t,

@@ -1,5 +1,4 @@
 #include "backends/cuda/scaling.cuh"
-#include "backends/cuda/scaling.h"
 
 namespace octavo::cuda {
 namespace {
@@ -18,22 +17,22 @@ __global__ void __launch_bounds__(kBlock) amax_kernel(const T* x, std::int64_t n
     raise_to_block_max(amax, top);
 }
 
-Prepared prepare(const NodeView&) {
-    return {[](const KernelCall& call) { tensor_amax(call.in[0], call.out[0].as<float>()); }};
-}
-
-}  // namespace
-
-void tensor_amax(const TensorRef& x, float* amax) {
-    expect(cudaMemsetAsync(amax, 0, sizeof(float), stream()), "memset");
+void amax(const KernelCall& call) {
+    const TensorRef& x = call.in[0];
+    float* top = call.out[0].as<float>();
+    clear(top, sizeof(float));
     const std::int64_t n = x.type.shape.elements();
     if (n == 0) return;
     dispatch_float(x.type.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        amax_kernel<<<packet_blocks(n, kAmaxBlocks), kBlock, 0, stream()>>>(x.as<T>(), n, amax);
+        amax_kernel<<<packet_blocks(n, kAmaxBlocks), kBlock, 0, stream()>>>(x.as<T>(), n, top);
         launched("amax");
     });
 }
+
+Prepared prepare(const NodeView&) { return {amax}; }
+
+}  // namespace
 
 void register_amax(KernelRegistry& registry) { registry.add<Amax>({"amax", takes_all, prepare}); }
 

@@ -140,7 +140,6 @@ template <class T>
 void attention_grad_rows(const KernelCall& call, const AttentionExtents& e, float scale,
                          const Scratch& scratch) {
     using C = compute_t<T>;
-    const std::int64_t elements = e.b * e.t * e.h * e.d;
     // dq may take the place of do, which the second kernel still reads.
     const bool in_place = call.out[0].data == call.in[5].data;
     T* const dq = in_place ? reinterpret_cast<T*>(call.scratch + scratch.dq) : call.out[0].as<T>();
@@ -156,11 +155,7 @@ void attention_grad_rows(const KernelCall& call, const AttentionExtents& e, floa
                                 .delta = reinterpret_cast<C*>(call.scratch + scratch.delta),
                                 .e = e,
                                 .scale = C(scale)});
-    if (in_place && elements > 0) {
-        expect(cudaMemcpyAsync(call.out[0].data, dq, static_cast<std::size_t>(elements) * sizeof(T),
-                               cudaMemcpyDeviceToDevice, stream()),
-               "cudaMemcpyAsync");
-    }
+    copy(dq, call.out[0].data, data_bytes(call.out[0].type));
 }
 
 }  // namespace

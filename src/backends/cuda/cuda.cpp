@@ -78,15 +78,8 @@ class CudaStopwatch final : public Stopwatch {
 
 class CudaBackend final : public Backend {
   public:
-    CudaBackend() {
-        device();
-#define OP(T, file) cuda::register_##file(registry_);
-#include "graph/ops.inc"
-#undef OP
-    }
-
     std::string_view name() const override { return "cuda"; }
-    const KernelRegistry& kernels() const override { return registry_; }
+    const KernelRegistry& kernels() const override { return cuda::kernel_registry(); }
 
     Target target() const override {
         return {.head_chunk_bytes = std::int64_t{1} << 30,
@@ -108,7 +101,7 @@ class CudaBackend final : public Backend {
                 static_cast<double>(available_bytes()) * 1e-9, static_cast<double>(bytes) * 1e-9);
         }
         expect(status, "cudaMalloc");
-        expect(cudaMemsetAsync(memory, 0, static_cast<std::size_t>(bytes), stream()), "memset");
+        cuda::clear(memory, bytes);
         return static_cast<std::byte*>(memory);
     }
     void release(std::byte* memory, std::int64_t) override {
@@ -131,7 +124,7 @@ class CudaBackend final : public Backend {
         synchronize();
     }
     void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
-        transfer(to, from, bytes, cudaMemcpyDeviceToDevice);
+        cuda::copy(from, to, bytes);
     }
     void synchronize() override { expect(cudaStreamSynchronize(stream()), "a kernel of the plan"); }
 
@@ -150,11 +143,24 @@ class CudaBackend final : public Backend {
         expect(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream()),
                "cudaMemcpyAsync");
     }
-
-    KernelRegistry registry_;
 };
 
 }  // namespace
+
+namespace cuda {
+
+const KernelRegistry& kernel_registry() {
+    static const KernelRegistry registry = [] {
+        KernelRegistry r;
+#define OP(T, file) register_##file(r);
+#include "graph/ops.inc"
+#undef OP
+        return r;
+    }();
+    return registry;
+}
+
+}  // namespace cuda
 
 std::optional<std::string> why_no_cuda() {
     int driver = 0, count = 0;

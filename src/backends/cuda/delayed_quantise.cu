@@ -199,12 +199,7 @@ Slots<Results> slots_of(const KernelCall& call, bool transpose) {
         const TensorRef& codes = call.out[3 * r];
         const TensorRef* transposed = transpose ? &call.out[3 * Results + r] : nullptr;
         float* updated = call.out[3 * r + 1].as<float>();
-        if (updated != history.data) {
-            expect(cudaMemcpyAsync(updated, history.data,
-                                   static_cast<std::size_t>(data_bytes(history.type)),
-                                   cudaMemcpyDeviceToDevice, stream()),
-                   "cudaMemcpyAsync");
-        }
+        copy(history.data, updated, data_bytes(history.type));
         slots.of[r] = {.history = updated,
                        .slots = static_cast<int>(history.type.shape[0]),
                        .counter = call.in[at + 1].as<std::int32_t>(),
@@ -225,20 +220,18 @@ void quantise(const KernelCall& call, const DelayedQuantise& op, const Source& s
     const Slots<kResults> slots = slots_of<kResults>(call, op.transpose);
     const Shape& shape = call.out[0].type.shape;
     const std::int64_t n = shape.elements();
-    expect(cudaMemsetAsync(call.scratch, 0, kResults * sizeof(float), stream()), "memset");
+    clear(call.scratch, kResults * sizeof(float));
     first_pass<T><<<packet_blocks(n, kFirstPassBlocks), kBlock, 0, stream()>>>(source, n, slots);
     launched("delayed_quantise");
-    const std::int64_t rows = op.transpose ? shape.rows() : 0;
-    const std::int64_t columns = op.transpose ? shape.last() : 0;
-    if (sizeof(To) == 1 && op.transpose && n > 0 && rows % 16 == 0 && columns % 16 == 0) {
-        const dim3 tiles(static_cast<unsigned>(ceil_div(columns, kByteTile)),
-                         static_cast<unsigned>(ceil_div(rows, kByteTile)));
-        if constexpr (sizeof(To) == 1) {
-            second_pass_transposed<T, To>
-                <<<tiles, kBlock, 0, stream()>>>(source, rows, columns, slots, op.rule);
+    if constexpr (sizeof(To) == 1) {
+        if (op.transpose && n > 0 && shape.rows() % 16 == 0 && shape.last() % 16 == 0) {
+            const dim3 tiles(static_cast<unsigned>(ceil_div(shape.last(), kByteTile)),
+                             static_cast<unsigned>(ceil_div(shape.rows(), kByteTile)));
+            second_pass_transposed<T, To><<<tiles, kBlock, 0, stream()>>>(
+                source, shape.rows(), shape.last(), slots, op.rule);
+            launched("delayed_quantise");
+            return;
         }
-        launched("delayed_quantise");
-        return;
     }
     // As many blocks as there are packets: with one round each, the last ones do not straggle.
     second_pass<T, To><<<packet_blocks(n, std::int64_t{1} << 30), kBlock, 0, stream()>>>(

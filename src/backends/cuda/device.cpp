@@ -35,4 +35,16 @@ Device& device() {
     return device;
 }
 
+void copy(const void* from, void* to, std::int64_t bytes) {
+    if (from == to || bytes == 0) return;
+    expect(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
+                           stream()),
+           "cudaMemcpyAsync");
+}
+
+void clear(void* data, std::int64_t bytes) {
+    if (bytes == 0) return;
+    expect(cudaMemsetAsync(data, 0, static_cast<std::size_t>(bytes), stream()), "cudaMemsetAsync");
+}
+
 }  // namespace octavo::cuda

@@ -5,6 +5,7 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -41,6 +42,10 @@ class Device {
 // Made at first use, for the life of the process.
 Device& device();
 inline cudaStream_t stream() { return device().stream(); }
+
+// Within the GPU's memory; nothing happens where source and target are the same.
+void copy(const void* from, void* to, std::int64_t bytes);
+void clear(void* data, std::int64_t bytes);
 
 // After a launch: throws if the configuration was refused.
 inline void launched(std::string_view kernel) { expect(cudaGetLastError(), kernel); }

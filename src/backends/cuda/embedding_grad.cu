@@ -152,17 +152,12 @@ Scratch cut_scratch(std::int64_t count, std::int64_t vocab, std::int64_t c,
     return s;
 }
 
-template <class C>
 void start_table(const KernelCall& call) {
     const TensorRef& out = call.out[0];
-    const auto bytes = static_cast<std::size_t>(out.type.shape.elements()) * sizeof(C);
-    if (bytes == 0) return;
     if (call.in.size() < 3) {
-        expect(cudaMemsetAsync(out.data, 0, bytes, stream()), "cudaMemsetAsync");
-    } else if (call.in[2].data != out.data) {
-        expect(
-            cudaMemcpyAsync(out.data, call.in[2].data, bytes, cudaMemcpyDeviceToDevice, stream()),
-            "cudaMemcpyAsync");
+        clear(out.data, data_bytes(out.type));
+    } else {
+        copy(call.in[2].data, out.data, data_bytes(out.type));
     }
 }
 
@@ -182,7 +177,7 @@ void embedding_grad(const KernelCall& call, const Scratch& at, std::int64_t voca
     using C = compute_t<T>;
     const Shape& shape = call.in[0].type.shape;
     const std::int64_t count = shape.rows(), c = shape.last();
-    start_table<C>(call);
+    start_table(call);
     if (count == 0 || c == 0) return;
 
     auto* keys = reinterpret_cast<std::uint32_t*>(call.scratch + at.keys);

@@ -2,6 +2,7 @@
 #include "backends/cuda/elementwise.cuh"
 
 namespace octavo::cuda {
+
 void register_gelu(KernelRegistry& registry) {
     registry.add<Gelu>({"gelu", takes_all, prepare_map<GeluFunction, 1>});
 }

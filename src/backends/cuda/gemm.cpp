@@ -1,9 +1,8 @@
 #include "backends/cuda/gemm.h"
 
+#include <algorithm>
 #include <array>
-#include <cstring>
 #include <limits>
-#include <map>
 #include <vector>
 
 #include "backends/cuda/device.h"

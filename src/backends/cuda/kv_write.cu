@@ -27,13 +27,7 @@ void kv_write(const KernelCall& call) {
     const Shape& shape = cache.type.shape;  // (B, S, H, D)
     const std::int64_t tokens = added.type.shape[1];
     const std::int64_t token_bytes = shape[2] * row_bytes(cache.type);
-    if (result.data != cache.data && shape.elements() > 0) {
-        expect(
-            cudaMemcpyAsync(result.data, cache.data,
-                            static_cast<std::size_t>(shape.elements()) * size_of(cache.type.dtype),
-                            cudaMemcpyDeviceToDevice, stream()),
-            "cudaMemcpyAsync");
-    }
+    copy(cache.data, result.data, data_bytes(cache.type));
     CopyUnit unit;
     unit.add(token_bytes);
     unit.dispatch([&](auto tag) {

@@ -1,14 +1,11 @@
-#include "backends/cuda/matmul.h"
-
 #include <array>
 #include <memory>
-#include <vector>
 
 #include "backends/cuda/convert.h"
 #include "backends/cuda/device.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/gemm_kernels.h"
-#include "graph/rules.h"
+#include "backends/cuda/kernels.h"
 
 namespace octavo::cuda {
 namespace {
@@ -27,22 +24,13 @@ GemmDesc describe(const NodeView& node) {
             .accumulate = op.accumulate};
 }
 
-void copy_or_clear(const void* from, void* to, std::int64_t bytes) {
-    const auto n = static_cast<std::size_t>(bytes);
-    if (!from) {
-        expect(cudaMemsetAsync(to, 0, n, stream()), "memset");
-    } else if (from != to) {
-        expect(cudaMemcpyAsync(to, from, n, cudaMemcpyDeviceToDevice, stream()), "cudaMemcpyAsync");
-    }
-}
-
 // What a product adds to, at `c` or elsewhere. cuBLASLt rounds 16-bit results differently when the
 // accumulator lies elsewhere, and where it lies depends on the plan; so who wants the same bits
 // from every plan has it copied.
 const void* accumulator_for(const KernelCall& call, void* c) {
     const TensorRef& acc = call.in[2];
     if (!device().deterministic()) return acc.data;
-    copy_or_clear(acc.data, c, data_bytes(acc.type));
+    copy(acc.data, c, data_bytes(acc.type));
     return c;
 }
 
@@ -55,8 +43,12 @@ Refusal reject_empty(const NodeView& node) {
 
 Prepared prepare_empty(const NodeView&) {
     return {[](const KernelCall& call) {
-        const void* acc = call.in.size() == 3 ? call.in[2].data : nullptr;
-        copy_or_clear(acc, call.out[0].data, data_bytes(call.out[0].type));
+        const TensorRef& c = call.out[0];
+        if (call.in.size() == 3) {
+            copy(call.in[2].data, c.data, data_bytes(c.type));
+        } else {
+            clear(c.data, data_bytes(c.type));
+        }
     }};
 }
 
@@ -165,21 +157,6 @@ constexpr Kernel kKernels[] = {
 };
 
 }  // namespace
-
-Prepared prepare_matmul(const Matmul& matmul, const Type& a, const Type& b) {
-    const Op op = matmul;
-    std::vector<Type> in{a, b};
-    if (matmul.accumulate) {
-        const std::int64_t m = matmul.trans_a ? a.shape.last() : a.shape.rows();
-        in.push_back({matmul.out, {m, matmul.trans_b ? b.shape.rows() : b.shape.last()}});
-    }
-    const Types out = rules_of(op).type(op, Operands("matmul", in));
-    const NodeView node{op, in, out, {}};
-    for (const Kernel& kernel : kKernels) {
-        if (!kernel.reject(node)) return kernel.prepare(node);
-    }
-    fail("matmul: no kernel for {} and {}", to_string(a), to_string(b));
-}
 
 void register_matmul(KernelRegistry& registry) {
     for (const Kernel& kernel : kKernels) registry.add<Matmul>(kernel);

@@ -1,5 +1,4 @@
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "backends/cuda/kernels.cuh"
@@ -50,31 +49,6 @@ std::shared_ptr<const RopeTable<C>> make_table(const Rope& op, std::int64_t posi
                                         half, table->cosine, table->sine);
         launched("rope_table");
     }
-    return table;
-}
-
-// Every layer asks for the same one, so tables that are alive are shared.
-template <class C>
-std::shared_ptr<const RopeTable<C>> rope_table(const Rope& op, std::int64_t positions,
-                                               std::int64_t half) {
-    struct Entry {
-        Rope op;
-        std::int64_t positions, half;
-        std::weak_ptr<const RopeTable<C>> table;
-    };
-    static std::mutex mutex;
-    static std::vector<Entry> entries;
-
-    Rope key = op;
-    key.inverse = false;
-    key.max_positions = 0;
-    const std::lock_guard lock(mutex);
-    std::erase_if(entries, [](const Entry& e) { return e.table.expired(); });
-    for (const Entry& e : entries) {
-        if (e.op == key && e.positions == positions && e.half == half) return e.table.lock();
-    }
-    auto table = make_table<C>(op, positions, half);
-    entries.push_back({key, positions, half, table});
     return table;
 }
 
@@ -155,7 +129,9 @@ Prepared prepare(const NodeView& node) {
     const std::int64_t half = node.in[0].shape[3] / 2;
     return dispatch_plain(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        auto table = rope_table<compute_t<T>>(op, positions, half);
+        using C = compute_t<T>;
+        auto table = shared_rope_table<RopeTable<C>>(
+            op, positions, half, [&] { return make_table<C>(op, positions, half); });
         return Prepared{[table = std::move(table), inverse = op.inverse](const KernelCall& call) {
             rope<T>(call, *table, inverse);
         }};

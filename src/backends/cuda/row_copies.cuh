@@ -68,6 +68,35 @@ inline std::int64_t row_bytes(const Type& t) {
     return t.shape.last() * static_cast<std::int64_t>(size_of(t.dtype));
 }
 
+// ---- Rows by number ----------------------------------------------------------------------------
+
+template <class Unit>
+struct ChosenRows {
+    const Unit* x;
+    const std::int32_t* rows;
+    Unit* y;
+    std::int64_t units;
+
+    __device__ RowCopy<Unit> operator()(std::int64_t i, int) const {
+        const std::int32_t row = rows[i];
+        return {row < 0 ? nullptr : x + row * units, y + i * units, units};
+    }
+};
+
+// y[i] = x[rows[i]], zeros for negative numbers: operands x and rows, result y.
+inline void copy_chosen_rows(std::string_view what, const KernelCall& call) {
+    const Type& y = call.out[0].type;
+    CopyUnit unit;
+    unit.add(row_bytes(y));
+    unit.dispatch([&](auto tag) {
+        using Unit = typename decltype(tag)::type;
+        const std::int64_t units = row_bytes(y) / static_cast<std::int64_t>(sizeof(Unit));
+        copy_rows(what, y.shape.rows(), 1, units,
+                  ChosenRows<Unit>{call.in[0].as<Unit>(), call.in[1].as<std::int32_t>(),
+                                   call.out[0].as<Unit>(), units});
+    });
+}
+
 // ---- Pieces of columns -------------------------------------------------------------------------
 
 // Where the pieces of a wide row begin and how long they are, in units.
