@@ -88,6 +88,28 @@ class RandomSteps {
     std::int64_t step_ = 0;
 };
 
+// What a breakdown adds up under one line: an op, a product by its kind and extents too.
+struct Work {
+    std::string name;
+    double flops = 0;  // of products, which have a rate
+};
+
+Work work_of(const Graph& g, const Node& n, std::string_view kernel) {
+    Work work{std::string(op_name(n.op))};
+    if (const auto* m = std::get_if<Matmul>(&n.op)) {
+        static constexpr std::string_view kKinds[] = {"", " fprop", " dgrad", " wgrad"};
+        const Type &a = g.type(n.in[0]), &c = g.type(n.out[0]);
+        const std::int64_t rows = c.shape.rows(), columns = c.shape.last();
+        const std::int64_t k = m->trans_a ? a.shape.rows() : a.shape.last();
+        work.name +=
+            fmt::format("{} {} x {} x {}", kKinds[static_cast<int>(m->kind)], rows, columns, k);
+        work.flops =
+            2.0 * static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(k);
+    }
+    work.name += fmt::format(" ({})", kernel);
+    return work;
+}
+
 // Seconds by op and kernel over one run of a plan.
 void print_breakdown(Backend& backend, Plan& plan, std::string_view title) {
     std::vector<std::int32_t> nodes;
@@ -99,28 +121,29 @@ void print_breakdown(Backend& backend, Plan& plan, std::string_view title) {
         nodes.push_back(i);
     });
     const std::vector<double> seconds = stopwatch->intervals();
-    std::map<std::string, std::pair<double, int>> by_op;
+    struct Row {
+        double time = 0, flops = 0;
+        int calls = 0;
+    };
+    std::map<std::string, Row> rows;
     double sum = 0;
     for (std::size_t k = 0; k < nodes.size(); ++k) {
-        const Node& n = plan.graph().node(nodes[k]);
-        std::string kind(op_name(n.op));
-        if (const auto* m = std::get_if<Matmul>(&n.op)) {
-            static constexpr std::string_view kKinds[] = {"", " fprop", " dgrad", " wgrad"};
-            kind += kKinds[static_cast<int>(m->kind)];
-        }
-        auto& [time, calls] = by_op[fmt::format("{} ({})", kind, plan.choice(nodes[k]).kernel)];
-        time += seconds[k];
-        ++calls;
+        const Work work =
+            work_of(plan.graph(), plan.graph().node(nodes[k]), plan.choice(nodes[k]).kernel);
+        Row& row = rows[work.name];
+        row.time += seconds[k];
+        row.flops += work.flops;
+        ++row.calls;
         sum += seconds[k];
     }
-    std::vector<std::pair<double, std::string>> order;
-    for (const auto& [name, entry] : by_op) {
-        order.emplace_back(entry.first, fmt::format("{:<44} {:>5} calls", name, entry.second));
-    }
-    std::sort(order.rbegin(), order.rend());
+    std::vector<std::pair<std::string, Row>> order(rows.begin(), rows.end());
+    std::ranges::sort(order, std::greater{}, [](const auto& entry) { return entry.second.time; });
     fmt::print("{}: {:.1f} ms\n", title, sum * 1e3);
-    for (const auto& [time, text] : order) {
-        fmt::print("  {:>9.2f} ms {:>5.1f} %  {}\n", time * 1e3, 100 * time / sum, text);
+    for (const auto& [name, row] : order) {
+        const std::string rate =
+            row.flops > 0 ? fmt::format("{:.1f} TFLOP/s", row.flops / row.time * 1e-12) : "";
+        fmt::print("  {:>9.2f} ms {:>5.1f} %  {:<56} {:>5} calls  {}\n", row.time * 1e3,
+                   100 * row.time / sum, name, row.calls, rate);
     }
 }
 
@@ -158,6 +181,8 @@ int bench_step(const Args& args) {
     j["seq"] = config.train.seq;
     j["grad_accum"] = config.train.grad_accum;
     j["recompute"] = config.runtime.recompute;
+    j["states"] = fmt::format("{} {} {} {}", config.optimizer.master, config.optimizer.gradient,
+                              config.optimizer.m, config.optimizer.v);
     j["step_s"] = median(times);
     j["tokens_per_s"] = tokens_per_s;
     j["tflops"] = flops * 1e-12;

@@ -61,6 +61,14 @@ struct RunConfig {
         bool operator==(const Recipe&) const = default;
     };
 
+    struct Optimizer {
+        std::string master = "f32";
+        std::string gradient = "f32";
+        std::string m = "f32";
+        std::string v = "f32";
+        bool operator==(const Optimizer&) const = default;
+    };
+
     struct Eval {
         std::int64_t every = 100;
         std::int64_t batches = 20;
@@ -95,6 +103,7 @@ struct RunConfig {
     Data data;
     Train train;
     Recipe recipe;
+    Optimizer optimizer;
     Eval eval;
     Checkpoint checkpoint;
     Run run;

@@ -108,6 +108,19 @@ void add_recipe(std::vector<Key>& keys) {
           one_of({"pow2", "exact"}));
 }
 
+void add_optimizer(std::vector<Key>& keys) {
+    using O = RunConfig::Optimizer;
+    Section s(keys, "optimizer", &RunConfig::optimizer);
+    s.key("master", &O::master, "master weights of matrices; bf16 is rounded stochastically",
+          one_of({"f32", "bf16"}));
+    s.key("gradient", &O::gradient, "gradients of Linear weights, summed over the micro-batches",
+          one_of({"f32", "bf16"}));
+    const Rule moments = one_of({"f32", "bf16", "f16", "e4m3", "e5m2"});
+    s.key("m", &O::m, "first moments of matrices; f16 and 8 bits in Linear weights only, else bf16",
+          moments);
+    s.key("v", &O::v, "second moments, likewise", moments);
+}
+
 void add_eval(std::vector<Key>& keys) {
     using E = RunConfig::Eval;
     Section s(keys, "eval", &RunConfig::eval);
@@ -159,6 +172,7 @@ const std::vector<Key>& schema() {
         add_data(all);
         add_train(all);
         add_recipe(all);
+        add_optimizer(all);
         add_eval(all);
         add_checkpoint(all);
         add_run(all);

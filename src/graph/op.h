@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -79,6 +80,10 @@ OCTAVO_PLAIN_OP(Transpose);
 
 struct AdamW {
     float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
+    ScaleRounding scale_rounding = ScaleRounding::exact;  // of results under a scale
+    bool stochastic = false;   // results in bf16 are rounded up or down at random
+    std::uint64_t stream = 0;  // of the random numbers
+    bool amax = false;         // a result more: the amax of w'
     bool operator==(const AdamW&) const = default;
 };
 struct AdvanceScale {
@@ -134,6 +139,10 @@ struct HeadLoss {
     bool trans_b = true;  // the head's weight is (V, C), as in a Linear
     bool accumulate = false;
     std::int64_t chunk = 0;  // rows of logits held at a time
+    // FP8 products: how the gradients of logits are quantised, and the dtype they and logits have
+    // before.
+    std::optional<ScaleRule> quantise{};
+    Dtype logits = Dtype::bf16;
     bool operator==(const HeadLoss&) const = default;
 };
 struct Iota {

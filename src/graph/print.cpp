@@ -31,8 +31,9 @@ struct Attributes {
     std::string operator()(const Load& o) const { return " '" + o.name + "'"; }
     std::string operator()(const Store& o) const { return " '" + o.name + "'"; }
     std::string operator()(const AdamW& o) const {
-        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}", o.beta1, o.beta2, o.eps,
-                           o.weight_decay);
+        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}{}{}", o.beta1, o.beta2, o.eps,
+                           o.weight_decay, o.stochastic ? " stochastic" : "",
+                           o.amax ? " amax" : "");
     }
     std::string operator()(const AdvanceScale& o) const { return text(o.rule); }
     std::string operator()(const Attention& o) const { return fmt::format(" scale={}", o.scale); }
@@ -52,8 +53,9 @@ struct Attributes {
     std::string operator()(const DelayedScale& o) const { return text(o.rule); }
     std::string operator()(const Dequantise& o) const { return fmt::format(" {}", name(o.to)); }
     std::string operator()(const HeadLoss& o) const {
-        return fmt::format("{}{} chunk={}", o.trans_b ? " trans_b" : "",
-                           o.accumulate ? " accumulate" : "", o.chunk);
+        return fmt::format("{}{} chunk={}{}", o.trans_b ? " trans_b" : "",
+                           o.accumulate ? " accumulate" : "", o.chunk,
+                           o.quantise ? text(*o.quantise) : "");
     }
     std::string operator()(const LayerNorm& o) const { return fmt::format(" eps={}", o.eps); }
     std::string operator()(const Matmul& o) const {

@@ -64,7 +64,7 @@ struct Rules {
                   const Values& dout) = nullptr;
     // Propagates scales from operands to results (Scalify); null: the op has no such rule.
     Values (*scale)(Builder&, const Op&, const Values& in) = nullptr;
-    std::array<InPlace, 3> in_place{};
+    std::array<InPlace, 4> in_place{};
     bool view = false;  // result 0 is operand 0's memory under another type
 };
 
@@ -81,7 +81,7 @@ struct RulesFor {
     Values (*decompose)(Builder&, const T&, const Values&) = nullptr;
     Values (*vjp)(Builder&, const T&, const Values&, const Values&, const Values&) = nullptr;
     Values (*scale)(Builder&, const T&, const Values&) = nullptr;
-    std::array<InPlace, 3> in_place{};
+    std::array<InPlace, 4> in_place{};
     bool view = false;
 };
 

@@ -39,8 +39,7 @@ Value mlp(ModelBuilder& m, Value x) {  // (B, T, C) -> (B, T, C)
 }
 
 Value embedding_table(ModelBuilder& m) {
-    return m.parameter("/transformer.wte.weight", {m.arch.vocab_size, m.arch.hidden_size},
-                       Init::normal, kSigma);
+    return m.table("/transformer.wte.weight", {m.arch.vocab_size, m.arch.hidden_size}, kSigma);
 }
 
 // The token's place in its sequence, for each element of ids.
@@ -57,8 +56,8 @@ Value gpt2_backbone(ModelBuilder& m, Value ids) {
     Value x;  // the residual stream (B, T, C)
     {
         const auto embed = b.scope("wpe");
-        const Value table = m.parameter("weight", {m.arch.max_positions, m.arch.hidden_size},
-                                        Init::normal, kPositionSigma);
+        const Value table =
+            m.table("weight", {m.arch.max_positions, m.arch.hidden_size}, kPositionSigma);
         x = b.add(b.one(Embedding{}, {embedding_table(m), ids}),
                   b.one(Embedding{}, {table, positions(m, ids)}));
     }

@@ -56,8 +56,7 @@ Value mlp(ModelBuilder& m, Value x) {  // (B, T, C) -> (B, T, C)
 }
 
 Value embedding_table(ModelBuilder& m) {
-    return m.parameter("/model.embed_tokens.weight", {m.arch.vocab_size, m.arch.hidden_size},
-                       Init::normal, kSigma);
+    return m.table("/model.embed_tokens.weight", {m.arch.vocab_size, m.arch.hidden_size}, kSigma);
 }
 
 }  // namespace
@@ -82,7 +81,7 @@ Value llama_head(ModelBuilder& m, Value hidden) {
     const auto scope = m.b.scope("lm_head");
     if (m.arch.tie_embeddings) return m.b.linear(hidden, embedding_table(m));
     const Shape shape{m.arch.vocab_size, m.arch.hidden_size};
-    return m.b.linear(hidden, m.parameter("weight", shape, Init::normal, kSigma));
+    return m.b.linear(hidden, m.table("weight", shape, kSigma));
 }
 
 }  // namespace octavo

@@ -6,16 +6,13 @@
 #include "base/rng.h"
 
 namespace octavo {
-namespace {
 
-// FNV-1a, to give each parameter its own random stream whatever order models ask in.
-std::uint64_t hash(std::string_view text) {
+// FNV-1a.
+std::uint64_t random_stream(std::string_view parameter) {
     std::uint64_t h = 0xcbf29ce484222325;
-    for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    for (const char c : parameter) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
     return h;
 }
-
-}  // namespace
 
 double residual_sigma(const Architecture& a) {
     return kSigma / std::sqrt(2.0 * static_cast<double>(a.layers));
@@ -31,6 +28,13 @@ Value ModelBuilder::parameter(std::string_view name, Shape shape, Init init, dou
     values_.push_back(b.load(full, {Dtype::f32, shape}));
     parameters_.push_back({std::move(full), shape, init, sigma});
     return values_.back();
+}
+
+Value ModelBuilder::table(std::string_view name, Shape shape, double sigma) {
+    const std::size_t known = parameters_.size();
+    const Value v = parameter(name, shape, Init::normal, sigma);
+    if (parameters_.size() > known) parameters_.back().table = true;
+    return v;
 }
 
 Value ModelBuilder::attend(Value q, Value k, Value v) {
@@ -83,7 +87,7 @@ std::vector<float> initial_values(const Parameter& p, std::uint64_t seed) {
     const auto n = p.shape.elements();
     std::vector<float> values(static_cast<std::size_t>(n), p.init == Init::ones ? 1.0f : 0.0f);
     if (p.init != Init::normal) return values;
-    const Rng rng(seed, hash(p.name));
+    const Rng rng(seed, random_stream(p.name));
     const auto sigma = static_cast<float>(p.sigma);
     parallel_for(n, 4096, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {

@@ -17,7 +17,8 @@ struct Parameter {
     std::string name;
     Shape shape;
     Init init = Init::normal;
-    double sigma = 0;  // of Init::normal
+    double sigma = 0;    // of Init::normal
+    bool table = false;  // an embedding's or the head's: each row belongs to a token or a position
 
     // Weight decay is for matrices; norms and biases are left alone.
     bool decays() const { return shape.rank() >= 2; }
@@ -44,6 +45,7 @@ class ModelBuilder {
 
     // `name` is relative to the open scope, unless it starts with '/'.
     Value parameter(std::string_view name, Shape shape, Init init, double sigma = 0);
+    Value table(std::string_view name, Shape shape, double sigma);
     const std::vector<Parameter>& parameters() const { return parameters_; }
     const Values& values() const { return values_; }  // in the order of parameters()
 
@@ -69,6 +71,9 @@ Value head(ModelBuilder&, Value hidden);
 Value language_model_loss(ModelBuilder&, Value ids, Value targets, Value weight);
 
 std::vector<Parameter> parameters(const Architecture&);
+
+// The random stream of a parameter, whatever order models ask in: a hash of its name.
+std::uint64_t random_stream(std::string_view parameter);
 
 // The initial values of a parameter: a pure function of the seed and the parameter's name.
 std::vector<float> initial_values(const Parameter&, std::uint64_t seed);

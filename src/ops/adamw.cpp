@@ -1,25 +1,44 @@
 // One step of AdamW (arXiv 1711.05101) in the order of torch.optim.AdamW:
 //     g' = g * factor,   m' = beta1 m + (1 - beta1) g',   v' = beta2 v + (1 - beta2) g'^2
 //     w' = w (1 - lr weight_decay) - lr / bias1 * m' / (sqrt(v' / bias2) + eps)
-//     w, g, m, v: same f32 type, factor (1) f32, schedule (3) f32 = {lr, bias1, bias2}
-//     -> w', m', v' like w
+//     w, g, m, v: one shape, any float, plain or under one scale, factor (1) f32,
+//     schedule (3) f32 = {lr, bias1, bias2}, step (1) i32
+//     -> w', m', v' in the types of w, m, v; with `amax` also max |w'| (1) f32, as w' is stored
+//
+// Everything is computed in f32 from decoded operands; w' from the m' and v' that are not rounded
+// yet. Results under a scale get a fresh one from their amax, by `scale_rounding`
+// (arXiv 2310.18313; the old scale where that amax is 0 or not finite). With `stochastic`, results
+// in bf16 are rounded by base/stochastic.h, with random numbers that depend on `stream`, the step
+// and the element alone.
 //
 // bias_k = 1 - beta_k^step belong to the caller, who counts the steps. If factor is infinite or
 // NaN, the step is skipped: w, m, v stay as they are.
 #include "graph/builder.h"
+#include "ops/scaling.h"
 
 namespace octavo {
 namespace {
 
-Types type(const AdamW&, Operands in) {
-    in.expect_count(6);
-    in.expect_dtype(0, Dtype::f32);
-    for (std::size_t i : {1, 2, 3}) in.expect_like(i, 0);
-    in.expect_dtype(4, Dtype::f32);
-    in.expect_shape(4, {1});
+void expect_state(const Operands& in, std::size_t i) {
+    in.expect_shape(i, in[0].shape);
+    const Type& t = in[i];
+    check(is_float(t.dtype) && t.dtype != Dtype::f64 &&
+              (t.scaling == kPerTensor || (t.scaling == kUnscaled && !is_fp8(t.dtype))),
+          "adamw: operand {} must be plain f32, bf16 or f16, or have one f32 scale for the whole "
+          "tensor, got {}",
+          i, to_string(t));
+}
+
+Types type(const AdamW& op, Operands in) {
+    in.expect_count(7);
+    for (std::size_t i = 0; i < 4; ++i) expect_state(in, i);
+    expect_scalar(in, 4, Dtype::f32);
     in.expect_dtype(5, Dtype::f32);
     in.expect_shape(5, {3});
-    return {in[0], in[0], in[0]};
+    expect_scalar(in, 6, Dtype::i32);
+    Types out{in[0], in[2], in[3]};
+    if (op.amax) out.push_back({Dtype::f32, {1}});
+    return out;
 }
 
 constexpr RulesFor<AdamW> kAdamW{.type = type, .in_place = {{{0, 0}, {1, 2}, {2, 3}}}};

@@ -1,13 +1,17 @@
 // Gradients of LayerNorm. With n = (x - mean) * rstd and g = dy * w:
-//     dx = rstd * (g - mean(g) - n * mean(g * n)),   dw = sum over rows of dy * n,   db = of dy
-//     x (..., C), w (C), mean, rstd (rows), dy like x -> dx like x, dw, db like w
+//     dx = rstd * (g - mean(g) - n * mean(g * n)) [+ acc],   dw = sum over rows of dy * n,
+//     db = sum over rows of dy
+//     x (..., C), w (C), mean, rstd (rows), dy like x, perhaps acc like x -> dx like x, dw, db like
+//     w
+//
+// acc is what the residual stream's gradient has from elsewhere: added before dx is rounded.
 #include "graph/builder.h"
 
 namespace octavo {
 namespace {
 
 Types type(const LayerNormGrad&, Operands in) {
-    in.expect_count(5);
+    in.expect_count(5, 6);
     in.expect_float(0);
     in.expect_dtype(1, accumulator(in[0].dtype));
     in.expect_shape(1, {in[0].shape.last()});
@@ -15,11 +19,12 @@ Types type(const LayerNormGrad&, Operands in) {
         in.expect_dtype(i, in[1].dtype);
         in.expect_shape(i, {in[0].shape.rows()});
     }
-    in.expect_like(4, 0);
+    for (std::size_t i = 4; i < in.size(); ++i) in.expect_like(i, 0);
     return {in[0], in[1], in[1]};
 }
 
-constexpr RulesFor<LayerNormGrad> kLayerNormGrad{.type = type, .in_place = {{{0, 4}, {0, 0}}}};
+constexpr RulesFor<LayerNormGrad> kLayerNormGrad{.type = type,
+                                                 .in_place = {{{0, 5}, {0, 4}, {0, 0}}}};
 
 }  // namespace
 

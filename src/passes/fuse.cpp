@@ -26,6 +26,49 @@ bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return false;
 }
 
+// A gradient in 16 bits: the product rounds its sums itself. Same bits.
+bool matmul_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* cast = std::get_if<Cast>(&n.op);
+    const Node* matmul = cast ? match.producer_as<Matmul>(n.in[0]) : nullptr;
+    if (!matmul || !match.used_once(n.in[0])) return false;
+    Matmul op = std::get<Matmul>(matmul->op);
+    if (op.kind != MatmulKind::wgrad || op.accumulate || op.out != Dtype::f32) return false;
+    op.out = cast->to;
+    rewrite.keep(n, op, rewrite(matmul->in));
+    return true;
+}
+
+// acc + the gradient of a norm  ->  the norm's gradient adds the residual stream's. It rounds once
+// instead of twice.
+bool norm_grad_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const bool rms = std::holds_alternative<RmsNormGrad>(n.op);
+    const bool layer = std::holds_alternative<LayerNormGrad>(n.op);
+    if (!(rms && n.in.size() == 4) && !(layer && n.in.size() == 5)) return false;
+    const Node* add = match.only_reader_as<Add>(n.out[0]);
+    if (!add) return false;
+    const Value acc = add->in[0] == n.out[0] ? add->in[1] : add->in[0];
+    if (!rewrite.has(acc)) return false;  // it is computed after the norm
+    Values in = rewrite(n.in);
+    in.push_back(rewrite(acc));
+    rewrite.replace(add->out[0], rewrite.keep(n, n.op, std::move(in))[0]);
+    return true;
+}
+
+// The amax of an updated weight, for the scale of its working copy, while it is written. Same bits.
+bool adamw_amax(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<AdamW>(&n.op);
+    if (!op || op->amax) return false;
+    for (const std::int32_t reader : match.readers(n.out[0])) {
+        const Node& r = match.graph().node(reader);
+        if (!std::holds_alternative<Amax>(r.op)) continue;
+        AdamW fused = *op;
+        fused.amax = true;
+        rewrite.replace(r.out[0], rewrite.keep(n, fused)[3]);
+        return true;
+    }
+    return false;
+}
+
 // acc + scatter(dy)  ->  the embedding's gradient scatters onto acc.
 bool embedding_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     if (!std::holds_alternative<Add>(n.op)) return false;
@@ -47,6 +90,16 @@ Value through_reshape(const Matcher& match, Value v) {
     return reshape ? reshape->in[0] : v;
 }
 
+// Rows of logits at a time: as many as fit, in chunks of about equal length, and whole tiles of the
+// products' kernels.
+std::int64_t head_chunk(std::int64_t rows, std::int64_t most) {
+    constexpr std::int64_t kTile = 128;
+    if (most >= rows) return rows;
+    const std::int64_t chunks = (rows + most - 1) / std::max<std::int64_t>(most, 1);
+    const std::int64_t even = (rows + chunks - 1) / chunks;
+    return most < kTile ? std::max<std::int64_t>(most, 1) : (even + kTile - 1) / kTile * kTile;
+}
+
 bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     // n is CrossEntropyGrad(logits, targets, lse, weight, dloss) -> dlogits.
     if (!std::holds_alternative<CrossEntropyGrad>(n.op)) return false;
@@ -57,9 +110,11 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     if (!forward || match.is_output(logits) || match.is_output(n.in[0])) return false;
     const auto& op = std::get<Matmul>(forward->op);
 
-    // dlogits, perhaps reshaped, has two readers: the gradients by x and by w.
+    // dlogits, perhaps reshaped, perhaps quantised, has two readers: the gradients by x and by w.
     Value dlogits = n.out[0];
     if (const Node* reshape = match.only_reader_as<Reshape>(dlogits)) dlogits = reshape->out[0];
+    const Node* quantised = match.only_reader_as<DelayedQuantise>(dlogits);
+    if (quantised) dlogits = quantised->out[0];
     const Node *dgrad = nullptr, *wgrad = nullptr;
     for (const std::int32_t reader : match.readers(dlogits)) {
         const Node& r = match.graph().node(reader);
@@ -72,21 +127,35 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     if (!dgrad || !wgrad || match.readers(dlogits).size() != 2) return false;
     const Type& x_type = match.graph().type(forward->in[0]);
     const Type& w_type = match.graph().type(forward->in[1]);
-    if (x_type.scaling != kUnscaled || x_type.dtype != w_type.dtype || op.out != x_type.dtype) {
-        return false;
-    }
+    const bool fp8 = x_type.scaling == kPerTensor && w_type.scaling == kPerTensor && op.trans_b;
+    const bool plain =
+        x_type.scaling == kUnscaled && x_type.dtype == w_type.dtype && op.out == x_type.dtype;
+    if (quantised ? !fp8 : !plain) return false;
 
-    rewrite.keep(n);  // for the reshape that may follow; dead once dgrad and wgrad are replaced
     const std::int64_t rows = x_type.shape.rows(), vocab = match.graph().type(n.in[0]).shape.last();
-    const std::int64_t row_bytes = vocab * static_cast<std::int64_t>(size_of(x_type.dtype));
-    const std::int64_t chunk =
-        std::clamp<std::int64_t>(match.target().head_chunk_bytes / row_bytes, 1, rows);
+    const std::int64_t row_bytes = vocab * static_cast<std::int64_t>(size_of(op.out));
+    HeadLoss head{.trans_b = op.trans_b,
+                  .chunk = head_chunk(rows, match.target().head_chunk_bytes / row_bytes)};
+    Values in;
+    const auto take = [&](Value v) {
+        // The quantiser's state may be loaded further on: here, then.
+        if (!rewrite.has(v)) rewrite.keep(match.producer(v));
+        in.push_back(rewrite(v));
+    };
+    for (const Value v : {forward->in[0], forward->in[1], n.in[1], n.in[3], n.in[4]}) take(v);
+    if (quantised) {
+        head.quantise = std::get<DelayedQuantise>(quantised->op).rule;
+        head.logits = op.out;
+        for (std::size_t i = 1; i < 4; ++i) take(quantised->in[i]);
+    }
+    rewrite.keep(n);  // for the reshape that may follow; dead once dgrad and wgrad are replaced
     rewrite.stand_at(*forward);
-    const Value x = rewrite.b.reshape(rewrite(forward->in[0]), {rows, x_type.shape.last()});
-    const Values fused = rewrite.b.emit(
-        HeadLoss{.trans_b = op.trans_b, .chunk = chunk},
-        {x, rewrite(forward->in[1]), rewrite(n.in[1]), rewrite(n.in[3]), rewrite(n.in[4])});
+    in[0] = rewrite.b.reshape(in[0], {rows, x_type.shape.last()});
+    const Values fused = rewrite.b.emit(head, in);
     rewrite.replace(loss->out[0], fused[0]);
+    for (std::size_t i = 1; quantised && i < 3; ++i) {
+        rewrite.replace(quantised->out[i], fused[i + 2]);
+    }
     rewrite.replace(dgrad->out[0],
                     rewrite.b.reshape(fused[1], match.graph().type(dgrad->out[0]).shape));
     rewrite.replace(wgrad->out[0], fused[2]);
@@ -162,10 +231,13 @@ bool quantise_source_of(const Matcher& match, const Node& n, Rewriter& rewrite) 
 constexpr FusionRule kFusions[] = {
     {"head_loss", head_loss},
     {"head_accumulate", head_accumulate},
+    {"matmul_cast", matmul_cast},
     {"matmul_accumulate", matmul_accumulate},
     {"embedding_accumulate", embedding_accumulate},
+    {"norm_grad_accumulate", norm_grad_accumulate},
     {"quantise_transpose", quantise_transpose},
     {"quantise_source", quantise_source_of},
+    {"adamw_amax", adamw_amax},
 };
 
 Graph apply(const Graph& g, const FusionRule& rule, const Target& target) {
@@ -192,6 +264,7 @@ Matcher::Matcher(const Graph& g, const Target& target)
 }
 
 std::span<const FusionRule> fusion_rules() { return kFusions; }
+std::span<const FusionRule> layout_free_fusions() { return std::span(kFusions).first(1); }
 
 Graph fuse(const Graph& g, const Target& target, std::span<const FusionRule> rules) {
     Graph fused = g;

@@ -54,6 +54,8 @@ struct FusionRule {
 };
 
 std::span<const FusionRule> fusion_rules();
+// Those of ops that lay out FP8 operands by themselves, and have to come before k_major.
+std::span<const FusionRule> layout_free_fusions();
 
 // Applies all rules, or those named.
 Graph fuse(const Graph&, const Target& = {}, std::span<const FusionRule> rules = fusion_rules());

@@ -21,8 +21,9 @@ bool reads_working_copy(const Op& op) {
 }
 
 // Recipe pass 1: activations in the compute dtype. Types follow from the weights: the pass only
-// swaps master weights for working copies and lets the ops' type rules do the rest.
-Graph lower(const Graph& g, Dtype compute) {
+// swaps master weights for working copies (or masters of that dtype) and lets the ops' type rules
+// do the rest.
+Graph lower(const Graph& g, Dtype compute, Dtype master) {
     if (compute == Dtype::f32) return g;
     const Matcher match(g);
     Rewriter rewrite(g);
@@ -35,7 +36,9 @@ Graph lower(const Graph& g, Dtype compute) {
         if (!copy) {
             const std::string label = rewrite.b.label();
             rewrite.b.set_label("");
-            copy = rewrite.b.load(working_name(compute, load->name), {compute, load->type.shape});
+            const std::string name =
+                master == compute ? load->name : working_name(compute, load->name);
+            copy = rewrite.b.load(name, {compute, load->type.shape});
             rewrite.b.set_label(label);
         }
         return copy;
@@ -122,7 +125,7 @@ class Quantiser {
 }  // namespace
 
 Graph apply(const Recipe& recipe, const Graph& step, bool training) {
-    Graph g = lower(step, recipe.compute);
+    Graph g = lower(step, recipe.compute, recipe.states.master);
     if (recipe.activation || recipe.weight || recipe.output_grad) {
         g = Quantiser(recipe, g, training).run();
     }
@@ -157,7 +160,7 @@ Graph refresh_graph(const Recipe& recipe, const Graph& applied) {
     Builder b(g);
     b.set_phase(Phase::update);
     for (const WorkingWeight& w : working_weights(applied)) {
-        const Value master = b.load(w.weight, {Dtype::f32, w.type.shape});
+        const Value master = b.load(w.weight, state_type(recipe.states.master, w.type.shape));
         refresh_working_weight(b, recipe, w, master, /*first=*/true);
     }
     return merge_equal(g);

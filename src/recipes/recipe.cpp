@@ -24,6 +24,16 @@ std::vector<std::string> recipe_names() {
     return names;
 }
 
+Type state_type(Dtype dtype, const Shape& shape) {
+    const bool scaled = is_fp8(dtype) || dtype == Dtype::f16;
+    return {dtype, shape, scaled ? kPerTensor : kUnscaled};
+}
+
+StateFormats Recipe::table_states() const {
+    const auto at_least_bf16 = [](Dtype d) { return d == Dtype::f32 ? d : Dtype::bf16; };
+    return {states.master, Dtype::f32, at_least_bf16(states.m), at_least_bf16(states.v)};
+}
+
 std::string scale_history_name(std::string_view slot) {
     return fmt::format("scale.history/{}", slot);
 }

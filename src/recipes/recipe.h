@@ -31,6 +31,17 @@ struct Format {
     bool operator==(const Format&) const = default;
 };
 
+// The dtypes of what the optimizer keeps of a weight: f32 and bf16 plain, the others under one
+// scale per tensor. bf16 is rounded stochastically, so that small steps are not lost.
+struct StateFormats {
+    Dtype master = Dtype::f32;
+    Dtype gradient = Dtype::f32;  // f32 or bf16, summed over the micro-batches
+    Dtype m = Dtype::f32, v = Dtype::f32;
+
+    bool operator==(const StateFormats&) const = default;
+};
+Type state_type(Dtype, const Shape&);
+
 struct Recipe {
     std::string name;
     // Activations, their gradients, embeddings and working weights outside the Linear layers.
@@ -38,7 +49,12 @@ struct Recipe {
     // Operands of the Linear layers' three products; none: they stay in `compute`.
     std::optional<Format> activation{}, weight{}, output_grad{};
     bool quantise_head = false;
-    int window = 16;  // optimizer steps that a delayed scale looks back over
+    int window = 16;        // optimizer steps that a delayed scale looks back over
+    StateFormats states{};  // of the weights of Linear layers
+
+    // Of embeddings and the head, which 8 bits and sums in 16 are too coarse for: one token's row
+    // is touched rarely.
+    StateFormats table_states() const;
 };
 
 // The recipes by name: fp32, bf16, fp8-lm. Error listing them otherwise.

@@ -63,6 +63,8 @@ std::vector<DelayedState> delayed_states(const Graph& applied) {
             }
         } else if (const auto* scale = std::get_if<DelayedScale>(&n.op)) {
             note(n.in[1], scale->rule);
+        } else if (const auto* head = std::get_if<HeadLoss>(&n.op); head && head->quantise) {
+            note(n.in[5], *head->quantise);
         }
     }
     return found;

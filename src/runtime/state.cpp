@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/convert.h"
+
 namespace octavo {
 
 namespace {
@@ -25,7 +27,20 @@ void initialise_scales(State& state) {
     const float one = 1.0f;
     for (const State::Entry& e : state.entries()) {
         if (state_role(e.name) == "scale.value") state.write(e.name, &one);
+        if (e.type.scaling != kPerTensor) continue;
+        std::vector<std::byte> zeros(static_cast<std::size_t>(total_bytes(e.type)));
+        *tensor_at(e.type, zeros.data()).scales() = one;
+        state.write_all_parts(e.name, zeros.data());
     }
+}
+
+void write_values(State& state, std::string_view name, std::span<const float> values) {
+    const Type& type = state.at(name).type;
+    check(type.scaling == kUnscaled && type.shape.elements() == std::ssize(values),
+          "state '{}': expected values for {}, got {}", name, to_string(type), values.size());
+    std::vector<std::byte> converted(static_cast<std::size_t>(data_bytes(type)));
+    convert(std::as_bytes(values), Dtype::f32, converted, type.dtype);
+    state.write(name, converted.data());
 }
 
 void State::declare(const std::string& name, const Type& type) {

@@ -25,8 +25,11 @@ std::string_view state_role(std::string_view name);  // "weight" when there is n
 bool is_saved(std::string_view name);
 
 class State;
-// Fresh delayed scales: 1, with empty histories (State is zero elsewhere when it is allocated).
+// Fresh scales, delayed ones and those of tensors: 1, with empty histories (State is zero elsewhere
+// when it is allocated).
 void initialise_scales(State&);
+// Plain tensors: `values` rounded to their dtype.
+void write_values(State&, std::string_view name, std::span<const float> values);
 
 class State {
   public:

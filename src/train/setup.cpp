@@ -31,6 +31,13 @@ Recipe recipe_of(const RunConfig& config) {
         (*format)->rounding =
             config.recipe.scale_rounding == "exact" ? ScaleRounding::exact : ScaleRounding::pow2;
     }
+    const auto dtype = [](const std::string& text) { return *dtype_named(text); };
+    const RunConfig::Optimizer& o = config.optimizer;
+    r.states = {dtype(o.master), dtype(o.gradient), dtype(o.m), dtype(o.v)};
+    if (r.states.master != Dtype::f32 && r.states.master != r.compute) {
+        fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
+                   r.name, name(r.compute), o.master);
+    }
     return r;
 }
 

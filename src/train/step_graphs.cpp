@@ -25,7 +25,8 @@ Forward emit_loss(ModelBuilder& m, const StepOptions& o) {
 
 // What every graph goes through after its recipe.
 Graph finish(const Graph& g, const StepOptions& o) {
-    const Graph placed = o.target.k_major_fp8 ? k_major(g) : g;
+    const Graph whole = o.fuse ? fuse(g, o.target, layout_free_fusions()) : g;
+    const Graph placed = o.target.k_major_fp8 ? k_major(whole) : whole;
     const Graph scheduled = store_early(remove_dead(merge_equal(placed)));
     // Recompute first: it copies single ops, and quantisers whose copies would have to touch no
     // State.
@@ -34,6 +35,11 @@ Graph finish(const Graph& g, const StepOptions& o) {
 }
 
 }  // namespace
+
+StateFormats formats_of(const Recipe& recipe, const Parameter& p) {
+    if (!p.decays()) return {};  // vectors are small
+    return p.table ? recipe.table_states() : recipe.states;
+}
 
 std::string gradient_name(std::string_view parameter) { return fmt::format("grad/{}", parameter); }
 
@@ -48,7 +54,7 @@ Graph micro_graph(const StepOptions& o, bool add_to_gradients) {
         const Parameter& p = m.parameters()[i];
         const std::string name = gradient_name(p.name);
         b.set_label(p.name);
-        Value sum = gradients[i];
+        Value sum = b.cast(gradients[i], formats_of(o.recipe, p).gradient);
         if (add_to_gradients) sum = b.add(b.load(name, b.type(sum)), sum);
         b.store(name, sum);
     }
@@ -71,22 +77,31 @@ Graph update_graph(const StepOptions& o, const Graph& micro) {
     const std::vector<Parameter> params = parameters(o.architecture);
     Values gradients;
     for (const Parameter& p : params) {
-        gradients.push_back(b.load(gradient_name(p.name), {Dtype::f32, p.shape}));
+        gradients.push_back(
+            b.load(gradient_name(p.name), {formats_of(o.recipe, p).gradient, p.shape}));
     }
     const Value norm = b.one(GlobalNorm{}, gradients);
     const Value factor = b.one(ClipFactor{o.clip}, {norm});
     const Value schedule = b.input("schedule", {Dtype::f32, {3}});
+    const Value step = b.input("step", {Dtype::i32, {1}});
 
     const std::vector<WorkingWeight> working = working_weights(micro);
     for (std::size_t i = 0; i < params.size(); ++i) {
         const Parameter& p = params[i];
-        const Type type{Dtype::f32, p.shape};
+        const StateFormats formats = formats_of(o.recipe, p);
         const std::string first = "adam.m/" + p.name, second = "adam.v/" + p.name;
         b.set_label(p.name);
         AdamW op = o.adamw;
         if (!p.decays()) op.weight_decay = 0;
-        const Values next = b.emit(op, {b.load(p.name, type), gradients[i], b.load(first, type),
-                                        b.load(second, type), factor, schedule});
+        op.stochastic =
+            formats.master == Dtype::bf16 || formats.m == Dtype::bf16 || formats.v == Dtype::bf16;
+        if (op.stochastic) op.stream = random_stream(p.name);
+        const auto load = [&](const std::string& name, Dtype dtype) {
+            return b.load(name, state_type(dtype, p.shape));
+        };
+        const Values next =
+            b.emit(op, {load(p.name, formats.master), gradients[i], load(first, formats.m),
+                        load(second, formats.v), factor, schedule, step});
         b.store(p.name, next[0]);
         b.store(first, next[1]);
         b.store(second, next[2]);

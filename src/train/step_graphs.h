@@ -32,13 +32,16 @@ struct StepOptions {
 Graph micro_graph(const StepOptions&, bool add_to_gradients);
 Graph eval_graph(const StepOptions&);
 
-// Input: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}. Output: norm [1]. A norm that is not
-// finite leaves weights and moments as they are.
+// Inputs: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}, step [1] i32 = t. Output: norm [1]. A
+// norm that is not finite leaves weights and moments as they are.
 Graph update_graph(const StepOptions&, const Graph& micro);
 
 // Inputs: ids, targets (batch, seq), weight [1]. Outputs: logits, loss and, if asked for,
 // grad.<parameter> of every parameter, all f32.
 Graph inspection_graph(const StepOptions&, bool gradients);
+
+// In which formats a recipe keeps what the optimizer needs of a parameter.
+StateFormats formats_of(const Recipe&, const Parameter&);
 
 std::string gradient_name(std::string_view parameter);  // "grad/<parameter>"
 

@@ -46,7 +46,7 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
 
 void TrainProgram::initialise(std::uint64_t seed) {
     for (const Parameter& p : parameters(options_.architecture)) {
-        state().write(p.name, initial_values(p, seed).data());
+        write_values(state(), p.name, initial_values(p, seed));
     }
     initialise_scales(state());
     refresh();
@@ -84,7 +84,9 @@ float TrainProgram::update(double lr, std::int64_t t) {
         static_cast<float>(lr),
         static_cast<float>(1.0 - std::pow(double{options_.adamw.beta1}, step)),
         static_cast<float>(1.0 - std::pow(double{options_.adamw.beta2}, step))};
+    const auto count = static_cast<std::int32_t>(t);
     program_.write_input("update", "schedule", schedule);
+    program_.write_input("update", "step", &count);
     program_.run("update");
     float norm = 0;
     program_.read_output("update", "norm", &norm);
@@ -124,11 +126,7 @@ std::string memory_text(const TrainProgram& program) {
 double flops_per_token(const Architecture& a, std::int64_t seq) {
     double weights = static_cast<double>(a.vocab_size * a.hidden_size);
     for (const Parameter& p : parameters(a)) {
-        const bool linear = p.shape.rank() == 2 && p.name.find(".weight") != std::string::npos &&
-                            p.name.find("embed_tokens") == std::string::npos &&
-                            p.name.find(".wte.") == std::string::npos &&
-                            p.name.find(".wpe.") == std::string::npos && p.name != "lm_head.weight";
-        if (linear) weights += static_cast<double>(p.shape.elements());
+        if (p.shape.rank() == 2 && !p.table) weights += static_cast<double>(p.shape.elements());
     }
     return 6.0 * weights + 6.0 * static_cast<double>(a.layers * a.heads * a.head_dim * seq);
 }

@@ -114,6 +114,9 @@ class Trainer {
     const Architecture& architecture() const { return program_.options().architecture; }
     ConsoleStyle style() const { return {.color = out_.color, .live = false}; }
     bool due(std::int64_t every) const { return every > 0 && step_ % every == 0; }
+    std::string_view weights_dtype() const {
+        return program_.options().recipe.states.master == Dtype::bf16 ? "bfloat16" : "float32";
+    }
     std::int64_t step_tokens() const {
         return config_.train.batch * config_.train.seq * config_.train.grad_accum;
     }
@@ -245,7 +248,7 @@ class Trainer {
                                   .octavo = std::string(kVersion),
                                   .extra = {{"tokenizer", tokenizer_}}};
         save_checkpoint(folder_.checkpoints(), program_.program().state(), info,
-                        {{"config.json", to_hf_config(architecture(), "float32")},
+                        {{"config.json", to_hf_config(architecture(), weights_dtype())},
                          {"config.toml", to_toml(config_)}});
         prune_checkpoints(folder_.checkpoints(), config_.checkpoint.keep_last,
                           config_.checkpoint.keep_every);

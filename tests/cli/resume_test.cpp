@@ -83,6 +83,22 @@ INSTANTIATE_TEST_SUITE_P(Recipes, ResumeRecipe, testing::Values("fp32", "bf16", 
                              return name;
                          });
 
+TEST_F(Resume, NarrowStatesGoOnExactly) {
+    const std::vector<std::string> states{
+        "--optimizer.master", "bf16", "--optimizer.gradient", "bf16",
+        "--optimizer.m",      "e4m3", "--optimizer.v",        "f16"};
+    ASSERT_EQ(run(train("whole", "fp8-lm", states)).exit_code, 0);
+    auto stopped = states;
+    stopped.insert(stopped.end(), {"--stop-after", "7"});
+    const Finished first = run(train("parts", "fp8-lm", stopped));
+    EXPECT_EQ(first.exit_code, 130) << first.text;
+    EXPECT_EQ(run(train("parts", "fp8-lm", states)).exit_code, 0);
+    expect_same_run("whole", "parts");
+    // The same weights are a Hugging Face folder in bf16.
+    const auto checkpoint = folder_ / "whole" / "checkpoints" / "step_0000024";
+    EXPECT_NE(slurp(checkpoint / "config.json").find("bfloat16"), std::string::npos);
+}
+
 TEST_F(Resume, SignalsLeaveACheckpoint) {
     for (const int signal : {SIGINT, SIGTERM}) {
         const std::string dir = "run" + std::to_string(signal);

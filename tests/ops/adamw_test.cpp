@@ -1,3 +1,6 @@
+#include "base/scale.h"
+#include "base/stochastic.h"
+#include "ops/kernel_test.h"
 #include "ops/plain_test.h"
 
 namespace octavo::test {
@@ -18,15 +21,60 @@ Moments oracle(Moments s, double g, double lr, double bias1, double bias2) {
     return s;
 }
 
-std::vector<HostTensor> operands(const Shape& shape, double factor) {
+// In the dtype, under the scale that its own amax asks for where it takes one.
+HostTensor stored(Dtype dtype, const Shape& shape, const std::vector<double>& values) {
+    if (!is_fp8(dtype) && dtype != Dtype::f16) return tensor(dtype, shape, values);
+    double top = 0;
+    for (double x : values) top = std::max(top, std::abs(x));
+    const float scale =
+        next_scale(static_cast<float>(top), dtype, ScaleRounding::exact, 0, {}).scale;
+    std::vector<double> codes = values;
+    for (double& x : codes) x /= scale;
+    HostTensor t = tensor(dtype, shape, codes);
+    t.type.scaling = kPerTensor;
+    t.scales = {scale};
+    for (double& x : t.values) x *= scale;
+    return t;
+}
+
+struct Formats {
+    Dtype w = Dtype::f32, g = Dtype::f32, m = Dtype::f32, v = Dtype::f32;
+};
+
+std::vector<HostTensor> operands(const Shape& shape, double factor, Formats f = {}) {
     HostTensor v = random_tensor(Dtype::f32, shape, 4, 0.1);
     for (double& x : v.values) x *= x;
-    return {random_tensor(Dtype::f32, shape, 1),
-            random_tensor(Dtype::f32, shape, 2, 0.1),
-            random_tensor(Dtype::f32, shape, 3, 0.1),
-            tensor(Dtype::f32, shape, v.values),
+    return {stored(f.w, shape, random_tensor(Dtype::f32, shape, 1).values),
+            tensor(f.g, shape, random_tensor(Dtype::f32, shape, 2, 0.1).values),
+            stored(f.m, shape, random_tensor(Dtype::f32, shape, 3, 0.1).values),
+            stored(f.v, shape, v.values),
             scalar(factor),
-            vector(Dtype::f32, {1e-2, 0.19, 0.0975})};
+            vector(Dtype::f32, {1e-2, 0.19, 0.0975}),
+            count(2)};
+}
+
+// The same bits over State that the results are stored to, where each takes its operand's place.
+void expect_same_in_state(const AdamW& op, const std::vector<HostTensor>& in) {
+    const auto plain = run(as_is(op), in);
+    Graph graph;
+    Builder b(graph);
+    Values values;
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        values.push_back(b.load(fmt::format("t{}", i), in[i].type));
+    }
+    const Values next = b.emit(op, values);
+    for (std::size_t k = 0; k < 3; ++k) b.store(fmt::format("t{}", k == 0 ? 0 : k + 1), next[k]);
+    Program program(backend());
+    program.add("test", graph);
+    program.allocate(std::int64_t{1} << 30);
+    for (std::size_t i = 0; i < in.size(); ++i) {
+        write_tensor(program.state().tensor(fmt::format("t{}", i)), in[i]);
+    }
+    program.run("test");
+    for (std::size_t k = 0; k < 3; ++k) {
+        const auto name = fmt::format("t{}", k == 0 ? 0 : k + 1);
+        expect_identical(read_tensor(program.state().tensor(name)), plain[k]);
+    }
 }
 
 TEST(AdamW, MatchesTheOracle) {
@@ -34,18 +82,182 @@ TEST(AdamW, MatchesTheOracle) {
         for (double factor : {1.0, 0.25}) {
             SCOPED_TRACE(to_string(shape));
             const auto in = operands(shape, factor);
-            const auto out = run(as_is(kOp), in);
             const auto& schedule = in[5].values;
-            ASSERT_EQ(out[0].values.size(), in[0].values.size());
+            for_each_kernel(kOp, in, [&](const std::vector<HostTensor>& out) {
+                ASSERT_EQ(out[0].values.size(), in[0].values.size());
+                for (std::size_t i = 0; i < in[0].values.size(); ++i) {
+                    const Moments want =
+                        oracle({in[0].values[i], in[2].values[i], in[3].values[i]},
+                               in[1].values[i] * factor, schedule[0], schedule[1], schedule[2]);
+                    EXPECT_NEAR(out[0].values[i], want.w, 4 * 0x1p-24 * (std::abs(want.w) + 1));
+                    EXPECT_NEAR(out[1].values[i], want.m, 4 * 0x1p-24);
+                    EXPECT_NEAR(out[2].values[i], want.v, 4 * 0x1p-24 * want.v);
+                }
+            });
+            expect_same_in_state(kOp, in);
+        }
+    }
+}
+
+// Half a quantum of a value in this format: relative above `floor` times the scale, absolute below.
+double half_quantum(const HostTensor& t, double x) {
+    struct Grid {
+        double relative, subnormal;
+    };
+    const Grid grid = t.type.dtype == Dtype::e4m3   ? Grid{0x1p-4, 0x1p-10}
+                      : t.type.dtype == Dtype::e5m2 ? Grid{0x1p-3, 0x1p-17}
+                      : t.type.dtype == Dtype::f16  ? Grid{0x1p-11, 0x1p-25}
+                      : t.type.dtype == Dtype::bf16 ? Grid{0x1p-8, 0}
+                                                    : Grid{0x1p-23, 0x1p-24};
+    return std::max(grid.relative * std::abs(x),
+                    grid.subnormal * (t.scales.empty() ? 1 : t.scales[0]));
+}
+
+TEST(AdamW, KeepsStatesInAnyFormat) {
+    const Formats cases[] = {{Dtype::bf16, Dtype::bf16, Dtype::bf16, Dtype::bf16},
+                             {Dtype::bf16, Dtype::bf16, Dtype::e4m3, Dtype::f16},
+                             {Dtype::f16, Dtype::f32, Dtype::e4m3, Dtype::e5m2},
+                             {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::e4m3},
+                             {Dtype::f32, Dtype::bf16, Dtype::f32, Dtype::f32}};
+    for (const Formats& f : cases) {
+        for (const Shape& shape : kShapes) {
+            SCOPED_TRACE(fmt::format("{} {} {} {} {}", name(f.w), name(f.g), name(f.m), name(f.v),
+                                     to_string(shape)));
+            const auto in = operands(shape, 0.5, f);
+            const auto& schedule = in[5].values;
+            const auto out = run(as_is(kOp), in);
+            EXPECT_EQ(out[0].type, in[0].type);
+            EXPECT_EQ(out[1].type, in[2].type);
+            EXPECT_EQ(out[2].type, in[3].type);
             for (std::size_t i = 0; i < in[0].values.size(); ++i) {
                 const Moments want =
                     oracle({in[0].values[i], in[2].values[i], in[3].values[i]},
-                           in[1].values[i] * factor, schedule[0], schedule[1], schedule[2]);
-                EXPECT_NEAR(out[0].values[i], want.w, 4 * 0x1p-24 * (std::abs(want.w) + 1));
-                EXPECT_NEAR(out[1].values[i], want.m, 4 * 0x1p-24);
-                EXPECT_NEAR(out[2].values[i], want.v, 4 * 0x1p-24 * want.v);
+                           in[1].values[i] * 0.5, schedule[0], schedule[1], schedule[2]);
+                // w follows from moments that are not rounded yet.
+                EXPECT_NEAR(out[0].values[i], want.w, half_quantum(out[0], want.w) + 1e-6);
+                EXPECT_NEAR(out[1].values[i], want.m, 1.001 * half_quantum(out[1], want.m) + 1e-7);
+                EXPECT_NEAR(out[2].values[i], want.v, 1.001 * half_quantum(out[2], want.v) + 1e-9);
             }
-            expect_same_in_place(kOp, in);
+            expect_same_in_state(kOp, in);
+        }
+    }
+}
+
+// Golden vectors: one weight matrix through two steps, moments in E4M3 and FP16 (FP8-LM, arXiv
+// 2310.18313, with exact and with power-of-two scales).
+TEST(AdamW, MomentsOfFp8Lm) {
+    struct Golden {
+        ScaleRounding rounding;
+        std::vector<std::uint16_t> m, v;
+        double k_m, k_v;
+    };
+    const std::vector<Golden> steps[] = {{{ScaleRounding::exact,
+                                           {0x7E, 0xF6, 0x6E, 0x4C},
+                                           {0x7BFF, 0x73FF, 0x6BFF, 0x4A1F},
+                                           3584,
+                                           1048064},
+                                          {ScaleRounding::pow2,
+                                           {0x78, 0xF0, 0x68, 0x46},
+                                           {0x7800, 0x7000, 0x6800, 0x4620},
+                                           0x1p11,
+                                           0x1p19}},
+                                         {{ScaleRounding::exact,
+                                           {0x7E, 0xF6, 0x6E, 0x4C},
+                                           {0x7BFF, 0x73FF, 0x6BFF, 0x4A1F},
+                                           4096,
+                                           1117935},
+                                          {ScaleRounding::pow2,
+                                           {0x7E, 0xF6, 0x6E, 0x4C},
+                                           {0x7B80, 0x7380, 0x6B80, 0x49BE},
+                                           0x1p12,
+                                           0x1p20}}};
+    for (const ScaleRounding rounding : {ScaleRounding::exact, ScaleRounding::pow2}) {
+        const AdamW op{.beta1 = 0.875f,
+                       .beta2 = 0.9375f,
+                       .eps = 0,
+                       .weight_decay = 0,
+                       .scale_rounding = rounding};
+        HostTensor w = vector(Dtype::f32, {0.5, -0.25, 0.125, 0.0625});
+        HostTensor m = stored(Dtype::e4m3, {4}, {0, 0, 0, 0});
+        HostTensor v = stored(Dtype::f16, {4}, {0, 0, 0, 0});
+        double beta1 = 1, beta2 = 1;
+        for (int step = 0; step < 2; ++step) {
+            beta1 *= 0.875;
+            beta2 *= 0.9375;
+            const HostTensor g = step == 0 ? vector(Dtype::f32, {1, -0.5, 0.25, 7.0 / 512})
+                                           : vector(Dtype::f32, {0, 0, 0, 0});
+            const auto out = run(
+                as_is(op), {w, g, m, v, scalar(1),
+                            vector(Dtype::f32, {0x1p-6, 1 - beta1, 1 - beta2}), count(step + 1)});
+            w = out[0];
+            m = out[1];
+            v = out[2];
+            if (step == 0) expect_each(w, {0.484375, -0.234375, 0.109375, 0.046875}, 1e-7);
+            for (const Golden& want : steps[step]) {
+                if (want.rounding != rounding) continue;
+                for (std::size_t i = 0; i < 4; ++i) {
+                    std::uint16_t code = 0;
+                    std::memcpy(&code, v.codes.data() + 2 * i, 2);
+                    EXPECT_EQ(static_cast<int>(m.codes[i]), want.m[i]) << step << " " << i;
+                    EXPECT_EQ(code, want.v[i]) << step << " " << i;
+                }
+                EXPECT_NEAR(1 / m.scales[0], want.k_m, 1e-6 * want.k_m);
+                EXPECT_NEAR(1 / v.scales[0], want.k_v, 1e-6 * want.k_v);
+            }
+        }
+    }
+}
+
+TEST(AdamW, RoundsStochasticallyByStreamStepAndElement) {
+    const Shape shape{37, 113};
+    AdamW op = kOp;
+    op.stochastic = true;
+    op.stream = 0x123456789ABCDEF0;
+    const auto exact = operands(shape, 1);
+    auto in = exact;
+    for (const std::size_t i : {0, 2, 3}) in[i] = tensor(Dtype::bf16, shape, exact[i].values);
+    auto wide = in;  // the same values
+    for (const std::size_t i : {0, 2, 3}) wide[i] = tensor(Dtype::f32, shape, in[i].values);
+    const auto want = run(as_is(kOp), wide);
+    const auto got = run(as_is(op), in);
+    for (int k = 0; k < 3; ++k) {
+        const auto& exact_states = want[static_cast<std::size_t>(k)];
+        const auto& rounded_states = got[static_cast<std::size_t>(k)];
+        double error = 0, spread = 0;
+        for (std::size_t i = 0; i < exact_states.values.size(); ++i) {
+            const RoundingNoise noise(op.stream, 2, i / 8);
+            const bf16 rounded = round_stochastically(static_cast<float>(exact_states.values[i]),
+                                                      noise(k, static_cast<int>(i % 8)));
+            ASSERT_EQ(rounded_states.values[i], static_cast<double>(static_cast<float>(rounded)))
+                << k << " " << i;
+            error += rounded_states.values[i] - exact_states.values[i];
+            spread += std::pow(rounded_states.values[i] - exact_states.values[i], 2);
+        }
+        // Right on average: the sum of n errors is no larger than four of its standard deviations.
+        EXPECT_LE(std::abs(error), 4 * std::sqrt(spread)) << k;
+        EXPECT_GT(spread, 0);
+    }
+    expect_same_in_state(op, in);
+    in[6] = count(3);
+    EXPECT_NE(run(as_is(op), in)[0].codes, got[0].codes);
+    in[6] = count(2);
+    op.stream += 1;
+    EXPECT_NE(run(as_is(op), in)[0].codes, got[0].codes);
+}
+
+TEST(AdamW, ReportsTheAmaxOfWhatItStored) {
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+        for (const double factor : {1.0, kNan}) {
+            AdamW op = kOp;
+            op.amax = true;
+            op.stochastic = true;
+            const auto in = operands({37, 113}, factor, {.w = dtype});
+            for_each_kernel(op, in, [&](const std::vector<HostTensor>& out) {
+                ASSERT_EQ(out.size(), 4u);
+                double top = 0;
+                for (double x : out[0].values) top = std::max(top, std::abs(x));
+                EXPECT_EQ(out[3].values[0], static_cast<float>(top)) << name(dtype);
+            });
         }
     }
 }
@@ -55,27 +267,35 @@ TEST(AdamW, FirstStepMovesByTheLearningRate) {
     const HostTensor zeros = vector(Dtype::f32, {0, 0, 0});
     const HostTensor schedule = vector(Dtype::f32, {0.01, 1.0 - 0.9f, 1.0 - 0.999f});
     const auto w = run(as_is(plain), {zeros, vector(Dtype::f32, {3, -1e-3, 0}), zeros, zeros,
-                                      scalar(1), schedule})[0];
+                                      scalar(1), schedule, count(1)})[0];
     expect_each(w, {-0.01, 0.01, 0}, 2e-5);
 }
 
 TEST(AdamW, SkipsTheStepWithoutAFiniteFactor) {
-    for (double factor : {kNan, kInf, -kInf}) {
-        auto in = operands({3, 5}, factor);
-        in[1] = tensor(Dtype::f32, {3, 5}, std::vector<double>(15, kNan));
-        const auto out = run(as_is(kOp), in);
-        expect_identical(out[0], in[0]);
-        expect_identical(out[1], in[2]);
-        expect_identical(out[2], in[3]);
-        expect_same_in_place(kOp, in);
+    for (const Formats& f : {Formats{}, Formats{Dtype::bf16, Dtype::bf16, Dtype::e4m3, Dtype::f16},
+                             Formats{Dtype::f16, Dtype::f32, Dtype::bf16, Dtype::e5m2}}) {
+        for (double factor : {kNan, kInf, -kInf}) {
+            auto in = operands({3, 5}, factor, f);
+            in[1] = tensor(f.g, {3, 5}, std::vector<double>(15, kNan));
+            const auto out = run(as_is(kOp), in);
+            expect_identical(out[0], in[0]);
+            expect_identical(out[1], in[2]);
+            expect_identical(out[2], in[3]);
+            expect_same_in_state(kOp, in);
+        }
     }
 }
 
 TEST(AdamW, RefusesOtherTypes) {
     const Type w{Dtype::f32, {4}}, one{Dtype::f32, {1}}, three{Dtype::f32, {3}};
-    EXPECT_EQ(refusal(as_is(kOp), {w, {Dtype::bf16, {4}}, w, w, one, three}),
-              "adamw: operands 0 and 1 must have the same type, got f32[4] and bf16[4]");
-    EXPECT_EQ(refusal(as_is(kOp), {w, w, w, w, one, one}),
+    const Type step{Dtype::i32, {1}}, codes{Dtype::e4m3, {4}};
+    EXPECT_EQ(refusal(as_is(kOp), {w, {Dtype::bf16, {5}}, w, w, one, three, step}),
+              "adamw: operand 1 must have shape [4], got bf16[5]");
+    EXPECT_EQ(
+        refusal(as_is(kOp), {w, w, codes, w, one, three, step}),
+        "adamw: operand 2 must be plain f32, bf16 or f16, or have one f32 scale for the whole "
+        "tensor, got e4m3[4]");
+    EXPECT_EQ(refusal(as_is(kOp), {w, w, w, w, one, one, step}),
               "adamw: operand 5 must have shape [3], got f32[1]");
 }
 

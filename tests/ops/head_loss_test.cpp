@@ -150,6 +150,88 @@ TEST(HeadLoss, OneChunkIsTheDefinition) {
     for (std::size_t i = 0; i < 3; ++i) expect_identical(fused[i], plain[i]);
 }
 
+// FP8 operands; dlogits are quantised under the scale of a filled window, or of their own amax.
+struct Fp8Case {
+    std::int64_t m, c, v, chunk;
+    bool accumulate = false, just_in_time = false;
+};
+
+constexpr ScaleRule kRule{.to = Dtype::e5m2};
+
+HeadLoss op_of(const Fp8Case& c) {
+    return {.accumulate = c.accumulate, .chunk = c.chunk, .quantise = kRule};
+}
+
+HostTensor codes(const Shape& shape, std::uint64_t seed, float scale) {
+    HostTensor t = random_tensor(Dtype::e4m3, shape, seed, 3);
+    t.type.scaling = kPerTensor;
+    t.scales = {scale};
+    for (double& v : t.values) v *= scale;
+    return t;
+}
+
+std::vector<HostTensor> operands(const Fp8Case& c) {
+    HostTensor targets = random_ids({c.m}, c.v, 8);
+    for (std::size_t i = 3; i < targets.values.size(); i += 5) targets.values[i] = -1;
+    std::vector<HostTensor> in = {codes({c.m, c.c}, 1, 0.25f),
+                                  codes({c.v, c.c}, 2, 0.125f),
+                                  tensor(Dtype::i32, {c.m}, targets.values),
+                                  scalar(0.125),
+                                  scalar(2),
+                                  vector(Dtype::f32, {0, 0.25, 0.5, 0.125}),
+                                  count(c.just_in_time ? 3 : 4),
+                                  scalar(0x1p-17)};
+    if (c.accumulate) in.push_back(random_tensor(Dtype::f32, {c.v, c.c}, 3));
+    return in;
+}
+
+TEST(HeadLossFp8, AgreesWithItsDefinition) {
+    for (const Fp8Case& c :
+         {Fp8Case{64, 32, 96, 16}, Fp8Case{80, 32, 96, 32, true}, Fp8Case{41, 33, 95, 16, true},
+          Fp8Case{48, 16, 1024, 48, false, true}, Fp8Case{48, 16, 48, 64, true, true}}) {
+        SCOPED_TRACE(fmt::format("M {} C {} V {} chunk {}", c.m, c.c, c.v, c.chunk));
+        const auto in = operands(c);
+        const auto fused = run(as_is(op_of(c)), in), plain = run(decomposed(op_of(c)), in);
+        ASSERT_EQ(fused.size(), 5u);
+        for (std::size_t i = 0; i < 5; ++i) {
+            SCOPED_TRACE(i);
+            EXPECT_EQ(fused[i].type, plain[i].type);
+            // Codes are the same; sums over rows and columns may be added in another order.
+            expect_close(fused[i], plain[i].values, i == 1 ? 1e-2 : 1e-5);
+        }
+        expect_identical(fused[3], plain[3]);
+        expect_identical(fused[4], plain[4]);
+    }
+}
+
+TEST(HeadLossFp8, GradientsAreThoseOfTheRealHead) {
+    const Fp8Case c{128, 32, 64, 48};
+    const auto in = operands(c);
+    const auto got = run(as_is(op_of(c)), in);
+    std::vector<HostTensor> real(in.begin(), in.begin() + 5);
+    for (const std::size_t i : {0, 1}) {
+        real[i] = tensor(Dtype::f32, in[i].type.shape, in[i].values);
+    }
+    const auto want = oracle({Dtype::f32, c.m, c.c, c.v, c.chunk}, real);
+    expect_close(got[0], want[0], 1e-2);
+    // e5m2 keeps two bits of each dlogit; products average their errors.
+    expect_close(got[1], want[1], 0.08);
+    expect_close(got[2], want[2], 0.08);
+}
+
+TEST(HeadLossFp8, NoRows) {
+    const Fp8Case c{.m = 0, .c = 16, .v = 32, .chunk = 8, .accumulate = true};
+    const auto in = operands(c), out = run(as_is(op_of(c)), in);
+    EXPECT_EQ(out[0].values[0], 0);
+    EXPECT_EQ(out[2].values, in[8].values);
+    expect_identical(out[3], in[5]);
+}
+
+TEST(HeadLossFp8, InPlace) {
+    const Fp8Case c{48, 16, 64, 16, true};
+    expect_same_in_place(op_of(c), operands(c));
+}
+
 TEST(HeadLoss, RefusesWrongOperands) {
     const Type one{Dtype::f32, {1}}, x{Dtype::bf16, {4, 8}}, targets{Dtype::i32, {4}};
     const HeadLoss op{.chunk = 2};
@@ -157,6 +239,10 @@ TEST(HeadLoss, RefusesWrongOperands) {
               "head_loss: dimension 1 of the weight must be x's last, 8, got bf16[8, 9]");
     EXPECT_EQ(refusal(as_is(op), {x, {Dtype::f32, {9, 8}}, targets, one, one}),
               "head_loss: operand 1 must be unscaled bf16, got f32[9, 8]");
+    const Type count{Dtype::i32, {1}}, codes{Dtype::e4m3, {9, 8}, kPerTensor};
+    EXPECT_EQ(refusal(as_is(HeadLoss{.chunk = 2, .quantise = kRule}),
+                      {x, codes, targets, one, one, {Dtype::f32, {4}}, count, one}),
+              "head_loss: operand 0 must have one f32 scale for the whole tensor, got bf16[4, 8]");
     EXPECT_EQ(refusal(as_is(HeadLoss{}), {x, {Dtype::bf16, {9, 8}}, targets, one, one}),
               "head_loss: expected a chunk of at least 1 row, got 0");
     EXPECT_EQ(refusal(as_is(HeadLoss{.accumulate = true, .chunk = 2}),

@@ -37,11 +37,15 @@ Expected oracle(const std::vector<HostTensor>& in) {
     return e;
 }
 
-void check_case(Dtype dtype, const Shape& shape) {
+void check_case(Dtype dtype, const Shape& shape, bool accumulate = false) {
     SCOPED_TRACE(to_string(Type{dtype, shape}));
-    const auto in = operands(dtype, shape);
+    auto in = operands(dtype, shape);
+    Expected want = oracle(in);
+    if (accumulate) {
+        in.push_back(random_tensor(dtype, shape, 4));
+        for (std::size_t i = 0; i < want.dx.size(); ++i) want.dx[i] += in[4].values[i];
+    }
     const auto out = run(as_is(RmsNormGrad{}), in);
-    const Expected want = oracle(in);
     EXPECT_EQ(out[0].type, in[0].type);
     EXPECT_EQ(out[1].type, in[1].type);
     ASSERT_EQ(out[0].values.size(), want.dx.size());
@@ -67,6 +71,7 @@ TEST(RmsNormGrad, MatchesTheOracle) {
         for (const Shape& shape :
              {Shape{37, 264}, Shape{9, 2056}, Shape{6, 4104}, Shape{2, 8200}}) {
             check_case(dtype, shape);
+            check_case(dtype, shape, /*accumulate=*/true);
         }
     }
 }

@@ -72,6 +72,75 @@ TEST(FuseMatmulAccumulate, NotForResidualAdditions) {
     }
 }
 
+TEST(FuseNormGradAccumulate, TheResidualStreamIsAdded) {
+    for (const bool gradient_first : {false, true}) {
+        for (const bool rms : {false, true}) {
+            Built t;
+            const Value x = t.matrix("x", 6, 8), dy = t.matrix("dy", 6, 8);
+            const Value acc = t.matrix("acc", 6, 8), w = t.b.input("w", {Dtype::f32, {8}});
+            Values grads;
+            if (rms) {
+                const Values norm = t.b.emit(RmsNorm{}, {x, w});
+                grads = t.b.emit(RmsNormGrad{}, {x, w, norm[1], dy});
+            } else {
+                const Values norm = t.b.emit(LayerNorm{}, {x, w, w});
+                grads = t.b.emit(LayerNormGrad{}, {x, w, norm[1], norm[2], dy});
+            }
+            t.b.output("dw", grads[1]);
+            t.b.output("dx", gradient_first ? t.b.add(grads[0], acc) : t.b.add(acc, grads[0]));
+            EXPECT_EQ(count<Add>(fuse(t.g)), 0);
+            expect_fused_and_plain_agree(t.g, 4 * 0x1p-24);
+        }
+    }
+}
+
+TEST(FuseNormGradAccumulate, NotWhenTheOtherTermComesLater) {
+    Built t;
+    const Value x = t.matrix("x", 6, 8), w = t.b.input("w", {Dtype::f32, {8}});
+    const Values norm = t.b.emit(RmsNorm{}, {x, w});
+    const Value dx = t.b.emit(RmsNormGrad{}, {x, w, norm[1], t.matrix("dy", 6, 8)})[0];
+    t.b.output("sum", t.b.add(dx, t.b.mul(dx, x)));
+    t.b.output("other", t.b.add(norm[0], t.b.mul(x, x)));
+    EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+}
+
+TEST(FuseMatmulCast, TheProductRoundsItsSums) {
+    Built t;
+    const Value dw = t.b.cast(t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7)), Dtype::bf16);
+    t.b.output("dw", dw);
+    const Value other = t.wgrad(t.matrix("dy2", 16, 5), t.matrix("x2", 16, 7));
+    t.b.store("grad/w",
+              t.b.add(t.b.load("grad/w", {Dtype::bf16, {5, 7}}), t.b.cast(other, Dtype::bf16)));
+    const Graph g = fuse(t.g);
+    EXPECT_EQ(count<Cast>(g) + count<Add>(g), 0);
+    EXPECT_EQ(count<Matmul>(g), 2);
+    // Added before rounding: half a quantum of the sum less than twice rounded.
+    expect_fused_and_plain_agree(t.g, 0x1p-7);
+    EXPECT_EQ(test::run_graph(g).outputs.at("dw").codes,
+              test::run_graph(t.g).outputs.at("dw").codes);
+}
+
+TEST(FuseMatmulCast, NotForActivations) {
+    Built t;
+    const Value y = t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7), MatmulKind::fprop);
+    t.b.output("y", t.b.cast(y, Dtype::bf16));
+    EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+}
+
+TEST(FuseAdamwAmax, TheUpdateReportsIt) {
+    Built t;
+    const auto load = [&](const char* name) { return t.b.load(name, {Dtype::f32, {5, 7}}); };
+    const Value v = load("v");
+    const Values next = t.b.emit(
+        AdamW{},
+        {load("w"), load("g"), load("m"), t.b.mul(v, v), t.b.input("factor", {Dtype::f32, {1}}),
+         t.b.constant({Dtype::f32, {3}}, 0.5), t.b.input("step", {Dtype::i32, {1}})});
+    for (int i = 0; i < 3; ++i) t.b.output(fmt::format("next{}", i), next[i]);
+    t.b.output("amax", t.b.one(Amax{}, {next[0]}));
+    EXPECT_EQ(count<Amax>(fuse(t.g)), 0);
+    expect_fused_and_plain_agree(t.g, 0);
+}
+
 TEST(FuseEmbeddingAccumulate, ScattersOntoTheOtherTerm) {
     for (const bool scatter_first : {false, true}) {
         Built t;

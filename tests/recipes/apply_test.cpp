@@ -179,10 +179,31 @@ TEST(Fp8LmWeights, AreCodesUnderARecordedScale) {
 TEST(Fp8LmHead, IsQuantisedOnRequest) {
     StepOptions o = tiny_options(Family::llama, "fp8-lm");
     o.recipe.quantise_head = true;
-    const Graph g = micro_graph(o, false);
+    Graph g = micro_graph(o, false);
+    int heads = 0;
+    for (const Node& n : g.nodes()) {
+        const auto* head = std::get_if<HeadLoss>(&n.op);
+        if (!head) continue;
+        ++heads;
+        ASSERT_TRUE(head->quantise);
+        EXPECT_EQ(head->quantise->to, Dtype::e5m2);
+        EXPECT_EQ(g.type(n.in[0]).dtype, Dtype::e4m3);
+        EXPECT_EQ(g.type(n.in[1]).dtype, Dtype::e4m3);
+    }
+    EXPECT_EQ(heads, 1);
+    const auto slots = [](const Graph& graph) {
+        std::set<std::string> names;
+        for (const DelayedState& s : delayed_states(graph)) names.insert(s.slot);
+        return names;
+    };
+    EXPECT_TRUE(slots(g).contains("lm_head.dy"));
+    EXPECT_TRUE(slots(g).contains("lm_head.x"));
+    const auto fused_slots = slots(g);
+    o.fuse = false;
+    g = micro_graph(o, false);
+    EXPECT_EQ(slots(g), fused_slots);
     int products = 0;
     for (const Node& n : g.nodes()) {
-        EXPECT_FALSE(std::holds_alternative<HeadLoss>(n.op));
         const auto* m = std::get_if<Matmul>(&n.op);
         if (!m || !is_head(n)) continue;
         ++products;

@@ -64,11 +64,26 @@ TEST(State, StartsAtZeroAndScalesAtOne) {
     for (const char* name : {"w", "scale.history/x", "scale.value/x"}) {
         state.declare(name, {Dtype::f32, {1}});
     }
+    state.declare("adam.m/w", {Dtype::e4m3, {3}, kPerTensor});
     state.allocate(test::backend());
     initialise_scales(state);
     EXPECT_EQ(test::read_tensor(state.tensor("w")).values[0], 0);
+    EXPECT_EQ(test::read_tensor(state.tensor("adam.m/w")).values, std::vector<double>(3));
+    EXPECT_EQ(test::read_tensor(state.tensor("adam.m/w")).scales[0], 1);
     EXPECT_EQ(test::read_tensor(state.tensor("scale.history/x")).values[0], 0);
     EXPECT_EQ(test::read_tensor(state.tensor("scale.value/x")).values[0], 1);
+}
+
+TEST(State, ValuesAreRoundedToItsDtype) {
+    State state;
+    state.declare("w", {Dtype::bf16, {2}});
+    state.declare("q", {Dtype::e4m3, {2}, kPerTensor});
+    state.allocate(test::backend());
+    const float values[] = {1.0f, 1.00390625f};
+    write_values(state, "w", values);
+    EXPECT_EQ(test::read_tensor(state.tensor("w")).values, (std::vector<double>{1, 1}));
+    EXPECT_EQ(error_of([&] { write_values(state, "q", values); }),
+              "state 'q': expected values for e4m3[2] x tensor, got 2");
 }
 
 TEST(State, ReadsAndWritesCodesOrAllParts) {

@@ -51,6 +51,17 @@ TEST(Setup, RecipeTakesItsSettings) {
     EXPECT_FALSE(recipe_of(c).activation);
 }
 
+TEST(Setup, OptimizerStatesTakeTheirFormats) {
+    RunConfig c = config();
+    EXPECT_EQ(recipe_of(c).states, StateFormats{});
+    c.optimizer = {.master = "bf16", .gradient = "bf16", .m = "e4m3", .v = "f16"};
+    const StateFormats want{Dtype::bf16, Dtype::bf16, Dtype::e4m3, Dtype::f16};
+    EXPECT_EQ(recipe_of(c).states, want);
+    c.recipe.name = "fp32";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "optimizer.master: recipe fp32 computes in f32 and needs f32 masters, got bf16");
+}
+
 TEST(Setup, StepOptionsTakeTheirs) {
     RunConfig c = config();
     c.train.batch = 3;

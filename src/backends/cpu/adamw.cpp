@@ -1,55 +1,197 @@
+#include <array>
+#include <atomic>
+#include <bit>
 #include <cmath>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/scaling.h"
+#include "base/convert.h"
+#include "base/stochastic.h"
 
 namespace octavo::cpu {
 namespace {
 
+// What is the same for all elements of a step.
+struct Step {
+    float factor, decay, step, unbias, b1, b2, eps;
+
+    Step(const KernelCall& call, const AdamW& op)
+        : factor(*call.in[4].as<float>()), b1(op.beta1), b2(op.beta2), eps(op.eps) {
+        const float* schedule = call.in[5].as<float>();
+        decay = 1.0f - schedule[0] * op.weight_decay;
+        step = schedule[0] / schedule[1];
+        unbias = 1.0f / std::sqrt(schedule[2]);
+    }
+
+    void operator()(const float* w, const float* g, const float* m, const float* v, float* w2,
+                    float* m2, float* v2, std::int64_t n) const {
+#pragma omp simd
+        for (std::int64_t i = 0; i < n; ++i) {
+            const float d = g[i] * factor;
+            const float mean = b1 * m[i] + (1.0f - b1) * d;
+            const float square = b2 * v[i] + (1.0f - b2) * d * d;
+            w2[i] = w[i] * decay - step * mean / (std::sqrt(square) * unbias + eps);
+            m2[i] = mean;
+            v2[i] = square;
+        }
+    }
+};
+
 void keep(const TensorRef& from, const TensorRef& to) {
     if (from.data == to.data) return;
-    std::copy_n(from.as<float>(), from.type.shape.elements(), to.as<float>());
+    std::copy_n(from.as<std::byte>(), data_bytes(from.type), to.as<std::byte>());
+    if (from.scale) *to.scales() = *from.scales();
 }
 
-void adamw(const KernelCall& call, const AdamW& op) {
-    const float factor = *call.in[4].as<float>();
-    if (!std::isfinite(factor)) {
+// ---- All states in f32 -------------------------------------------------------------------------
+
+Refusal reject_f32(const NodeView& node) {
+    for (std::size_t i = 0; i < 4; ++i) {
+        if (node.in[i].dtype != Dtype::f32 || node.in[i].scaling != kUnscaled) {
+            return fmt::format("operand {} is not plain f32", i);
+        }
+    }
+    return std::nullopt;
+}
+
+void adamw_f32(const KernelCall& call, const AdamW& op) {
+    if (!std::isfinite(*call.in[4].as<float>())) {
         keep(call.in[0], call.out[0]);
         keep(call.in[2], call.out[1]);
         keep(call.in[3], call.out[2]);
-        return;
+    } else {
+        const Step step(call, op);
+        const float *w = call.in[0].as<float>(), *g = call.in[1].as<float>();
+        const float *m = call.in[2].as<float>(), *v = call.in[3].as<float>();
+        float *w2 = call.out[0].as<float>(), *m2 = call.out[1].as<float>();
+        float* v2 = call.out[2].as<float>();
+        parallel_for(call.out[0].type.shape.elements(), row_grain(1),
+                     [=](std::int64_t i, std::int64_t end) {
+                         step(w + i, g + i, m + i, v + i, w2 + i, m2 + i, v2 + i, end - i);
+                     });
     }
-    const float* schedule = call.in[5].as<float>();
-    const float decay = 1.0f - schedule[0] * op.weight_decay;
-    const float step = schedule[0] / schedule[1];
-    const float unbias = 1.0f / std::sqrt(schedule[2]);
-    const float b1 = op.beta1, b2 = op.beta2, eps = op.eps;
-
-    const float *w = call.in[0].as<float>(), *g = call.in[1].as<float>();
-    const float *m = call.in[2].as<float>(), *v = call.in[3].as<float>();
-    float *w2 = call.out[0].as<float>(), *m2 = call.out[1].as<float>();
-    float* v2 = call.out[2].as<float>();
-    parallel_for(call.out[0].type.shape.elements(), row_grain(1),
-                 [=](std::int64_t begin, std::int64_t end) {
-#pragma omp simd
-                     for (std::int64_t i = begin; i < end; ++i) {
-                         const float d = g[i] * factor;
-                         const float mean = b1 * m[i] + (1.0f - b1) * d;
-                         const float square = b2 * v[i] + (1.0f - b2) * d * d;
-                         w2[i] = w[i] * decay - step * mean / (std::sqrt(square) * unbias + eps);
-                         m2[i] = mean;
-                         v2[i] = square;
-                     }
-                 });
+    if (op.amax) *call.out[3].as<float>() = tensor_amax(call.out[0]);
 }
 
-Prepared prepare(const NodeView& node) {
-    return {[op = std::get<AdamW>(node.op)](const KernelCall& call) { adamw(call, op); }};
+Prepared prepare_f32(const NodeView& node) {
+    return {[op = std::get<AdamW>(node.op)](const KernelCall& call) { adamw_f32(call, op); }};
+}
+
+// ---- States in any format ----------------------------------------------------------------------
+
+constexpr std::int64_t kChunk = 512;  // elements decoded at a time, a multiple of 8
+using Chunk = std::array<float, kChunk>;
+
+// w, m and v, as operands and as results.
+constexpr std::size_t kOperandOf[] = {0, 2, 3};
+
+class States {
+  public:
+    States(const KernelCall& call, const AdamW& op)
+        : call_(call), op_(op), step_(call, op), n_(call.in[0].type.shape.elements()) {
+        // Results may lie where operands do: the old scales have to be kept.
+        for (std::size_t i = 0; i < 4; ++i) old_[i] = call.in[i].scale ? *call.in[i].scales() : 1;
+    }
+
+    void run() {
+        choose_scales();
+        for_chunks([&](std::int64_t at, std::int64_t n, std::array<Chunk, 3>& x) {
+            for (std::size_t k = 0; k < 3; ++k) encode(k, at, n, x[k].data());
+        });
+    }
+
+  private:
+    std::byte* element(const TensorRef& t, std::int64_t at) const {
+        return t.as<std::byte>() + at * static_cast<std::int64_t>(size_of(t.type.dtype));
+    }
+
+    // visit(first element, elements, {w', m', v'}) for all chunks, on several threads.
+    template <class Visit>
+    void for_chunks(Visit&& visit) const {
+        const std::int64_t chunks = (n_ + kChunk - 1) / kChunk;
+        parallel_for(chunks, row_grain(kChunk), [&](std::int64_t begin, std::int64_t end) {
+            std::array<Chunk, 4> in;
+            std::array<Chunk, 3> out;
+            for (std::int64_t c = begin; c < end; ++c) {
+                const std::int64_t at = c * kChunk, n = std::min(kChunk, n_ - at);
+                for (std::size_t i = 0; i < 4; ++i) {
+                    const TensorRef& t = call_.in[i];
+                    dequantise(element(t, at), t.type.dtype, old_[i], in[i].data(), Dtype::f32, n);
+                }
+                step_(in[0].data(), in[1].data(), in[2].data(), in[3].data(), out[0].data(),
+                      out[1].data(), out[2].data(), n);
+                visit(at, n, out);
+            }
+        });
+    }
+
+    void choose_scales() {
+        if (!call_.out[0].scale && !call_.out[1].scale && !call_.out[2].scale) return;
+        std::array<std::atomic<std::uint32_t>, 3> tops{};
+        for_chunks([&](std::int64_t, std::int64_t n, const std::array<Chunk, 3>& x) {
+            for (std::size_t k = 0; k < 3; ++k) {
+                // Magnitudes order like their bits.
+                const auto bits = std::bit_cast<std::uint32_t>(amax(x[k].data(), Dtype::f32, n));
+                std::uint32_t seen = tops[k].load();
+                while (seen < bits && !tops[k].compare_exchange_weak(seen, bits)) {
+                }
+            }
+        });
+        for (std::size_t k = 0; k < 3; ++k) {
+            const TensorRef& t = call_.out[k];
+            if (!t.scale) continue;
+            const ScaleRule rule{t.type.dtype, op_.scale_rounding, 0};
+            next_[k] = next_scale(rule, std::bit_cast<float>(tops[k].load()), old_[kOperandOf[k]]);
+            *t.scales() = next_[k];
+        }
+    }
+
+    void encode(std::size_t k, std::int64_t at, std::int64_t n, const float* x) const {
+        const TensorRef& t = call_.out[k];
+        if (t.type.dtype != Dtype::bf16 || !op_.stochastic) {
+            quantise(x, Dtype::f32, 1.0f / next_[k], element(t, at), t.type.dtype, n);
+            return;
+        }
+        bf16* y = t.as<bf16>() + at;
+        const std::int32_t step = *call_.in[6].as<std::int32_t>();
+        for (std::int64_t i = 0; i < n; i += 8) {
+            const RoundingNoise noise(op_.stream, step, static_cast<std::uint64_t>((at + i) / 8));
+            for (std::int64_t j = i; j < std::min(n, i + 8); ++j) {
+                y[j] =
+                    round_stochastically(x[j], noise(static_cast<int>(k), static_cast<int>(j - i)));
+            }
+        }
+    }
+
+    const KernelCall& call_;
+    const AdamW& op_;
+    Step step_;
+    std::int64_t n_;
+    std::array<float, 4> old_{};
+    std::array<float, 3> next_{1, 1, 1};
+};
+
+void adamw_states(const KernelCall& call, const AdamW& op) {
+    if (std::isfinite(*call.in[4].as<float>())) {
+        States(call, op).run();
+    } else {
+        for (std::size_t k = 0; k < 3; ++k) keep(call.in[kOperandOf[k]], call.out[k]);
+    }
+    if (op.amax) {
+        const TensorRef& w = call.out[0];
+        *call.out[3].as<float>() = tensor_amax(w) * (w.scale ? *w.scales() : 1.0f);
+    }
+}
+
+Prepared prepare_states(const NodeView& node) {
+    return {[op = std::get<AdamW>(node.op)](const KernelCall& call) { adamw_states(call, op); }};
 }
 
 }  // namespace
 
 void register_adamw(KernelRegistry& registry) {
-    registry.add<AdamW>({"adamw", takes_all, prepare});
+    registry.add<AdamW>({"adamw_f32", reject_f32, prepare_f32});
+    registry.add<AdamW>({"adamw_states", takes_all, prepare_states});
 }
 
 }  // namespace octavo::cpu

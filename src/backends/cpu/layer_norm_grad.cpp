@@ -9,6 +9,7 @@ template <class T, class C>
 void backward_rows(const KernelCall& call, std::int64_t begin, std::int64_t end, C* partial) {
     const T *x = call.in[0].as<T>(), *dy = call.in[4].as<T>();
     const C *w = call.in[1].as<C>(), *mean = call.in[2].as<C>(), *rstd = call.in[3].as<C>();
+    const T* acc = call.in.size() > 5 ? call.in[5].as<T>() : nullptr;
     T* dx = call.out[0].as<T>();
     const std::int64_t c = call.in[0].type.shape.last();
     C *dw = partial, *db = partial + c;
@@ -29,7 +30,8 @@ void backward_rows(const KernelCall& call, std::int64_t begin, std::int64_t end,
             const C d = C(dyr[i]), n = (C(xr[i]) - m) * r;
             dw[i] += d * n;
             db[i] += d;
-            dxr[i] = round_to<T>(r * (d * w[i] - mean_g - n * mean_gn));
+            const C own = r * (d * w[i] - mean_g - n * mean_gn);
+            dxr[i] = round_to<T>(acc ? own + C(acc[row * c + i]) : own);
         }
     }
 }

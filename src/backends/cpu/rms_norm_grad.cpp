@@ -9,6 +9,7 @@ template <class T, class C>
 void backward_rows(const KernelCall& call, std::int64_t begin, std::int64_t end, C* partial) {
     const T *x = call.in[0].as<T>(), *dy = call.in[3].as<T>();
     const C *w = call.in[1].as<C>(), *rstd = call.in[2].as<C>();
+    const T* acc = call.in.size() > 4 ? call.in[4].as<T>() : nullptr;
     T* dx = call.out[0].as<T>();
     const std::int64_t c = call.in[0].type.shape.last();
     for (std::int64_t row = begin; row < end; ++row) {
@@ -23,7 +24,8 @@ void backward_rows(const KernelCall& call, std::int64_t begin, std::int64_t end,
         for (std::int64_t i = 0; i < c; ++i) {
             const C d = C(dyr[i]), v = C(xr[i]);
             partial[i] += d * v * r;
-            dxr[i] = round_to<T>(r * (d * w[i] - v * shared));
+            const C own = r * (d * w[i] - v * shared);
+            dxr[i] = round_to<T>(acc ? own + C(acc[row * c + i]) : own);
         }
     }
 }

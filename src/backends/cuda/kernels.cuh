@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_fp8.h>
 
 #include <algorithm>
@@ -22,7 +23,14 @@ namespace octavo::cuda {
 
 template <class T>
 __device__ inline compute_t<T> widen(T x) {
-    return static_cast<compute_t<T>>(x);
+    if constexpr (std::is_same_v<T, f16>) {
+        return __half2float(__ushort_as_half(x.bits));
+    } else if constexpr (std::is_same_v<T, e4m3> || std::is_same_v<T, e5m2>) {
+        constexpr auto kFormat = std::is_same_v<T, e4m3> ? __NV_E4M3 : __NV_E5M2;
+        return __half2float(__half(__nv_cvt_fp8_to_halfraw(x.bits, kFormat)));
+    } else {
+        return static_cast<compute_t<T>>(x);
+    }
 }
 
 template <class T, class C>
@@ -31,6 +39,11 @@ __device__ inline T round_to(C x) {
         return from_f64<T>(x);
     } else if constexpr (std::is_same_v<T, bf16>) {
         return bf16::from_bits(__bfloat16_as_ushort(__float2bfloat16_rn(x)));
+    } else if constexpr (std::is_same_v<T, f16>) {
+        // Saturating, infinities too; NaN as base/float16.h has it.
+        const float clamped = fminf(fmaxf(x, -max_value(Dtype::f16)), max_value(Dtype::f16));
+        const auto code = __half_as_ushort(__float2half_rn(clamped));
+        return f16::from_bits(isnan(x) ? std::uint16_t{0x7E00} : code);
     } else if constexpr (std::is_same_v<T, e4m3>) {
         return e4m3::from_bits(__nv_cvt_float_to_fp8(x, __NV_SATFINITE, __NV_E4M3));
     } else if constexpr (std::is_same_v<T, e5m2>) {

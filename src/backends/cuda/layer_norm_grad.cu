@@ -11,6 +11,7 @@ Prepared prepare(const NodeView& node) {
         const auto run = [rows, c](const KernelCall& call) {
             const NormGrad<T, true> op{.x = call.in[0].as<T>(),
                                        .dy = call.in[4].as<T>(),
+                                       .acc = call.in.size() > 5 ? call.in[5].as<T>() : nullptr,
                                        .w = call.in[1].as<C>(),
                                        .mean = call.in[2].as<C>(),
                                        .rstd = call.in[3].as<C>(),

@@ -1,5 +1,6 @@
 // Gradients of both norms. With n = (x - mean) * rstd and g = dy * w:
-//     dx = rstd * (g - mean(g) - n * mean(g * n)),   dw = sum over rows of dy * n,   db = of dy
+//     dx = rstd * (g - mean(g) - n * mean(g * n)) [+ acc],   dw = sum over rows of dy * n,
+//     db = sum over rows of dy
 // RMS norm has no means and no db: kCentred is false, `mean` and `db` are null.
 #pragma once
 
@@ -13,7 +14,7 @@ struct NormGrad {
     using C = compute_t<T>;
     static constexpr int kSums = kCentred ? 2 : 1;  // dw, db
 
-    const T *x, *dy;
+    const T *x, *dy, *acc;  // acc: null if there is none
     const C *w, *mean, *rstd;
     T* dx;
     std::int64_t rows, c;
@@ -47,13 +48,15 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
     const auto column = [](int p) { return std::int64_t{threadIdx.x + p * blockDim.x} * kPacket; };
 
     C w[kPackets][kPacket] = {}, dw[kPackets][kPacket] = {}, db[kPackets][kPacket] = {};
-    Raw next_x[kPackets], next_dy[kPackets];
+    Raw next_x[kPackets], next_dy[kPackets], next_acc[kPackets];
     const auto fetch = [&](std::int64_t row) {
 #pragma unroll
         for (int p = 0; p < kPackets; ++p) {
             if (column(p) >= c) continue;
             next_x[p] = *reinterpret_cast<const Raw*>(op.x + row * c + column(p));
             next_dy[p] = *reinterpret_cast<const Raw*>(op.dy + row * c + column(p));
+            if (!op.acc) continue;
+            next_acc[p] = *reinterpret_cast<const Raw*>(op.acc + row * c + column(p));
         }
     };
 #pragma unroll
@@ -63,13 +66,14 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
     if (range.begin < range.end) fetch(range.begin);
 
     for (std::int64_t row = range.begin; row < range.end; ++row) {
-        Raw x[kPackets], dy[kPackets];
+        Raw x[kPackets], dy[kPackets], acc[kPackets];
 #pragma unroll
         for (int p = 0; p < kPackets; ++p) {
             x[p] = next_x[p];
             dy[p] = next_dy[p];
+            if (op.acc) acc[p] = next_acc[p];
         }
-        // Under way while this row is summed; dx may take the place of x or dy, but of its own row.
+        // Under way while this row is summed; dx may take an operand's place, but of its own row.
         if (row + 1 < range.end) fetch(row + 1);
 
         const C m = op.centre(row), r = op.rstd[row];
@@ -97,6 +101,7 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
                 dw[p][k] += d * n;
                 if constexpr (kCentred) db[p][k] += d;
                 dx[k] = r * (d * w[p][k] - means.g - n * means.gn);
+                if (op.acc) dx[k] += widen(acc[p].x[k]);
             }
             store<kPacket>(op.dx + row * c + column(p), dx);
         }
@@ -155,16 +160,17 @@ struct NormGradColumns {
         const std::int64_t at = row * op.c + column;
         const C m = op.centre(row), r = op.rstd[row];
         const RowMeans<C> mean = means[row];
-        C x[N], dy[N], w[N];
+        C x[N], dy[N], w[N], acc[N] = {};
         load<N>(op.x + at, x);
         load<N>(op.dy + at, dy);
         load<N>(op.w + column, w);
+        if (op.acc) load<N>(op.acc + at, acc);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             const C n = (x[k] - m) * r;
             sums[0][k] += dy[k] * n;
             if constexpr (kCentred) sums[1][k] += dy[k];
-            x[k] = r * (dy[k] * w[k] - mean.g - n * mean.gn);
+            x[k] = r * (dy[k] * w[k] - mean.g - n * mean.gn) + acc[k];
         }
         store<N>(op.dx + at, x);
     }
