@@ -38,8 +38,8 @@ inline void expect_same_in_place(const Op& op, const std::vector<HostTensor>& in
     const auto in_place = run(
         [&](Builder& b, Values values) {
             for (Value& v : values) {
-                const bool plain = b.type(v).scaling == kUnscaled && b.dtype(v) != Dtype::i32;
-                if (plain) v = b.one(Concat{}, {v});
+                const bool unscaled = b.type(v).scaling == kUnscaled && b.dtype(v) != Dtype::i32;
+                if (unscaled) v = b.one(Concat{}, {v});
             }
             return b.emit(op, values);
         },
