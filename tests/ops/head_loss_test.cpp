@@ -196,8 +196,10 @@ TEST(HeadLossFp8, AgreesWithItsDefinition) {
         for (std::size_t i = 0; i < 5; ++i) {
             SCOPED_TRACE(i);
             EXPECT_EQ(fused[i].type, plain[i].type);
-            // Codes are the same; sums over rows and columns may be added in another order.
-            expect_close(fused[i], plain[i].values, i == 1 ? 1e-2 : 1e-5);
+            // Codes are the same. Sums may be added in another order, on a GPU with about 14 bits
+            // for those of FP8 products.
+            const double sums = on_cuda() ? 1e-3 : 1e-5;
+            expect_close(fused[i], plain[i].values, i == 1 ? 1e-2 : sums);
         }
         expect_identical(fused[3], plain[3]);
         expect_identical(fused[4], plain[4]);

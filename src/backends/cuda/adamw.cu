@@ -32,6 +32,36 @@ __device__ inline void typed(const State& s, F&& f) {
     }
 }
 
+// Elements as they lie in memory. All operands are on their way before the first is decoded: a
+// switch over the formats in between would wait for each in turn.
+template <int N>
+struct Raw {
+    Packet<std::uint32_t, N> words;  // room for N elements of any format
+};
+
+template <class Word, int N>
+__device__ inline void copy_packet(const void* from, std::int64_t i, Raw<N>& to) {
+    *reinterpret_cast<Packet<Word, N>*>(&to.words) =
+        *reinterpret_cast<const Packet<Word, N>*>(static_cast<const Word*>(from) + i);
+}
+
+template <int N>
+__device__ inline Raw<N> fetch(const State& s, std::int64_t i) {
+    Raw<N> raw;
+    switch (s.dtype) {
+        case Dtype::f32:
+            copy_packet<std::uint32_t>(s.data, i, raw);
+            break;
+        case Dtype::bf16:
+        case Dtype::f16:
+            copy_packet<std::uint16_t>(s.data, i, raw);
+            break;
+        default:
+            copy_packet<std::uint8_t>(s.data, i, raw);
+    }
+    return raw;
+}
+
 // Scales while a step runs: results may lie where operands do, and new scales where old ones do.
 struct Scales {
     float old[4];
@@ -51,40 +81,44 @@ struct Step {
     __device__ float next_scale(int k) const { return scales ? scales->next[k] : 1.0f; }
 
     template <int N>
-    __device__ void load_state(int operand, std::int64_t i, float (&x)[N]) const {
-        typed(in[operand], [&](const auto* p) { load<N>(p + i, x); });
+    __device__ void decode(int operand, const Raw<N>& raw, float (&x)[N]) const {
+        typed(in[operand], [&](const auto* p) {
+            using T = std::remove_cvref_t<decltype(*p)>;
+            const auto& packet = reinterpret_cast<const Packet<T, N>&>(raw.words);
+#pragma unroll
+            for (int k = 0; k < N; ++k) x[k] = widen(packet.x[k]);
+        });
         const float scale = old_scale(operand);
 #pragma unroll
         for (int k = 0; k < N; ++k) x[k] *= scale;
     }
 
-    // The next m and v, not rounded.
+    // {w', m', v'}, not rounded; w' only where it is wanted.
     template <int N>
-    __device__ void moments(std::int64_t i, float clip, float (&m)[N], float (&v)[N]) const {
+    __device__ void compute(std::int64_t i, float clip, bool with_w, float (&x)[3][N]) const {
+        const Raw<N> g = fetch<N>(in[1], i), m = fetch<N>(in[2], i), v = fetch<N>(in[3], i);
+        Raw<N> w;
+        if (with_w) w = fetch<N>(in[0], i);
         float d[N];
-        load_state(1, i, d);
-        load_state(2, i, m);
-        load_state(3, i, v);
+        decode(1, g, d);
+        decode(2, m, x[1]);
+        decode(3, v, x[2]);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             const float scaled = d[k] * clip;
-            m[k] = op.beta1 * m[k] + (1.0f - op.beta1) * scaled;
-            v[k] = op.beta2 * v[k] + (1.0f - op.beta2) * scaled * scaled;
+            x[1][k] = op.beta1 * x[1][k] + (1.0f - op.beta1) * scaled;
+            x[2][k] = op.beta2 * x[2][k] + (1.0f - op.beta2) * scaled * scaled;
         }
-    }
-
-    // The next w from them.
-    template <int N>
-    __device__ void weights(std::int64_t i, const float (&m)[N], const float (&v)[N],
-                            float (&w)[N]) const {
-        load_state(0, i, w);
+        if (!with_w) return;
+        decode(0, w, x[0]);
         const float decay = 1.0f - schedule[0] * op.weight_decay;
         const float rate = schedule[0] / schedule[1];
         const float unbias = 1.0f / sqrtf(schedule[2]);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             // Good to two units in the last place, of a step that is small beside w.
-            w[k] = w[k] * decay - __fdividef(rate * m[k], root(v[k]) * unbias + op.eps);
+            const float step_length = rate * x[1][k];
+            x[0][k] = x[0][k] * decay - __fdividef(step_length, root(x[2][k]) * unbias + op.eps);
         }
     }
 
@@ -131,7 +165,7 @@ struct Step {
                     *reinterpret_cast<const Packet<T, N>*>(static_cast<const T*>(from.data) + i);
             });
         }
-        load_state(operand_of(k), i, x);
+        decode(operand_of(k), fetch<N>(from, i), x);
     }
 };
 
@@ -143,8 +177,7 @@ __global__ void __launch_bounds__(kBlock)
     std::uint32_t top[3] = {};
     for_packets(n, [&]<int N>(std::int64_t i) {
         float x[3][N] = {};
-        step.moments(i, clip, x[1], x[2]);
-        if (with_w) step.weights(i, x[1], x[2], x[0]);
+        step.compute(i, clip, with_w, x);
 #pragma unroll
         for (int k = 0; k < 3; ++k) {
 #pragma unroll
@@ -181,15 +214,17 @@ __global__ void __launch_bounds__(kBlock)
     for_packets(n, [&]<int N>(std::int64_t i) {
         float x[3][N];
         if (skip) {
+#pragma unroll
             for (int k = 0; k < 3; ++k) step.keep_state(k, i, x[k]);
         } else {
-            step.moments(i, clip, x[1], x[2]);
-            step.weights(i, x[1], x[2], x[0]);
+            step.compute(i, clip, true, x);
             if (step.op.stochastic) {
                 const RoundingNoise noise(step.op.stream, *step.step,
                                           static_cast<std::uint64_t>(i / kPacket));
+#pragma unroll
                 for (int k = 0; k < 3; ++k) step.store_state(k, i, &noise, x[k]);
             } else {
+#pragma unroll
                 for (int k = 0; k < 3; ++k) step.store_state(k, i, nullptr, x[k]);
             }
         }
