@@ -1,4 +1,4 @@
-// octavo bench: training steps on random tokens, and matrix products.
+// octavo bench: training steps on random tokens, matrix products, single ops.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,6 +11,7 @@
 #include "base/process.h"
 #include "base/rng.h"
 #include "base/version.h"
+#include "cli/bench_op.h"
 #include "cli/device.h"
 #include "cli/machine.h"
 #include "cli/verbs.h"
@@ -267,7 +268,9 @@ Verb bench_verb() {
               .run = bench_gemm,
               .config = true,
               .flags = {size_flag("m"), size_flag("n"), size_flag("k"), kJson}};
-    return {.name = "bench", .help = "Measures this machine.", .actions = {step, gemm}};
+    return {.name = "bench",
+            .help = "Measures this machine.",
+            .actions = {step, gemm, bench_op_verb()}};
 }
 
 }  // namespace octavo

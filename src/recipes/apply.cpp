@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <map>
 
 #include "passes/fuse.h"
@@ -26,22 +27,26 @@ bool reads_working_copy(const Op& op) {
 Graph lower(const Graph& g, Dtype compute, Dtype master) {
     if (compute == Dtype::f32) return g;
     const Matcher match(g);
+    const bool copies = master != compute;
     Rewriter rewrite(g);
     std::map<std::int32_t, Value> working;  // by the old Load's value
     const auto operand = [&](const Node& n, Value v) {
         const Node& source = match.producer(v);
         const auto* load = std::get_if<Load>(&source.op);
-        if (!load || !is_master(*load) || !reads_working_copy(n.op)) return rewrite(v);
+        if (!copies || !load || !is_master(*load) || !reads_working_copy(n.op)) return rewrite(v);
         Value& copy = working[v.id];
         if (!copy) {
             const std::string label = rewrite.b.label();
             rewrite.b.set_label("");
-            const std::string name =
-                master == compute ? load->name : working_name(compute, load->name);
-            copy = rewrite.b.load(name, {compute, load->type.shape});
+            copy = rewrite.b.load(working_name(compute, load->name), {compute, load->type.shape});
             rewrite.b.set_label(label);
         }
         return copy;
+    };
+    const auto is_matrix = [&](const Node& load) {
+        return std::ranges::any_of(match.readers(load.out[0]), [&](std::int32_t reader) {
+            return reads_working_copy(g.node(reader).op);
+        });
     };
     for (const Node& n : g.nodes()) {
         Values in;
@@ -50,8 +55,9 @@ Graph lower(const Graph& g, Dtype compute, Dtype master) {
         if (auto* matmul = std::get_if<Matmul>(&op); matmul && matmul->kind != MatmulKind::wgrad) {
             matmul->out = rewrite.b.dtype(in[0]);
         }
-        if (auto* load = std::get_if<Load>(&op); load && load->name.starts_with("kv/")) {
-            load->type.dtype = compute;
+        if (auto* load = std::get_if<Load>(&op)) {
+            if (load->name.starts_with("kv/")) load->type.dtype = compute;
+            if (is_master(*load) && is_matrix(n)) load->type.dtype = master;
         }
         rewrite.keep(n, op, std::move(in));
     }

@@ -4,35 +4,11 @@
 #include <chrono>
 #include <limits>
 
-#include "base/convert.h"
-#include "base/rng.h"
 #include "graph/builder.h"
 #include "runtime/program.h"
+#include "runtime/random_fill.h"
 
 namespace octavo {
-namespace {
-
-void fill_random(Program& program, std::string_view input, std::uint64_t seed) {
-    const Type& type = program.plan("gemm").input(input).type;
-    const auto n = static_cast<std::size_t>(type.shape.elements());
-    std::vector<float> values(n);
-    // Uniform values are as good as any here, and a million of them, repeated.
-    constexpr std::size_t kPeriod = (std::size_t{1} << 20) - 1;
-    for (std::size_t i = 0; i < n; ++i) {
-        values[i] = i < kPeriod ? Rng(seed, 0).uniform(i) - 0.5f : values[i - kPeriod];
-    }
-    std::vector<std::byte> cast(static_cast<std::size_t>(data_bytes(type)));
-    convert(values.data(), Dtype::f32, cast.data(), type.dtype, type.shape.elements());
-    program.write_input("gemm", input, cast.data());
-    if (const TensorRef& t = program.plan("gemm").input(input); t.scale) {
-        const float one = 1.0f;
-        program.backend().copy_in(static_cast<std::byte*>(t.scale),
-                                  reinterpret_cast<const std::byte*>(&one), sizeof(one));
-    }
-}
-
-}  // namespace
-
 GemmRate measure_gemm_rate(Backend& backend, Dtype dtype, std::int64_t m, std::int64_t n,
                            std::int64_t k, double seconds) {
     Graph g;
@@ -45,8 +21,8 @@ GemmRate measure_gemm_rate(Backend& backend, Dtype dtype, std::int64_t m, std::i
     Program program(backend);
     program.add("gemm", g);
     program.allocate(std::numeric_limits<std::int64_t>::max());
-    fill_random(program, "x", 1);
-    fill_random(program, "w", 2);
+    fill_random(backend, program.plan("gemm").input("x"), 1);
+    fill_random(backend, program.plan("gemm").input("w"), 2);
 
     using Clock = std::chrono::steady_clock;
     std::vector<double> times;

@@ -20,7 +20,7 @@ std::string_view state_role(std::string_view name) {
 
 bool is_saved(std::string_view name) {
     const std::string_view role = state_role(name);
-    return role != "grad" && role != "kv";
+    return role != "grad" && role != "kv" && role != "step";
 }
 
 void initialise_scales(State& state) {

@@ -7,7 +7,8 @@
 //     grad/...                               gradient; lives within a step and is not saved
 //     adam.m/...  adam.v/...                 moments
 //     scale.history/...  scale.counter/...  scale.value/...     delayed scales
-//     kv/...                                 key-value cache; not saved either
+//     step/loss                              sum over the micro-batches of a step; not saved either
+//     kv/...                                 key-value cache; nor is this
 #pragma once
 
 #include <map>

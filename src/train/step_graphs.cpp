@@ -58,7 +58,9 @@ Graph micro_graph(const StepOptions& o, bool add_to_gradients) {
         if (add_to_gradients) sum = b.add(b.load(name, b.type(sum)), sum);
         b.store(name, sum);
     }
-    b.output("loss", f.loss);
+    b.set_label("loss");
+    const Value loss = add_to_gradients ? b.add(b.load(kLossName, b.type(f.loss)), f.loss) : f.loss;
+    b.store(kLossName, loss);
     return finish(apply(o.recipe, g, /*training=*/true), o);
 }
 

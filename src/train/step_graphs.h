@@ -28,8 +28,10 @@ struct StepOptions {
     Target target{};  // of the backend that will run them
 };
 
-// Inputs: ids, targets (batch, seq) i32 and weight [1] f32. Output: loss [1].
+// Inputs: ids, targets (batch, seq) i32 and weight [1] f32. Gradients and loss are left in State:
+// nobody has to wait for a micro-batch.
 Graph micro_graph(const StepOptions&, bool add_to_gradients);
+// The same inputs. Output: loss [1].
 Graph eval_graph(const StepOptions&);
 
 // Inputs: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}, step [1] i32 = t. Output: norm [1]. A
@@ -43,6 +45,7 @@ Graph inspection_graph(const StepOptions&, bool gradients);
 // In which formats a recipe keeps what the optimizer needs of a parameter.
 StateFormats formats_of(const Recipe&, const Parameter&);
 
+inline constexpr const char* kLossName = "step/loss";
 std::string gradient_name(std::string_view parameter);  // "grad/<parameter>"
 
 }  // namespace octavo

@@ -52,8 +52,8 @@ void TrainProgram::initialise(std::uint64_t seed) {
     refresh();
 }
 
-float TrainProgram::run(std::string_view plan, std::span<const std::int32_t> ids,
-                        std::span<const std::int32_t> targets, float weight) {
+void TrainProgram::run(std::string_view plan, std::span<const std::int32_t> ids,
+                       std::span<const std::int32_t> targets, float weight) {
     const auto tokens = options_.batch * options_.seq;
     check(std::ssize(ids) == tokens && std::ssize(targets) == tokens,
           "a micro-batch has {} tokens, got {} ids and {} targets", tokens, ids.size(),
@@ -62,20 +62,26 @@ float TrainProgram::run(std::string_view plan, std::span<const std::int32_t> ids
     program_.write_input(plan, "targets", targets.data());
     program_.write_input(plan, "weight", &weight);
     program_.run(plan);
-    float loss = 0;
-    program_.read_output(plan, "loss", &loss);
-    return loss;
 }
 
-float TrainProgram::micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                          float weight, bool first) {
+void TrainProgram::micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+                         float weight, bool first) {
     last_micro_ = first ? "micro" : "micro_next";
-    return run(last_micro_, ids, targets, weight);
+    run(last_micro_, ids, targets, weight);
+}
+
+float TrainProgram::loss() const {
+    float loss = 0;
+    program_.state().read(kLossName, &loss);
+    return loss;
 }
 
 float TrainProgram::evaluate(std::span<const std::int32_t> ids,
                              std::span<const std::int32_t> targets, float weight) {
-    return run("eval", ids, targets, weight);
+    run("eval", ids, targets, weight);
+    float loss = 0;
+    program_.read_output("eval", "loss", &loss);
+    return loss;
 }
 
 float TrainProgram::update(double lr, std::int64_t t) {

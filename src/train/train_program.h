@@ -34,10 +34,13 @@ class TrainProgram {
     // To be called whenever master weights were written from outside.
     void refresh() { program_.run("refresh"); }
 
-    // ids and targets (batch, seq). Returns weight * sum of the cross entropy over the targets.
-    // `first` overwrites the gradients, later micro-batches add to them.
-    float micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                float weight, bool first);
+    // ids and targets (batch, seq). `first` overwrites gradients and loss, later micro-batches add
+    // to them. Returns as soon as the work is handed over.
+    void micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
+               float weight, bool first);
+    // Of the micro-batches since the first: weight * sum of the cross entropy over the targets.
+    float loss() const;
+    // The same for a batch, without gradients.
     float evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
                    float weight);
     // Optimizer step number `t` >= 1. Returns the gradient norm before clipping; if that is not
@@ -48,8 +51,8 @@ class TrainProgram {
     std::optional<NonFinite> find_non_finite();
 
   private:
-    float run(std::string_view plan, std::span<const std::int32_t> ids,
-              std::span<const std::int32_t> targets, float weight);
+    void run(std::string_view plan, std::span<const std::int32_t> ids,
+             std::span<const std::int32_t> targets, float weight);
 
     StepOptions options_;
     Program program_;

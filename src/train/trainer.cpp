@@ -178,14 +178,13 @@ class Trainer {
         const double begin = unix_time_s();
         const std::int64_t accum = config_.train.grad_accum, step = step_ + 1;
         const float weight = 1.0f / static_cast<float>(step_tokens());
-        double loss = 0;
         for (std::int64_t i = 0; i < accum; ++i) {
             train_data_.batch((step - 1) * accum + i, batch_.ids, batch_.targets);
-            loss += program_.micro(batch_.ids, batch_.targets, weight, i == 0);
-            if (!std::isfinite(loss)) fail_non_finite("loss", loss, step);
+            program_.micro(batch_.ids, batch_.targets, weight, i == 0);
         }
         const double lr = learning_rate(config_.train, step);
-        const double norm = program_.update(lr, step);
+        const double norm = program_.update(lr, step), loss = program_.loss();
+        if (!std::isfinite(loss)) fail_non_finite("loss", loss, step);
         if (!std::isfinite(norm)) fail_non_finite("gradient norm", norm, step);
         step_ = step;
 

@@ -70,7 +70,9 @@ struct Session {
     }
     float micro(const TokenBatch& batch, bool first = true) {
         const auto n = static_cast<float>(batch.ids.size());
-        return program.micro(batch.ids, batch.targets, 1 / n, first);
+        const float before = first ? 0 : program.loss();
+        program.micro(batch.ids, batch.targets, 1 / n, first);
+        return program.loss() - before;
     }
     State& state() { return program.state(); }
 

@@ -169,7 +169,9 @@ struct Step {
     }
 };
 
-__global__ void __launch_bounds__(kBlock)
+constexpr int kAmaxBlocks = 4;  // of a multiprocessor, all resident
+
+__global__ void __launch_bounds__(kBlock, kAmaxBlocks)
     amaxes_kernel(std::int64_t n, const __grid_constant__ Step step) {
     const float clip = *step.factor;
     if (!isfinite(clip)) return;
@@ -247,15 +249,16 @@ void adamw(const KernelCall& call, const AdamW& op) {
         clear(step.amax, sizeof(float));
     }
     const std::int64_t n = call.in[0].type.shape.elements();
-    const unsigned blocks = packet_blocks(n, std::int64_t{device().multiprocessors()} * 8);
     const auto scaled = [](const State& s) { return s.scale != nullptr; };
     if (std::ranges::any_of(step.in, scaled)) {
         step.scales = reinterpret_cast<Scales*>(call.scratch);
         start_kernel<<<1, 1, 0, stream()>>>(step);
-        amaxes_kernel<<<blocks, kBlock, 0, stream()>>>(n, step);
+        const std::int64_t resident = std::int64_t{device().multiprocessors()} * kAmaxBlocks;
+        amaxes_kernel<<<packet_blocks(n, resident), kBlock, 0, stream()>>>(n, step);
         scales_kernel<<<1, 1, 0, stream()>>>(step);
     }
-    adamw_kernel<<<blocks, kBlock, 0, stream()>>>(n, step);
+    // As many blocks as there are packets: with one round each, the last ones do not straggle.
+    adamw_kernel<<<packet_blocks(n, std::int64_t{1} << 30), kBlock, 0, stream()>>>(n, step);
     launched("adamw");
 }
 

@@ -7,14 +7,14 @@
 
 namespace octavo::cuda {
 
-// All partial rows of one sum have about this many elements: at kPacket columns a thread, that many
-// threads that all GPUs of this generation keep busy at once.
-inline constexpr std::int64_t kPartialElements = std::int64_t{1} << 20;
-
-// At least one, so that an empty sum becomes 0.
+// As many chunks as an H100 works on at once, at kPacket columns a thread and 1,024 threads for
+// each of its 132 multiprocessors: one more would wait for all others. At least one, so that an
+// empty sum becomes 0.
 inline std::int64_t row_chunks(std::int64_t rows, std::int64_t columns) {
-    constexpr std::int64_t kFewRows = 4;  // below that, partial rows would cost more than they help
-    const std::int64_t most = kPartialElements / std::max<std::int64_t>(columns, 1);
+    constexpr std::int64_t kMultiprocessors = 132, kThreads = 1024;
+    constexpr std::int64_t kFewRows = 16;  // below that, partial rows cost more than they help
+    const std::int64_t blocks = std::max<std::int64_t>(kThreads / row_threads(columns), 1);
+    const std::int64_t most = kMultiprocessors * blocks;
     return std::max<std::int64_t>(1, std::min(most, ceil_div(rows, kFewRows)));
 }
 

@@ -38,9 +38,20 @@ __device__ inline void over_ends(const RowParts& parts, std::int64_t v, F&& f) {
 
 // ---- log sum exp -------------------------------------------------------------------------------
 
-// sum exp(x[i]) = e^top * sum, over what has been added.
-template <class C>
+// For logits of type T: those of 16 bits are far coarser than the quick exponential.
+template <class T>
+__device__ inline compute_t<T> exponential(compute_t<T> x) {
+    if constexpr (sizeof(T) == 2) {
+        return __expf(x);
+    } else {
+        return exp(x);
+    }
+}
+
+// sum exp(x[i]) = e^top * sum, over what has been added of logits of type T.
+template <class T>
 struct ExpSum {
+    using C = compute_t<T>;
     // Not -infinity, for which x - top would be NaN as long as only -infinity has been seen.
     C top = std::numeric_limits<C>::lowest();
     C sum = 0;
@@ -52,8 +63,8 @@ struct ExpSum {
         for (int k = 0; k < N; ++k) higher = fmax(higher, x[k]);
         C part = 0;
 #pragma unroll
-        for (int k = 0; k < N; ++k) part += exp(x[k] - higher);
-        sum = sum * exp(top - higher) + part;
+        for (int k = 0; k < N; ++k) part += exponential<T>(x[k] - higher);
+        sum = sum * exponential<T>(top - higher) + part;
         top = higher;
     }
 };
@@ -68,8 +79,9 @@ struct LogSumExp {
     __device__ double value() const { return double(top) + log(sum); }
 };
 
-template <class C>
-__device__ inline LogSumExp<C> join(const ExpSum<C>& mine) {
+template <class T>
+__device__ inline LogSumExp<compute_t<T>> join(const ExpSum<T>& mine) {
+    using C = compute_t<T>;
     const C top = block_max(mine.top);
     return {top, block_sum(double(mine.sum) * exp(double(mine.top) - double(top)))};
 }
@@ -99,7 +111,7 @@ __global__ void __launch_bounds__(kLossBlock)
     }
     const T* x = logits + row * v;
     const RowParts parts = row_parts(x, v);
-    ExpSum<C> sum;
+    ExpSum<T> sum;
 #pragma unroll 2
     for (std::int64_t p = threadIdx.x; p < parts.packets; p += blockDim.x) {
         C packet[kPacket];
@@ -143,13 +155,13 @@ void total_loss(const double* loss, std::int64_t rows, const C* weight, C* out) 
 // ---- Gradients ---------------------------------------------------------------------------------
 
 // factor * (softmax(x) - onehot(target)) for elements [i, i + N) of a row.
-template <int N, class C>
+template <class T, int N, class C>
 __device__ inline void softmax_gradient(C (&x)[N], C lse, C factor, std::int32_t target,
                                         std::int64_t i) {
     const int at = static_cast<int>(target - i);
 #pragma unroll
     for (int k = 0; k < N; ++k) {
-        const C p = exp(x[k] - lse);
+        const C p = exponential<T>(x[k] - lse);
         x[k] = factor * (k == at ? p - C(1) : p);
     }
 }
@@ -185,12 +197,12 @@ __global__ void __launch_bounds__(kLossBlock)
         const std::int64_t i = parts.head + p * kPacket;
         C packet[kPacket];
         load<kPacket>(x + i, packet);
-        softmax_gradient(packet, s, factor, target, i);
+        softmax_gradient<T>(packet, s, factor, target, i);
         store<kPacket>(dx + i, packet);
     }
     over_ends(parts, v, [&](std::int64_t i) {
         C element[1] = {widen(x[i])};
-        softmax_gradient(element, s, factor, target, i);
+        softmax_gradient<T>(element, s, factor, target, i);
         store<1>(dx + i, element);
     });
 }
@@ -235,7 +247,7 @@ __global__ void __launch_bounds__(kLossBlock, 2)
     const RowParts parts = row_parts(x, v);
     Raw* const packets = reinterpret_cast<Raw*>(x + parts.head);
 
-    ExpSum<C> sum;
+    ExpSum<T> sum;
 #pragma unroll 2
     for (std::int64_t p = threadIdx.x; p < parts.packets; p += blockDim.x) {
         const Raw raw = packets[p];
@@ -257,12 +269,12 @@ __global__ void __launch_bounds__(kLossBlock, 2)
         const Raw raw = p < kept ? copies[p] : packets[p];
         C packet[kPacket];
         load<kPacket>(raw.x, packet);
-        softmax_gradient(packet, lse, factor, target, parts.head + p * kPacket);
+        softmax_gradient<T>(packet, lse, factor, target, parts.head + p * kPacket);
         store<kPacket>(packets[p].x, packet);
     }
     over_ends(parts, v, [&](std::int64_t i) {
         C element[1] = {widen(x[i])};
-        softmax_gradient(element, lse, factor, target, i);
+        softmax_gradient<T>(element, lse, factor, target, i);
         store<1>(x + i, element);
     });
 }

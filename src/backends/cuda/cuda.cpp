@@ -6,6 +6,7 @@
 
 #include "backends/cuda/device.h"
 #include "backends/cuda/kernels.h"
+#include "backends/cuda/staging.h"
 
 namespace octavo {
 namespace {
@@ -117,10 +118,13 @@ class CudaBackend final : public Backend {
     }
 
     void copy_in(std::byte* to, const std::byte* from, std::int64_t bytes) override {
-        transfer(to, from, bytes, cudaMemcpyHostToDevice);
+        staging_.send(to, from, bytes);
     }
     void copy_out(std::byte* to, const std::byte* from, std::int64_t bytes) override {
-        transfer(to, from, bytes, cudaMemcpyDeviceToHost);
+        if (bytes == 0) return;
+        expect(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToHost,
+                               stream()),
+               "cudaMemcpyAsync");
         synchronize();
     }
     void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
@@ -137,12 +141,7 @@ class CudaBackend final : public Backend {
     }
 
   private:
-    static void transfer(std::byte* to, const std::byte* from, std::int64_t bytes,
-                         cudaMemcpyKind kind) {
-        if (bytes == 0) return;
-        expect(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), kind, stream()),
-               "cudaMemcpyAsync");
-    }
+    cuda::Staging staging_;
 };
 
 }  // namespace

@@ -48,15 +48,13 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
     const auto column = [](int p) { return std::int64_t{threadIdx.x + p * blockDim.x} * kPacket; };
 
     C w[kPackets][kPacket] = {}, dw[kPackets][kPacket] = {}, db[kPackets][kPacket] = {};
-    Raw next_x[kPackets], next_dy[kPackets], next_acc[kPackets];
+    Raw next_x[kPackets], next_dy[kPackets];
     const auto fetch = [&](std::int64_t row) {
 #pragma unroll
         for (int p = 0; p < kPackets; ++p) {
             if (column(p) >= c) continue;
             next_x[p] = *reinterpret_cast<const Raw*>(op.x + row * c + column(p));
             next_dy[p] = *reinterpret_cast<const Raw*>(op.dy + row * c + column(p));
-            if (!op.acc) continue;
-            next_acc[p] = *reinterpret_cast<const Raw*>(op.acc + row * c + column(p));
         }
     };
 #pragma unroll
@@ -71,7 +69,9 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
         for (int p = 0; p < kPackets; ++p) {
             x[p] = next_x[p];
             dy[p] = next_dy[p];
-            if (op.acc) acc[p] = next_acc[p];
+            if (op.acc && column(p) < c) {
+                acc[p] = *reinterpret_cast<const Raw*>(op.acc + row * c + column(p));
+            }
         }
         // Under way while this row is summed; dx may take an operand's place, but of its own row.
         if (row + 1 < range.end) fetch(row + 1);

@@ -29,9 +29,10 @@ __device__ inline std::uint32_t magnitude_bits(double x) {
 // that a negative number counts as less.
 __device__ inline void raise_to_block_max(float* top, std::uint32_t magnitude) {
     magnitude = warp_max(magnitude);
-    if (threadIdx.x % kWarp == 0 && magnitude > 0) {
-        atomicMax(reinterpret_cast<int*>(top), static_cast<int>(magnitude));
-    }
+    if (threadIdx.x % kWarp != 0 || magnitude == 0) return;
+    // Most warps find a larger one there already: reading is cheaper than to queue at one address.
+    auto* const bits = reinterpret_cast<int*>(top);
+    if (__ldcg(bits) < static_cast<int>(magnitude)) atomicMax(bits, static_cast<int>(magnitude));
 }
 
 }  // namespace octavo::cuda

@@ -1,0 +1,240 @@
+#include "cli/bench_op.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "cli/device.h"
+#include "graph/builder.h"
+#include "runtime/program.h"
+#include "runtime/random_fill.h"
+
+namespace octavo {
+namespace {
+
+// What a case is built for: activations of this dtype with `rows` tokens of `columns`.
+struct Sizes {
+    std::int64_t rows, columns;
+    Dtype dtype;
+
+    Type matrix() const { return {dtype, {rows, columns}}; }
+    Type vector() const { return {accumulator(dtype), {columns}}; }
+    Type per_row() const { return {accumulator(dtype), {rows}}; }
+};
+
+struct OpCase {
+    std::string name;
+    // Emits one op on Inputs and Loads of `b`.
+    std::function<void(Builder& b, const Sizes&)> build;
+};
+
+constexpr int kWindow = 16, kHeadDim = 128;
+const Type kOne{Dtype::f32, {1}};
+
+Value fresh(Builder& b, const Type& type) {
+    return b.input(fmt::format("x{}", b.graph().nodes().size()), type);
+}
+
+Values fresh(Builder& b, const std::vector<Type>& types) {
+    Values values;
+    for (const Type& t : types) values.push_back(fresh(b, t));
+    return values;
+}
+
+// The op on operands of these types, all results wanted.
+template <class Types>
+OpCase plain(std::string name, Op op, Types&& types) {
+    return {std::move(name), [op, types](Builder& b, const Sizes& s) {
+                const Values out = b.emit(op, fresh(b, types(s)));
+                for (const Value v : out) b.output(fmt::format("y{}", v.id), v);
+            }};
+}
+
+// A delayed cast whose window is filled: the counter is a Load of a number that is large enough.
+OpCase quantise(std::string name, QuantiseSource of, Dtype to, std::size_t operands,
+                std::size_t results, bool transpose) {
+    return {std::move(name), [=](Builder& b, const Sizes& s) {
+                Values in = fresh(b, std::vector<Type>(operands, s.matrix()));
+                for (std::size_t r = 0; r < results; ++r) {
+                    in.push_back(fresh(b, {Dtype::f32, {kWindow}}));
+                    in.push_back(b.load(fmt::format("counter{}", r), {Dtype::i32, {1}}));
+                    in.push_back(fresh(b, kOne));
+                }
+                const DelayedQuantise op{.rule = {.to = to}, .of = of, .transpose = transpose};
+                for (const Value v : b.emit(op, in)) b.output(fmt::format("y{}", v.id), v);
+            }};
+}
+
+// In place, as an update is.
+OpCase adamw(std::string name, Dtype w, Dtype g, Dtype m, Dtype v, bool stochastic) {
+    return {
+        std::move(name), [=](Builder& b, const Sizes& s) {
+            const auto state = [&](const char* which, Dtype dtype) {
+                const bool scaled = is_fp8(dtype) || dtype == Dtype::f16;
+                return b.load(which, {dtype, {s.rows, s.columns}, scaled ? kPerTensor : kUnscaled});
+            };
+            const Values next =
+                b.emit(AdamW{.stochastic = stochastic},
+                       {state("w", w), state("g", g), state("m", m), state("v", v), fresh(b, kOne),
+                        b.constant({Dtype::f32, {3}}, 0.5), b.load("step", {Dtype::i32, {1}})});
+            b.store("w", next[0]);
+            b.store("m", next[1]);
+            b.store("v", next[2]);
+        }};
+}
+
+std::vector<Type> heads(const Sizes& s, int count) {
+    const Type t{s.dtype, {1, s.rows, s.columns / kHeadDim, kHeadDim}};
+    return std::vector<Type>(static_cast<std::size_t>(count), t);
+}
+
+std::vector<OpCase> cases() {
+    using S = const Sizes&;
+    using Q = QuantiseSource;
+    const auto alike = [](int n) {
+        return [n](S s) { return std::vector<Type>(static_cast<std::size_t>(n), s.matrix()); };
+    };
+    const Dtype f32 = Dtype::f32, bf16 = Dtype::bf16;
+    return {
+        plain("add", Add{}, alike(2)),
+        plain("bias_add", BiasAdd{}, [](S s) { return std::vector{s.matrix(), s.vector()}; }),
+        plain("sum_rows", SumRows{}, alike(1)),
+        plain("cast to f32", Cast{f32}, alike(1)),
+        plain("amax", Amax{}, alike(1)),
+        plain("transpose", Transpose{},
+              [](S s) { return std::vector{Type{Dtype::e4m3, {s.rows, s.columns}, kPerTensor}}; }),
+        plain("rms_norm", RmsNorm{}, [](S s) { return std::vector{s.matrix(), s.vector()}; }),
+        plain("rms_norm_grad", RmsNormGrad{},
+              [](S s) { return std::vector{s.matrix(), s.vector(), s.per_row(), s.matrix()}; }),
+        plain("rms_norm_grad + residual", RmsNormGrad{},
+              [](S s) {
+                  return std::vector{s.matrix(), s.vector(), s.per_row(), s.matrix(), s.matrix()};
+              }),
+        plain("layer_norm", LayerNorm{},
+              [](S s) { return std::vector{s.matrix(), s.vector(), s.vector()}; }),
+        plain("layer_norm_grad + residual", LayerNormGrad{},
+              [](S s) {
+                  return std::vector{s.matrix(),  s.vector(), s.per_row(),
+                                     s.per_row(), s.matrix(), s.matrix()};
+              }),
+        plain("swiglu", SwiGlu{}, alike(2)),
+        plain("swiglu_grad", SwiGluGrad{}, alike(3)),
+        plain("gelu", Gelu{}, alike(1)),
+        plain("gelu_grad", GeluGrad{}, alike(2)),
+        plain("rope", Rope{.max_positions = 1 << 30}, [](S s) { return heads(s, 1); }),
+        plain("quantise", Quantise{Dtype::e4m3}, [](S s) { return std::vector{s.matrix(), kOne}; }),
+        quantise("delayed_quantise", Q::value, Dtype::e4m3, 1, 1, false),
+        quantise("delayed_quantise, transposed too", Q::value, Dtype::e4m3, 1, 1, true),
+        quantise("swiglu -> e4m3, transposed too", Q::swiglu, Dtype::e4m3, 2, 1, true),
+        quantise("swiglu_grad -> e5m2, transposed too", Q::swiglu_grad, Dtype::e5m2, 3, 2, true),
+        adamw("adamw, f32", f32, f32, f32, f32, false),
+        adamw("adamw, bf16", bf16, bf16, bf16, bf16, true),
+        adamw("adamw, w g bf16, m e4m3, v f16", bf16, bf16, Dtype::e4m3, Dtype::f16, true),
+        adamw("adamw, w g bf16, m e4m3, v e5m2", bf16, bf16, Dtype::e4m3, Dtype::e5m2, true),
+        plain("global_norm", GlobalNorm{}, alike(4)),
+        plain("embedding", Embedding{},
+              [](S s) { return std::vector{s.matrix(), Type{Dtype::i32, {s.rows}}}; }),
+        plain("embedding_grad", EmbeddingGrad{32000},
+              [](S s) { return std::vector{s.matrix(), Type{Dtype::i32, {s.rows}}}; }),
+    };
+}
+
+struct Measured {
+    double seconds = 0, bytes = 0;
+    std::string kernel;
+};
+
+// Of the case's op; median of `repeats` runs after one.
+Measured measure(Backend& backend, const OpCase& c, const Sizes& sizes, std::int64_t repeats) {
+    Graph g;
+    Builder b(g);
+    c.build(b, sizes);
+    Program program(backend);
+    program.add("op", g);
+    program.allocate(backend.available_bytes());
+    Plan& plan = program.plan("op");
+    for (const Node& n : plan.graph().nodes()) {
+        if (const auto* input = std::get_if<Input>(&n.op)) {
+            fill_random(backend, plan.input(input->name), 1, sizes.rows);
+        }
+    }
+    for (const State::Entry& e : program.state().entries()) {
+        // Counters are past any window; moments and gradients are random.
+        if (e.type.dtype == Dtype::i32) {
+            const std::int32_t many = 1 << 20;
+            program.state().write(e.name, &many);
+        } else {
+            fill_random(backend, e.tensor, 2);
+        }
+    }
+    std::vector<double> times;
+    Measured result;
+    for (std::int64_t i = 0; i <= repeats; ++i) {
+        const auto stopwatch = backend.make_stopwatch();
+        std::int32_t timed = -1;
+        stopwatch->mark();
+        plan.run([&](std::int32_t node) {
+            stopwatch->mark();
+            if (!plan.graph().node(node).in.empty()) timed = node;
+        });
+        const std::vector<double> seconds = stopwatch->intervals();
+        if (i > 0) times.push_back(seconds.back());
+        const Node& n = plan.graph().node(timed);
+        result.kernel = plan.choice(timed).kernel;
+        result.bytes = 0;
+        for (const Value v : n.in) result.bytes += static_cast<double>(total_bytes(g.type(v)));
+        for (const Value v : n.out) result.bytes += static_cast<double>(total_bytes(g.type(v)));
+    }
+    std::nth_element(times.begin(), times.begin() + std::ssize(times) / 2, times.end());
+    result.seconds = times[times.size() / 2];
+    return result;
+}
+
+int bench_op(const Args& args) {
+    const auto backend = open_backend(args.config().runtime);
+    const Sizes sizes{args.flag<std::int64_t>("rows"), args.flag<std::int64_t>("columns"),
+                      *dtype_named(args.flag<std::string>("dtype"))};
+    const auto& only = args.flag<std::string>("only");
+    fmt::print("{} x {} in {}; bytes are operands and results, each once\n", sizes.rows,
+               sizes.columns, name(sizes.dtype));
+    fmt::print("{:<40} {:>12} {:>12} {:>12}  {}\n", "op", "ms", "MB", "GB/s", "kernel");
+    for (const OpCase& c : cases()) {
+        if (c.name.find(only) == std::string::npos) continue;
+        const Measured m = measure(*backend, c, sizes, args.flag<std::int64_t>("repeats"));
+        fmt::print("{:<40} {:>12.4f} {:>12.1f} {:>12.1f}  {}\n", c.name, m.seconds * 1e3,
+                   m.bytes * 1e-6, m.bytes / m.seconds * 1e-9, m.kernel);
+    }
+    return 0;
+}
+
+}  // namespace
+
+Verb bench_op_verb() {
+    return {.name = "op",
+            .help = "Single ops on random operands, by the bytes they have to move.",
+            .run = bench_op,
+            .config = true,
+            .flags = {{.name = "rows",
+                       .initial = std::int64_t{16384},
+                       .help = "tokens",
+                       .rule = between(1, 1 << 24)},
+                      {.name = "columns",
+                       .initial = std::int64_t{4096},
+                       .help = "width of a token, a multiple of 128",
+                       .rule = between(128, 1 << 20)},
+                      {.name = "dtype",
+                       .initial = std::string("bf16"),
+                       .help = "of activations",
+                       .rule = one_of({"bf16", "f16", "f32"})},
+                      {.name = "only",
+                       .initial = std::string(),
+                       .help = "ops whose line holds this text"},
+                      {.name = "repeats",
+                       .initial = std::int64_t{11},
+                       .help = "timed runs, of which the median counts",
+                       .rule = between(1, 1 << 20)}},
+            .shorthands = {{"backend", "runtime.backend"}}};
+}
+
+}  // namespace octavo

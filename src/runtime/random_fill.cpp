@@ -1,0 +1,46 @@
+#include "runtime/random_fill.h"
+
+#include <algorithm>
+#include <span>
+
+#include "base/convert.h"
+#include "base/rng.h"
+
+namespace octavo {
+namespace {
+
+// A million values, repeated, are as good as any.
+constexpr std::size_t kPeriod = (std::size_t{1} << 20) - 1;
+
+template <class T, class Draw>
+std::vector<T> repeated(std::size_t n, Draw&& draw) {
+    std::vector<T> values(n);
+    for (std::size_t i = 0; i < n; ++i) values[i] = i < kPeriod ? draw(i) : values[i - kPeriod];
+    return values;
+}
+
+}  // namespace
+
+void fill_random(Backend& backend, const TensorRef& t, std::uint64_t seed, std::int64_t below) {
+    const auto n = static_cast<std::size_t>(t.type.shape.elements());
+    const Rng rng(seed, 0);
+    std::vector<std::byte> bytes(static_cast<std::size_t>(data_bytes(t.type)));
+    if (t.type.dtype == Dtype::i32) {
+        const auto ids = repeated<std::int32_t>(n, [&](std::size_t i) {
+            return static_cast<std::int32_t>(rng.bits64(i) % static_cast<std::uint64_t>(below));
+        });
+        std::ranges::copy(std::as_bytes(std::span(ids)), bytes.begin());
+    } else {
+        const auto values =
+            repeated<float>(n, [&](std::size_t i) { return rng.uniform(i) - 0.5f; });
+        convert(std::as_bytes(std::span(values)), Dtype::f32, bytes, t.type.dtype);
+    }
+    backend.copy_in(t.as<std::byte>(), bytes.data(), std::ssize(bytes));
+    if (t.scale) {
+        const float one = 1.0f;
+        backend.copy_in(static_cast<std::byte*>(t.scale), reinterpret_cast<const std::byte*>(&one),
+                        sizeof(one));
+    }
+}
+
+}  // namespace octavo
