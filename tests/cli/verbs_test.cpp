@@ -78,6 +78,11 @@ TEST_F(Verbs, DoctorAndBench) {
                                 path("bench.jsonl")}),
                 "tokens/s");
     expect_text(slurp(folder_ / "bench.jsonl"), "\"tokens_per_s\":");
+    const std::string ops =
+        expect_success({"bench", "op", "--rows", "64", "--columns", "256", "--repeats", "1"});
+    for (const char* op : {"rms_norm_grad + residual", "swiglu_grad -> e5m2", "adamw, bf16"}) {
+        expect_text(ops, op);
+    }
 }
 
 TEST_F(Verbs, ARunTakesTheMemoryThatWasPlanned) {

@@ -36,13 +36,13 @@ __device__ inline void typed(const State& s, F&& f) {
 // switch over the formats in between would wait for each in turn.
 template <int N>
 struct Raw {
-    Packet<std::uint32_t, N> words;  // room for N elements of any format
+    std::uint32_t words[N];  // room for N elements of any format
 };
 
-template <class Word, int N>
-__device__ inline void copy_packet(const void* from, std::int64_t i, Raw<N>& to) {
-    *reinterpret_cast<Packet<Word, N>*>(&to.words) =
-        *reinterpret_cast<const Packet<Word, N>*>(static_cast<const Word*>(from) + i);
+template <class Code, int N>
+__device__ inline void fetch_codes(const void* from, std::int64_t i, Raw<N>& to) {
+    const Packet<Code, N> codes = read_packet<N>(static_cast<const Code*>(from) + i);
+    memcpy(to.words, &codes, sizeof(codes));
 }
 
 template <int N>
@@ -50,14 +50,14 @@ __device__ inline Raw<N> fetch(const State& s, std::int64_t i) {
     Raw<N> raw;
     switch (s.dtype) {
         case Dtype::f32:
-            copy_packet<std::uint32_t>(s.data, i, raw);
+            fetch_codes<std::uint32_t>(s.data, i, raw);
             break;
         case Dtype::bf16:
         case Dtype::f16:
-            copy_packet<std::uint16_t>(s.data, i, raw);
+            fetch_codes<std::uint16_t>(s.data, i, raw);
             break;
         default:
-            copy_packet<std::uint8_t>(s.data, i, raw);
+            fetch_codes<std::uint8_t>(s.data, i, raw);
     }
     return raw;
 }
@@ -84,7 +84,8 @@ struct Step {
     __device__ void decode(int operand, const Raw<N>& raw, float (&x)[N]) const {
         typed(in[operand], [&](const auto* p) {
             using T = std::remove_cvref_t<decltype(*p)>;
-            const auto& packet = reinterpret_cast<const Packet<T, N>&>(raw.words);
+            Packet<T, N> packet;
+            memcpy(&packet, raw.words, sizeof(packet));
 #pragma unroll
             for (int k = 0; k < N; ++k) x[k] = widen(packet.x[k]);
         });
@@ -161,8 +162,7 @@ struct Step {
         if (from.data != out[k].data) {
             typed(out[k], [&](auto* p) {
                 using T = std::remove_pointer_t<decltype(p)>;
-                *reinterpret_cast<Packet<T, N>*>(p + i) =
-                    *reinterpret_cast<const Packet<T, N>*>(static_cast<const T*>(from.data) + i);
+                write_packet<N>(p + i, read_packet<N>(static_cast<const T*>(from.data) + i));
             });
         }
         decode(operand_of(k), fetch<N>(from, i), x);
@@ -208,7 +208,7 @@ __global__ void scales_kernel(const __grid_constant__ Step step) {
     }
 }
 
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, 3)
     adamw_kernel(std::int64_t n, const __grid_constant__ Step step) {
     const float clip = *step.factor;
     const bool skip = !isfinite(clip);

@@ -171,7 +171,7 @@ __device__ inline void clear_row(T* x, std::int64_t v) {
     const RowParts parts = row_parts(x, v);
     constexpr Packet<T, kPacket> kZeros{};
     for (std::int64_t p = threadIdx.x; p < parts.packets; p += blockDim.x) {
-        *reinterpret_cast<Packet<T, kPacket>*>(x + parts.head + p * kPacket) = kZeros;
+        write_packet<kPacket>(x + parts.head + p * kPacket, kZeros);
     }
     over_ends(parts, v, [&](std::int64_t i) { x[i] = T{}; });
 }

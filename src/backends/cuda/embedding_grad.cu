@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(kThreads) add_window_kernel(SortedTokens<T> s)
         for (int a = 0; a < kAhead; ++a) {
             if (first + a >= end) continue;
             const std::int64_t token = s.tokens[first + a];
-            dy[a] = *reinterpret_cast<const Packet<T, N>*>(s.dy + token * s.c + column);
+            dy[a] = read_packet<N>(s.dy + token * s.c + column);
         }
 #pragma unroll
         for (int a = 0; a < kAhead; ++a) {

@@ -53,15 +53,48 @@ __device__ inline T round_to(C x) {
     }
 }
 
-// N neighbours, moved in accesses of at most 16 bytes.
+// N neighbours.
 template <class T, int N>
 struct alignas(sizeof(T) * N > 16 ? 16 : sizeof(T) * N) Packet {
     T x[N];
 };
 
+// What a packet is moved in: the widest accesses that it is a multiple of. Left to itself, the
+// compiler moves a struct element by element.
+template <std::size_t kBytes>
+using Word = std::conditional_t<
+    kBytes % 16 == 0, uint4,
+    std::conditional_t<
+        kBytes % 8 == 0, uint2,
+        std::conditional_t<kBytes % 4 == 0, std::uint32_t,
+                           std::conditional_t<kBytes % 2 == 0, std::uint16_t, std::uint8_t>>>>;
+
+template <int N, class T>
+__device__ inline Packet<T, N> read_packet(const T* p) {
+    using W = Word<sizeof(Packet<T, N>)>;
+    constexpr int kWords = sizeof(Packet<T, N>) / sizeof(W);
+    W words[kWords];
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) words[i] = reinterpret_cast<const W*>(p)[i];
+    Packet<T, N> packet;
+    memcpy(&packet, words, sizeof(packet));
+    return packet;
+}
+
+// To global memory: plain assignments of words fall apart into their elements.
+template <int N, class T>
+__device__ inline void write_packet(T* p, const Packet<T, N>& packet) {
+    using W = Word<sizeof(Packet<T, N>)>;
+    constexpr int kWords = sizeof(Packet<T, N>) / sizeof(W);
+    W words[kWords];
+    memcpy(words, &packet, sizeof(packet));
+#pragma unroll
+    for (int i = 0; i < kWords; ++i) __stwb(reinterpret_cast<W*>(p) + i, words[i]);
+}
+
 template <int N, class T, class C>
 __device__ inline void load(const T* p, C (&x)[N]) {
-    const auto packet = *reinterpret_cast<const Packet<T, N>*>(p);
+    const Packet<T, N> packet = read_packet<N>(p);
 #pragma unroll
     for (int i = 0; i < N; ++i) x[i] = static_cast<C>(widen(packet.x[i]));
 }
@@ -90,7 +123,7 @@ __device__ inline void store(T* p, const C (&x)[N]) {
 #pragma unroll
         for (int i = 0; i < N; ++i) packet.x[i] = round_to<T>(x[i]);
     }
-    *reinterpret_cast<Packet<T, N>*>(p) = packet;
+    write_packet<N>(p, packet);
 }
 
 // The codes of eight neighbours, first in the lowest byte.

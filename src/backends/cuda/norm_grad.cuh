@@ -53,8 +53,8 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
 #pragma unroll
         for (int p = 0; p < kPackets; ++p) {
             if (column(p) >= c) continue;
-            next_x[p] = *reinterpret_cast<const Raw*>(op.x + row * c + column(p));
-            next_dy[p] = *reinterpret_cast<const Raw*>(op.dy + row * c + column(p));
+            next_x[p] = read_packet<kPacket>(op.x + row * c + column(p));
+            next_dy[p] = read_packet<kPacket>(op.dy + row * c + column(p));
         }
     };
 #pragma unroll
@@ -70,7 +70,7 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
             x[p] = next_x[p];
             dy[p] = next_dy[p];
             if (op.acc && column(p) < c) {
-                acc[p] = *reinterpret_cast<const Raw*>(op.acc + row * c + column(p));
+                acc[p] = read_packet<kPacket>(op.acc + row * c + column(p));
             }
         }
         // Under way while this row is summed; dx may take an operand's place, but of its own row.
