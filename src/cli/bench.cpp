@@ -206,22 +206,46 @@ int bench_step(const Args& args) {
     return 0;
 }
 
+std::string text(const GemmCase& c) {
+    static constexpr std::string_view kKinds[] = {"plain", "fprop", "dgrad", "wgrad"};
+    return fmt::format("{} {} x {} -> {}{}", kKinds[static_cast<int>(c.kind)], name(c.a), name(c.b),
+                       name(c.out), c.accumulate ? " + acc" : "");
+}
+
 int bench_gemm(const Args& args) {
+    constexpr int kSamples = 1000;
+    constexpr Dtype f32 = Dtype::f32, bf16 = Dtype::bf16, e4m3 = Dtype::e4m3, e5m2 = Dtype::e5m2;
+    constexpr MatmulKind fprop = MatmulKind::fprop, dgrad = MatmulKind::dgrad;
+    constexpr GemmCase kCases[] = {{f32, f32, f32},
+                                   {bf16, bf16, bf16},
+                                   {bf16, bf16, f32},
+                                   {bf16, bf16, f32, MatmulKind::wgrad, true},
+                                   {e4m3, e4m3, bf16},
+                                   {e4m3, e4m3, f32},
+                                   {e4m3, e4m3, f32, dgrad},
+                                   {e5m2, e4m3, bf16, dgrad},
+                                   {e5m2, e4m3, f32, fprop},
+                                   {e5m2, e4m3, f32, dgrad},
+                                   {e5m2, e4m3, f32, MatmulKind::wgrad, true}};
     const auto backend = open_backend(args.config().runtime);
     const auto m = args.flag<std::int64_t>("m"), n = args.flag<std::int64_t>("n"),
                k = args.flag<std::int64_t>("k");
-    fmt::print("{:<6} {:>20} {:>12}  {}\n", "dtype", "M x N x K", "TFLOP/s", "kernel");
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
-        const GemmRate rate = measure_gemm_rate(*backend, dtype, m, n, k, 1.0);
-        fmt::print("{:<6} {:>20} {:>12.4f}  {}\n", name(dtype),
-                   fmt::format("{} x {} x {}", m, n, k), rate.flops_per_s * 1e-12, rate.kernel);
+    fmt::print("{} x {} x {}; error: RMS of {} elements against sums in f64, relative\n", m, n, k,
+               kSamples);
+    fmt::print("{:<32} {:>12} {:>12}  {}\n", "product", "TFLOP/s", "error", "kernel");
+    for (const GemmCase& c : kCases) {
+        const GemmRate rate =
+            measure_gemm(*backend, c, m, n, k, args.flag<double>("seconds"), kSamples);
+        fmt::print("{:<32} {:>12.4f} {:>12.2e}  {}\n", text(c), rate.flops_per_s * 1e-12,
+                   rate.error, rate.kernel);
         Json j = machine(*backend);
         j["bench"] = "gemm";
-        j["dtype"] = name(dtype);
+        j["product"] = text(c);
         j["m"] = m;
         j["n"] = n;
         j["k"] = k;
         j["tflops"] = rate.flops_per_s * 1e-12;
+        j["error"] = rate.error;
         j["kernel"] = rate.kernel;
         append_result(args, j);
     }
@@ -264,10 +288,18 @@ Verb bench_verb() {
                        {"batch", "train.batch"},
                        {"seq", "train.seq"}}};
     Verb gemm{.name = "gemm",
-              .help = "Matrix products (M, K) x (N, K)^T in f32, bf16 and e4m3.",
+              .help = "Matrix products (M, K) x (N, K)^T as training has them: rate and error.",
               .run = bench_gemm,
               .config = true,
-              .flags = {size_flag("m"), size_flag("n"), size_flag("k"), kJson}};
+              .flags = {size_flag("m"),
+                        size_flag("n"),
+                        size_flag("k"),
+                        {.name = "seconds",
+                         .initial = 0.5,
+                         .help = "to measure each product for",
+                         .rule = at_least(0)},
+                        kJson},
+              .shorthands = {{"backend", "runtime.backend"}}};
     return {.name = "bench",
             .help = "Measures this machine.",
             .actions = {step, gemm, bench_op_verb()}};

@@ -1,22 +1,30 @@
-// How fast the backend multiplies matrices: the yardstick behind "share of peak".
+// How fast the backend multiplies matrices, and how exactly: the yardstick behind "share of peak".
 #pragma once
 
 #include "runtime/backend.h"
 
 namespace octavo {
 
+// (M, K) x (N, K)^T [+ acc], codes under scale 1.
+struct GemmCase {
+    Dtype a, b, out;
+    MatmulKind kind = MatmulKind::fprop;  // FP8 products of kind fprop may accumulate fast
+    bool accumulate = false;
+};
+
 struct GemmRate {
     double flops_per_s = 0;
     std::string kernel;
+    // Root mean square of the errors of sampled elements, against sums in f64, over that of the
+    // elements; 0 where nothing was sampled.
+    double error = 0;
 };
 
-// Median over repeated products (M, K) x (N, K)^T of random operands, for about `seconds`.
-GemmRate measure_gemm_rate(Backend&, Dtype, std::int64_t m, std::int64_t n, std::int64_t k,
-                           double seconds = 0.3);
+// Median over repeated products of random operands, for about `seconds`.
+GemmRate measure_gemm(Backend&, const GemmCase&, std::int64_t m, std::int64_t n, std::int64_t k,
+                      double seconds, int samples);
 
-// Of a square product.
-inline GemmRate measure_gemm_rate(Backend& backend, Dtype dtype, std::int64_t n) {
-    return measure_gemm_rate(backend, dtype, n, n, n);
-}
+// Of a square product in one dtype (FP8: into bf16).
+GemmRate measure_gemm_rate(Backend&, Dtype, std::int64_t n);
 
 }  // namespace octavo
