@@ -153,8 +153,12 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     in[0] = rewrite.b.reshape(in[0], {rows, x_type.shape.last()});
     const Values fused = rewrite.b.emit(head, in);
     rewrite.replace(loss->out[0], fused[0]);
-    for (std::size_t i = 1; quantised && i < 3; ++i) {
-        rewrite.replace(quantised->out[i], fused[i + 2]);
+    if (quantised) {
+        // Its codes exist for a chunk at a time: whoever read them is replaced below, and the node
+        // counts as done only if all its results are.
+        rewrite.replace(quantised->out[0], fused[1]);
+        rewrite.replace(quantised->out[1], fused[3]);
+        rewrite.replace(quantised->out[2], fused[4]);
     }
     rewrite.replace(dgrad->out[0],
                     rewrite.b.reshape(fused[1], match.graph().type(dgrad->out[0]).shape));

@@ -182,6 +182,11 @@ TEST(Fp8LmHead, IsQuantisedOnRequest) {
     Graph g = micro_graph(o, false);
     int heads = 0;
     for (const Node& n : g.nodes()) {
+        EXPECT_FALSE(std::holds_alternative<CrossEntropyGrad>(n.op));
+        if (const auto* store = std::get_if<Store>(&n.op)) {
+            if (store->name != scale_history_name("lm_head.dy")) continue;
+            EXPECT_TRUE(std::holds_alternative<HeadLoss>(g.node(g.producer(n.in[0])).op));
+        }
         const auto* head = std::get_if<HeadLoss>(&n.op);
         if (!head) continue;
         ++heads;
