@@ -17,7 +17,7 @@ constexpr bf16 round_stochastically(float x, std::uint32_t random) {
     return bf16::from_bits(static_cast<std::uint16_t>((bits + random) >> 16));
 }
 
-// The random numbers of eight neighbours in up to four tensors: a function of stream and step
+// The random numbers of eight neighbours in up to three tensors: a function of stream and step
 // alone.
 class RoundingNoise {
   public:
@@ -31,7 +31,7 @@ class RoundingNoise {
     constexpr std::uint32_t operator()(int tensor, int k) const {
         const int word = k / 2;
         std::uint32_t bits = block_[word];
-        if (tensor > 0) bits ^= std::rotl(block_[(word + tensor) % 4], 8 * tensor);
+        if (tensor > 0) bits ^= std::rotl(block_[(word + tensor) % 4], 8);
         return bits >> (k % 2 * 16) & 0xFFFF;
     }
 

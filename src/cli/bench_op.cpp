@@ -135,8 +135,11 @@ std::vector<OpCase> cases() {
         plain("global_norm", GlobalNorm{}, alike(4)),
         plain("embedding", Embedding{},
               [](S s) { return std::vector{s.matrix(), Type{Dtype::i32, {s.rows}}}; }),
-        plain("embedding_grad", EmbeddingGrad{32000},
-              [](S s) { return std::vector{s.matrix(), Type{Dtype::i32, {s.rows}}}; }),
+        {"embedding_grad",
+         [](Builder& b, const Sizes& s) {
+             const Type ids{Dtype::i32, {s.rows}};
+             b.output("y", b.one(EmbeddingGrad{s.rows}, fresh(b, {s.matrix(), ids})));
+         }},
     };
 }
 
@@ -165,7 +168,8 @@ Measured measure(Backend& backend, const OpCase& c, const Sizes& sizes, std::int
             const std::int32_t many = 1 << 20;
             program.state().write(e.name, &many);
         } else {
-            fill_random(backend, e.tensor, 2);
+            // Squares are not negative.
+            fill_random(backend, e.tensor, 2, 1, e.name == "v" ? 0.0f : -0.5f);
         }
     }
     std::vector<double> times;
@@ -195,6 +199,9 @@ int bench_op(const Args& args) {
     const auto backend = open_backend(args.config().runtime);
     const Sizes sizes{args.flag<std::int64_t>("rows"), args.flag<std::int64_t>("columns"),
                       *dtype_named(args.flag<std::string>("dtype"))};
+    if (sizes.columns % kHeadDim != 0) {
+        fail_usage("--columns: expected a multiple of {}, got {}", kHeadDim, sizes.columns);
+    }
     const auto& only = args.flag<std::string>("only");
     fmt::print("{} x {} in {}; bytes are operands and results, each once\n", sizes.rows,
                sizes.columns, name(sizes.dtype));

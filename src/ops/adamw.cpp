@@ -22,11 +22,13 @@ namespace {
 void expect_state(const Operands& in, std::size_t i) {
     in.expect_shape(i, in[0].shape);
     const Type& t = in[i];
-    check(is_float(t.dtype) && t.dtype != Dtype::f64 &&
-              (t.scaling == kPerTensor || (t.scaling == kUnscaled && !is_fp8(t.dtype))),
-          "adamw: operand {} must be plain f32, bf16 or f16, or have one f32 scale for the whole "
-          "tensor, got {}",
-          i, to_string(t));
+    const bool plain = t.dtype == Dtype::f32 || t.dtype == Dtype::bf16 || t.dtype == Dtype::f16;
+    const bool scaled = is_fp8(t.dtype) || t.dtype == Dtype::f16;
+    check(
+        (plain && t.scaling == kUnscaled) || (scaled && t.scaling == kPerTensor),
+        "adamw: operand {} must be plain f32, bf16 or f16, or f16, e4m3 or e5m2 with one f32 scale "
+        "for the whole tensor, got {}",
+        i, to_string(t));
 }
 
 Types type(const AdamW& op, Operands in) {

@@ -26,13 +26,14 @@ bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return false;
 }
 
-// A gradient in 16 bits: the product rounds its sums itself. Same bits.
+// A gradient in 16 bits: the product rounds its sums itself. Same bits up to the order of the sums.
 bool matmul_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* cast = std::get_if<Cast>(&n.op);
     const Node* matmul = cast ? match.producer_as<Matmul>(n.in[0]) : nullptr;
     if (!matmul || !match.used_once(n.in[0])) return false;
     Matmul op = std::get<Matmul>(matmul->op);
     if (op.kind != MatmulKind::wgrad || op.accumulate || op.out != Dtype::f32) return false;
+    if (size_of(cast->to) != 2) return false;
     op.out = cast->to;
     rewrite.keep(n, op, rewrite(matmul->in));
     return true;
@@ -97,7 +98,8 @@ std::int64_t head_chunk(std::int64_t rows, std::int64_t most) {
     if (most >= rows) return rows;
     const std::int64_t chunks = (rows + most - 1) / std::max<std::int64_t>(most, 1);
     const std::int64_t even = (rows + chunks - 1) / chunks;
-    return most < kTile ? std::max<std::int64_t>(most, 1) : (even + kTile - 1) / kTile * kTile;
+    if (most < kTile) return std::max<std::int64_t>(most, 1);
+    return std::min((even + kTile - 1) / kTile, most / kTile) * kTile;
 }
 
 bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {

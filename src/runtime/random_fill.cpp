@@ -21,7 +21,8 @@ std::vector<T> repeated(std::size_t n, Draw&& draw) {
 
 }  // namespace
 
-void fill_random(Backend& backend, const TensorRef& t, std::uint64_t seed, std::int64_t below) {
+void fill_random(Backend& backend, const TensorRef& t, std::uint64_t seed, std::int64_t below,
+                 float low) {
     const auto n = static_cast<std::size_t>(t.type.shape.elements());
     const Rng rng(seed, 0);
     std::vector<std::byte> bytes(static_cast<std::size_t>(data_bytes(t.type)));
@@ -31,8 +32,7 @@ void fill_random(Backend& backend, const TensorRef& t, std::uint64_t seed, std::
         });
         std::ranges::copy(std::as_bytes(std::span(ids)), bytes.begin());
     } else {
-        const auto values =
-            repeated<float>(n, [&](std::size_t i) { return rng.uniform(i) - 0.5f; });
+        const auto values = repeated<float>(n, [&](std::size_t i) { return rng.uniform(i) + low; });
         convert(std::as_bytes(std::span(values)), Dtype::f32, bytes, t.type.dtype);
     }
     backend.copy_in(t.as<std::byte>(), bytes.data(), std::ssize(bytes));

@@ -83,7 +83,10 @@ Graph update_graph(const StepOptions& o, const Graph& micro) {
             b.load(gradient_name(p.name), {formats_of(o.recipe, p).gradient, p.shape}));
     }
     const Value norm = b.one(GlobalNorm{}, gradients);
-    const Value factor = b.one(ClipFactor{o.clip}, {norm});
+    // A loss that is not finite skips the step as a norm does: 0 * loss is 0 or NaN.
+    const Type one{Dtype::f32, {1}};
+    const Value guard = b.mul(b.load(kLossName, one), b.constant(one, 0));
+    const Value factor = b.one(ClipFactor{o.clip}, {b.add(norm, guard)});
     const Value schedule = b.input("schedule", {Dtype::f32, {3}});
     const Value step = b.input("step", {Dtype::i32, {1}});
 
@@ -97,7 +100,7 @@ Graph update_graph(const StepOptions& o, const Graph& micro) {
         if (!p.decays()) op.weight_decay = 0;
         op.stochastic =
             formats.master == Dtype::bf16 || formats.m == Dtype::bf16 || formats.v == Dtype::bf16;
-        if (op.stochastic) op.stream = random_stream(p.name);
+        if (op.stochastic) op.stream = random_stream("round/" + p.name);
         const auto load = [&](const std::string& name, Dtype dtype) {
             return b.load(name, state_type(dtype, p.shape));
         };

@@ -268,8 +268,21 @@ class Trainer {
         write_report(folder_.report(), {&data, 1});
     }
 
+    // Runs the micro-batches of the step again, each by itself, up to the first that goes wrong; it
+    // stays in batch_.
+    std::optional<NonFinite> find_culprit(std::int64_t step) {
+        const std::int64_t accum = config_.train.grad_accum;
+        for (std::int64_t i = 0; i < accum; ++i) {
+            train_data_.batch((step - 1) * accum + i, batch_.ids, batch_.targets);
+            program_.micro(batch_.ids, batch_.targets, 1.0f / static_cast<float>(step_tokens()),
+                           /*first=*/true);
+            if (auto found = program_.find_non_finite()) return found;
+        }
+        return std::nullopt;
+    }
+
     [[noreturn]] void fail_non_finite(std::string_view what, double value, std::int64_t step) {
-        const std::optional<NonFinite> found = program_.find_non_finite();
+        const std::optional<NonFinite> found = find_culprit(step);
         const auto path = folder_.path / "failure";
         write_failure(path, {std::string(what), value, step, found}, batch_.ids, batch_.targets,
                       config_.train.batch);
@@ -277,7 +290,7 @@ class Trainer {
             "step {}: the {} is {}; the first tensor with such values is {}\n  The batch and what "
             "was found are in {}. Lower train.lr or raise train.warmup_steps, and go on from the "
             "last checkpoint.",
-            step, what, value, found ? found->tensor : "in the gradients of an earlier micro-batch",
+            step, what, value, found ? found->tensor : "in the sum over the micro-batches",
             path.string());
     }
 

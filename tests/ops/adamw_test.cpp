@@ -245,6 +245,26 @@ TEST(AdamW, RoundsStochasticallyByStreamStepAndElement) {
     EXPECT_NE(run(as_is(op), in)[0].codes, got[0].codes);
 }
 
+TEST(RoundingNoise, NumbersOfAPacketDoNotRepeatEachOther) {
+    constexpr int kPackets = 512;
+    for (int a = 0; a < 24; ++a) {
+        for (int b = 0; b < a; ++b) {
+            int equal = 0;
+            double product = 0;  // of centred values: near zero if they are not correlated
+            for (int packet = 0; packet < kPackets; ++packet) {
+                const RoundingNoise noise(7, 3, static_cast<std::uint64_t>(packet));
+                const auto x = noise(a / 8, a % 8), y = noise(b / 8, b % 8);
+                equal += x == y ? 1 : 0;
+                product += (x / 65536.0 - 0.5) * (y / 65536.0 - 0.5);
+            }
+            EXPECT_LE(equal, 3) << a << " " << b;
+            // Five standard deviations of the mean of 512 products of uniform numbers.
+            EXPECT_LE(std::abs(product / kPackets), 5.0 / 12 / std::sqrt(kPackets))
+                << a << " " << b;
+        }
+    }
+}
+
 TEST(AdamW, ReportsTheAmaxOfWhatItStored) {
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
         for (const double factor : {1.0, kNan}) {
@@ -291,10 +311,9 @@ TEST(AdamW, RefusesOtherTypes) {
     const Type step{Dtype::i32, {1}}, codes{Dtype::e4m3, {4}};
     EXPECT_EQ(refusal(as_is(kOp), {w, {Dtype::bf16, {5}}, w, w, one, three, step}),
               "adamw: operand 1 must have shape [4], got bf16[5]");
-    EXPECT_EQ(
-        refusal(as_is(kOp), {w, w, codes, w, one, three, step}),
-        "adamw: operand 2 must be plain f32, bf16 or f16, or have one f32 scale for the whole "
-        "tensor, got e4m3[4]");
+    EXPECT_EQ(refusal(as_is(kOp), {w, w, codes, w, one, three, step}),
+              "adamw: operand 2 must be plain f32, bf16 or f16, or f16, e4m3 or e5m2 with one f32 "
+              "scale for the whole tensor, got e4m3[4]");
     EXPECT_EQ(refusal(as_is(kOp), {w, w, w, w, one, one, step}),
               "adamw: operand 5 must have shape [3], got f32[1]");
 }

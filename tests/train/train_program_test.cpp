@@ -200,6 +200,19 @@ TEST(TrainProgram, ANonFiniteGradientChangesNothing) {
     }
 }
 
+TEST(TrainProgram, ANonFiniteLossChangesNothing) {
+    for (const float bad : {kNan, std::numeric_limits<float>::infinity()}) {
+        Session s(tiny_options(Family::llama, "bf16"));
+        s.micro(test::random_batch(s.program.options(), 1));
+        s.state().write(kLossName, &bad);
+        const auto before = everything_but_gradients(s.state());
+        EXPECT_TRUE(std::isfinite(s.program.update(1e-3, 1)));
+        for (const auto& [name, bytes] : everything_but_gradients(s.state())) {
+            EXPECT_TRUE(before.at(name) == bytes) << name << " changed";
+        }
+    }
+}
+
 TEST(TrainProgram, ANonFiniteGradientChangesNoNarrowStateEither) {
     for (StateFormats states : kNarrow) {
         states.gradient = Dtype::f32;

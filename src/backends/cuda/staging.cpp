@@ -17,8 +17,10 @@ Staging::Slot& Staging::next_free() {
         expect(cudaEventSynchronize(slot.sent), "a kernel of the plan");
         return slot;
     }
+    if (!slot.sent) {
+        expect(cudaEventCreateWithFlags(&slot.sent, cudaEventDisableTiming), "cudaEventCreate");
+    }
     expect(cudaMallocHost(reinterpret_cast<void**>(&slot.memory), kBytes), "cudaMallocHost");
-    expect(cudaEventCreateWithFlags(&slot.sent, cudaEventDisableTiming), "cudaEventCreate");
     return slot;
 }
 
