@@ -44,7 +44,7 @@ Values fresh(Builder& b, const std::vector<Type>& types) {
 
 // The op on operands of these types, all results wanted.
 template <class Types>
-OpCase plain(std::string name, Op op, Types&& types) {
+OpCase plain(std::string name, const Op& op, Types&& types) {
     return {std::move(name), [op, types](Builder& b, const Sizes& s) {
                 const Values out = b.emit(op, fresh(b, types(s)));
                 for (const Value v : out) b.output(fmt::format("y{}", v.id), v);
@@ -198,7 +198,7 @@ Measured measure(Backend& backend, const OpCase& c, const Sizes& sizes, std::int
 int bench_op(const Args& args) {
     const auto backend = open_backend(args.config().runtime);
     const Sizes sizes{args.flag<std::int64_t>("rows"), args.flag<std::int64_t>("columns"),
-                      *dtype_named(args.flag<std::string>("dtype"))};
+                      dtype_named(args.flag<std::string>("dtype")).value_or(Dtype::bf16)};
     if (sizes.columns % kHeadDim != 0) {
         fail_usage("--columns: expected a multiple of {}, got {}", kHeadDim, sizes.columns);
     }

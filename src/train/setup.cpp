@@ -31,7 +31,9 @@ Recipe recipe_of(const RunConfig& config) {
         (*format)->rounding =
             config.recipe.scale_rounding == "exact" ? ScaleRounding::exact : ScaleRounding::pow2;
     }
-    const auto dtype = [](const std::string& text) { return *dtype_named(text); };
+    const auto dtype = [](const std::string& text) {
+        return dtype_named(text).value_or(Dtype::f32);
+    };
     const RunConfig::Optimizer& o = config.optimizer;
     r.states = {dtype(o.master), dtype(o.gradient), dtype(o.m), dtype(o.v)};
     if (r.states.master != Dtype::f32 && r.states.master != r.compute) {
