@@ -7,6 +7,7 @@
 
 #include "cli/device.h"
 #include "graph/builder.h"
+#include "recipes/recipe.h"
 #include "runtime/program.h"
 #include "runtime/random_fill.h"
 
@@ -68,20 +69,18 @@ OpCase quantise(std::string name, QuantiseSource of, Dtype to, std::size_t opera
 
 // In place, as an update is.
 OpCase adamw(std::string name, Dtype w, Dtype g, Dtype m, Dtype v, bool stochastic) {
-    return {
-        std::move(name), [=](Builder& b, const Sizes& s) {
-            const auto state = [&](const char* which, Dtype dtype) {
-                const bool scaled = is_fp8(dtype) || dtype == Dtype::f16;
-                return b.load(which, {dtype, {s.rows, s.columns}, scaled ? kPerTensor : kUnscaled});
-            };
-            const Values next =
-                b.emit(AdamW{.stochastic = stochastic},
-                       {state("w", w), state("g", g), state("m", m), state("v", v), fresh(b, kOne),
-                        b.constant({Dtype::f32, {3}}, 0.5), b.load("step", {Dtype::i32, {1}})});
-            b.store("w", next[0]);
-            b.store("m", next[1]);
-            b.store("v", next[2]);
-        }};
+    return {std::move(name), [=](Builder& b, const Sizes& s) {
+                const auto state = [&](const char* which, Dtype dtype) {
+                    return b.load(which, state_type(dtype, {s.rows, s.columns}));
+                };
+                const Values next = b.emit(
+                    AdamW{.stochastic = stochastic},
+                    {state("w", w), state("g", g), state("m", m), state("v", v), fresh(b, kOne),
+                     b.constant({Dtype::f32, {3}}, 0.5), b.load("step", {Dtype::i32, {1}})});
+                b.store("w", next[0]);
+                b.store("m", next[1]);
+                b.store("v", next[2]);
+            }};
 }
 
 std::vector<Type> heads(const Sizes& s, int count) {
@@ -173,23 +172,21 @@ Measured measure(Backend& backend, const OpCase& c, const Sizes& sizes, std::int
         }
     }
     std::vector<double> times;
-    Measured result;
+    std::int32_t timed = -1;  // the last node with operands, and the last interval
     for (std::int64_t i = 0; i <= repeats; ++i) {
         const auto stopwatch = backend.make_stopwatch();
-        std::int32_t timed = -1;
         stopwatch->mark();
         plan.run([&](std::int32_t node) {
             stopwatch->mark();
-            if (!plan.graph().node(node).in.empty()) timed = node;
+            if (!g.node(node).in.empty()) timed = node;
         });
-        const std::vector<double> seconds = stopwatch->intervals();
-        if (i > 0) times.push_back(seconds.back());
-        const Node& n = plan.graph().node(timed);
-        result.kernel = plan.choice(timed).kernel;
-        result.bytes = 0;
-        for (const Value v : n.in) result.bytes += static_cast<double>(total_bytes(g.type(v)));
-        for (const Value v : n.out) result.bytes += static_cast<double>(total_bytes(g.type(v)));
+        const double seconds = stopwatch->intervals().back();
+        if (i > 0) times.push_back(seconds);
     }
+    const Node& n = g.node(timed);
+    Measured result{.kernel = std::string(plan.choice(timed).kernel)};
+    for (const Value v : n.in) result.bytes += static_cast<double>(total_bytes(g.type(v)));
+    for (const Value v : n.out) result.bytes += static_cast<double>(total_bytes(g.type(v)));
     std::nth_element(times.begin(), times.begin() + std::ssize(times) / 2, times.end());
     result.seconds = times[times.size() / 2];
     return result;

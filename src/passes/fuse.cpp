@@ -8,6 +8,12 @@
 namespace octavo {
 namespace {
 
+// What `term` is added to; "no value" if it is computed only after `term`.
+Value term_before(const Node& add, Value term, const Rewriter& rewrite) {
+    const Value other = add.in[0] == term ? add.in[1] : add.in[0];
+    return rewrite.has(other) ? other : Value{};
+}
+
 // acc + a b  ->  the product accumulates onto acc, in place when acc dies. Same bits up to the
 // order of two f32 additions per element; products in 16 bits round once instead of twice.
 bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
@@ -46,9 +52,8 @@ bool norm_grad_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite
     const bool layer = std::holds_alternative<LayerNormGrad>(n.op);
     if (!(rms && n.in.size() == 4) && !(layer && n.in.size() == 5)) return false;
     const Node* add = match.only_reader_as<Add>(n.out[0]);
-    if (!add) return false;
-    const Value acc = add->in[0] == n.out[0] ? add->in[1] : add->in[0];
-    if (!rewrite.has(acc)) return false;  // it is computed after the norm
+    const Value acc = add ? term_before(*add, n.out[0], rewrite) : Value{};
+    if (!acc) return false;
     Values in = rewrite(n.in);
     in.push_back(rewrite(acc));
     rewrite.replace(add->out[0], rewrite.keep(n, n.op, std::move(in))[0]);
@@ -173,9 +178,8 @@ bool head_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* op = std::get_if<HeadLoss>(&n.op);
     if (!op || op->accumulate) return false;
     const Node* add = match.only_reader_as<Add>(n.out[2]);
-    if (!add) return false;
-    const Value acc = add->in[0] == n.out[2] ? add->in[1] : add->in[0];
-    if (!rewrite.has(acc)) return false;  // it is computed after the head
+    const Value acc = add ? term_before(*add, n.out[2], rewrite) : Value{};
+    if (!acc) return false;
     HeadLoss fused = *op;
     fused.accumulate = true;
     Values in = rewrite(n.in);

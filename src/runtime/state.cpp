@@ -27,10 +27,7 @@ void initialise_scales(State& state) {
     const float one = 1.0f;
     for (const State::Entry& e : state.entries()) {
         if (state_role(e.name) == "scale.value") state.write(e.name, &one);
-        if (e.type.scaling != kPerTensor) continue;
-        std::vector<std::byte> zeros(static_cast<std::size_t>(total_bytes(e.type)));
-        *tensor_at(e.type, zeros.data()).scales() = one;
-        state.write_all_parts(e.name, zeros.data());
+        if (e.type.scaling == kPerTensor) state.write_scales(e.name, &one);
     }
 }
 
@@ -89,6 +86,12 @@ void State::read(std::string_view name, void* host) const {
     const Entry& e = at(name);
     backend_->copy_out(static_cast<std::byte*>(host), static_cast<const std::byte*>(e.tensor.data),
                        data_bytes(e.type));
+}
+
+void State::write_scales(std::string_view name, const void* host) {
+    const Entry& e = at(name);
+    backend_->copy_in(static_cast<std::byte*>(e.tensor.scale), static_cast<const std::byte*>(host),
+                      scale_bytes(e.type));
 }
 
 void State::write_all_parts(std::string_view name, const std::byte* host) {

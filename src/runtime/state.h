@@ -56,6 +56,7 @@ class State {
     // Values between the host and a tensor's codes; `bytes` is data_bytes(type).
     void write(std::string_view name, const void* host);
     void read(std::string_view name, void* host) const;
+    void write_scales(std::string_view name, const void* host);  // scale_bytes(type)
     // The same for all parts (codes, scales, groups), as total_bytes(type) bytes of layout
     // tensor_at.
     void write_all_parts(std::string_view name, const std::byte* host);

@@ -35,7 +35,7 @@ Graph micro_graph(const StepOptions&, bool add_to_gradients);
 Graph eval_graph(const StepOptions&);
 
 // Inputs: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}, step [1] i32 = t. Output: norm [1]. A
-// norm that is not finite leaves weights and moments as they are.
+// norm or loss that is not finite leaves weights and moments as they are.
 Graph update_graph(const StepOptions&, const Graph& micro);
 
 // Inputs: ids, targets (batch, seq), weight [1]. Outputs: logits, loss and, if asked for,

@@ -43,8 +43,8 @@ class TrainProgram {
     // The same for a batch, without gradients.
     float evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
                    float weight);
-    // Optimizer step number `t` >= 1. Returns the gradient norm before clipping; if that is not
-    // finite, weights and moments were left alone.
+    // Optimizer step number `t` >= 1. Returns the gradient norm before clipping; if that
+    // or the loss is not finite, weights and moments were left alone.
     float update(double lr, std::int64_t t);
 
     // Runs the last micro-batch again, looking at every result.

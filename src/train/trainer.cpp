@@ -174,14 +174,16 @@ class Trainer {
                 .state_bytes = state_bytes};
     }
 
+    // Micro-batch `i` of a step; it stays in batch_.
+    void run_micro(std::int64_t step, std::int64_t i, bool first) {
+        train_data_.batch((step - 1) * config_.train.grad_accum + i, batch_.ids, batch_.targets);
+        program_.micro(batch_.ids, batch_.targets, 1.0f / static_cast<float>(step_tokens()), first);
+    }
+
     StepMetrics one_step() {
         const double begin = unix_time_s();
-        const std::int64_t accum = config_.train.grad_accum, step = step_ + 1;
-        const float weight = 1.0f / static_cast<float>(step_tokens());
-        for (std::int64_t i = 0; i < accum; ++i) {
-            train_data_.batch((step - 1) * accum + i, batch_.ids, batch_.targets);
-            program_.micro(batch_.ids, batch_.targets, weight, i == 0);
-        }
+        const std::int64_t step = step_ + 1;
+        for (std::int64_t i = 0; i < config_.train.grad_accum; ++i) run_micro(step, i, i == 0);
         const double lr = learning_rate(config_.train, step);
         const double norm = program_.update(lr, step), loss = program_.loss();
         if (!std::isfinite(loss)) fail_non_finite("loss", loss, step);
@@ -271,11 +273,8 @@ class Trainer {
     // Runs the micro-batches of the step again, each by itself, up to the first that goes wrong; it
     // stays in batch_.
     std::optional<NonFinite> find_culprit(std::int64_t step) {
-        const std::int64_t accum = config_.train.grad_accum;
-        for (std::int64_t i = 0; i < accum; ++i) {
-            train_data_.batch((step - 1) * accum + i, batch_.ids, batch_.targets);
-            program_.micro(batch_.ids, batch_.targets, 1.0f / static_cast<float>(step_tokens()),
-                           /*first=*/true);
+        for (std::int64_t i = 0; i < config_.train.grad_accum; ++i) {
+            run_micro(step, i, /*first=*/true);
             if (auto found = program_.find_non_finite()) return found;
         }
         return std::nullopt;

@@ -1,6 +1,4 @@
 #include <array>
-#include <atomic>
-#include <bit>
 #include <cmath>
 
 #include "backends/cpu/kernels.h"
@@ -37,10 +35,27 @@ struct Step {
     }
 };
 
+// w, m and v, as operands and as results.
+constexpr std::size_t kOperandOf[] = {0, 2, 3};
+
 void keep(const TensorRef& from, const TensorRef& to) {
     if (from.data == to.data) return;
     std::copy_n(from.as<std::byte>(), data_bytes(from.type), to.as<std::byte>());
     if (from.scale) *to.scales() = *from.scales();
+}
+
+// What all kernels do around update(): skip the step, report the amax.
+template <class Update>
+void adamw(const KernelCall& call, const AdamW& op, Update&& update) {
+    if (std::isfinite(*call.in[4].as<float>())) {
+        update();
+    } else {
+        for (std::size_t k = 0; k < 3; ++k) keep(call.in[kOperandOf[k]], call.out[k]);
+    }
+    if (op.amax) {
+        const TensorRef& w = call.out[0];
+        *call.out[3].as<float>() = tensor_amax(w) * (w.scale ? *w.scales() : 1.0f);
+    }
 }
 
 // ---- All states in f32 -------------------------------------------------------------------------
@@ -54,36 +69,28 @@ Refusal reject_f32(const NodeView& node) {
     return std::nullopt;
 }
 
-void adamw_f32(const KernelCall& call, const AdamW& op) {
-    if (!std::isfinite(*call.in[4].as<float>())) {
-        keep(call.in[0], call.out[0]);
-        keep(call.in[2], call.out[1]);
-        keep(call.in[3], call.out[2]);
-    } else {
-        const Step step(call, op);
-        const float *w = call.in[0].as<float>(), *g = call.in[1].as<float>();
-        const float *m = call.in[2].as<float>(), *v = call.in[3].as<float>();
-        float *w2 = call.out[0].as<float>(), *m2 = call.out[1].as<float>();
-        float* v2 = call.out[2].as<float>();
-        parallel_for(call.out[0].type.shape.elements(), row_grain(1),
-                     [=](std::int64_t i, std::int64_t end) {
-                         step(w + i, g + i, m + i, v + i, w2 + i, m2 + i, v2 + i, end - i);
-                     });
-    }
-    if (op.amax) *call.out[3].as<float>() = tensor_amax(call.out[0]);
+void update_f32(const KernelCall& call, const AdamW& op) {
+    const Step step(call, op);
+    const float *w = call.in[0].as<float>(), *g = call.in[1].as<float>();
+    const float *m = call.in[2].as<float>(), *v = call.in[3].as<float>();
+    float *w2 = call.out[0].as<float>(), *m2 = call.out[1].as<float>();
+    float* v2 = call.out[2].as<float>();
+    parallel_for(call.out[0].type.shape.elements(), row_grain(1),
+                 [=](std::int64_t i, std::int64_t end) {
+                     step(w + i, g + i, m + i, v + i, w2 + i, m2 + i, v2 + i, end - i);
+                 });
 }
 
 Prepared prepare_f32(const NodeView& node) {
-    return {[op = std::get<AdamW>(node.op)](const KernelCall& call) { adamw_f32(call, op); }};
+    return {[op = std::get<AdamW>(node.op)](const KernelCall& call) {
+        adamw(call, op, [&] { update_f32(call, op); });
+    }};
 }
 
 // ---- States in any format ----------------------------------------------------------------------
 
 constexpr std::int64_t kChunk = 512;  // elements decoded at a time, a multiple of 8
 using Chunk = std::array<float, kChunk>;
-
-// w, m and v, as operands and as results.
-constexpr std::size_t kOperandOf[] = {0, 2, 3};
 
 class States {
   public:
@@ -101,10 +108,6 @@ class States {
     }
 
   private:
-    std::byte* element(const TensorRef& t, std::int64_t at) const {
-        return t.as<std::byte>() + at * static_cast<std::int64_t>(size_of(t.type.dtype));
-    }
-
     // visit(first element, elements, {w', m', v'}) for all chunks, on several threads.
     template <class Visit>
     void for_chunks(Visit&& visit) const {
@@ -127,21 +130,15 @@ class States {
 
     void choose_scales() {
         if (!call_.out[0].scale && !call_.out[1].scale && !call_.out[2].scale) return;
-        std::array<std::atomic<std::uint32_t>, 3> tops{};
+        std::array<SharedAmax, 3> tops;
         for_chunks([&](std::int64_t, std::int64_t n, const std::array<Chunk, 3>& x) {
-            for (std::size_t k = 0; k < 3; ++k) {
-                // Magnitudes order like their bits.
-                const auto bits = std::bit_cast<std::uint32_t>(amax(x[k].data(), Dtype::f32, n));
-                std::uint32_t seen = tops[k].load();
-                while (seen < bits && !tops[k].compare_exchange_weak(seen, bits)) {
-                }
-            }
+            for (std::size_t k = 0; k < 3; ++k) tops[k].raise(amax(x[k].data(), Dtype::f32, n));
         });
         for (std::size_t k = 0; k < 3; ++k) {
             const TensorRef& t = call_.out[k];
             if (!t.scale) continue;
             const ScaleRule rule{t.type.dtype, op_.scale_rounding, 0};
-            next_[k] = next_scale(rule, std::bit_cast<float>(tops[k].load()), old_[kOperandOf[k]]);
+            next_[k] = next_scale(rule, tops[k].value(), old_[kOperandOf[k]]);
             *t.scales() = next_[k];
         }
     }
@@ -171,20 +168,10 @@ class States {
     std::array<float, 3> next_{1, 1, 1};
 };
 
-void adamw_states(const KernelCall& call, const AdamW& op) {
-    if (std::isfinite(*call.in[4].as<float>())) {
-        States(call, op).run();
-    } else {
-        for (std::size_t k = 0; k < 3; ++k) keep(call.in[kOperandOf[k]], call.out[k]);
-    }
-    if (op.amax) {
-        const TensorRef& w = call.out[0];
-        *call.out[3].as<float>() = tensor_amax(w) * (w.scale ? *w.scales() : 1.0f);
-    }
-}
-
 Prepared prepare_states(const NodeView& node) {
-    return {[op = std::get<AdamW>(node.op)](const KernelCall& call) { adamw_states(call, op); }};
+    return {[op = std::get<AdamW>(node.op)](const KernelCall& call) {
+        adamw(call, op, [&] { States(call, op).run(); });
+    }};
 }
 
 }  // namespace

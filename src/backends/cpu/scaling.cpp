@@ -1,7 +1,5 @@
 #include "backends/cpu/scaling.h"
 
-#include <atomic>
-#include <bit>
 #include <cmath>
 #include <limits>
 
@@ -14,22 +12,13 @@ namespace {
 
 constexpr std::int64_t kGrain = 16384;  // elements a thread takes at least
 
-std::byte* element(const TensorRef& t, std::int64_t i) {
-    return t.as<std::byte>() + i * static_cast<std::int64_t>(size_of(t.type.dtype));
-}
-
-// The largest of the amaxes that ranges of [0, n) give. Without their sign, floats order like their
-// bits, NaN above infinity.
+// The largest of the amaxes that ranges of [0, n) give.
 template <class RangeAmax>
 float parallel_amax(std::int64_t n, RangeAmax&& range_amax) {
-    std::atomic<std::uint32_t> top = 0;
-    parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
-        const auto bits = std::bit_cast<std::uint32_t>(range_amax(begin, end));
-        std::uint32_t seen = top.load();
-        while (seen < bits && !top.compare_exchange_weak(seen, bits)) {
-        }
-    });
-    return std::bit_cast<float>(top.load());
+    SharedAmax top;
+    parallel_for(n, kGrain,
+                 [&](std::int64_t begin, std::int64_t end) { top.raise(range_amax(begin, end)); });
+    return top.value();
 }
 
 }  // namespace

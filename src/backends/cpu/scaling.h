@@ -2,10 +2,33 @@
 // do not depend on the number of threads: a maximum can be taken in any order.
 #pragma once
 
+#include <atomic>
+#include <bit>
+
 #include "graph/op.h"
 #include "runtime/tensor.h"
 
 namespace octavo::cpu {
+
+inline std::byte* element(const TensorRef& t, std::int64_t i) {
+    return t.as<std::byte>() + i * static_cast<std::int64_t>(size_of(t.type.dtype));
+}
+
+// The largest of the amaxes that threads find. Without their sign, floats order like their bits,
+// NaN above infinity.
+class SharedAmax {
+  public:
+    void raise(float amax) {
+        const auto bits = std::bit_cast<std::uint32_t>(amax);
+        std::uint32_t seen = top_.load();
+        while (seen < bits && !top_.compare_exchange_weak(seen, bits)) {
+        }
+    }
+    float value() const { return std::bit_cast<float>(top_.load()); }
+
+  private:
+    std::atomic<std::uint32_t> top_ = 0;
+};
 
 // max |x|; 0 for no elements, NaN before infinity before numbers.
 float tensor_amax(const TensorRef& x);
