@@ -5,6 +5,7 @@
 
 #include "cli/device.h"
 #include "cli/verbs.h"
+#include "train/inspect_quantise.h"
 #include "train/inspect_run.h"
 #include "train/setup.h"
 #include "train/train_program.h"
@@ -79,6 +80,60 @@ int inspect_run(const Args& args) {
     return 0;
 }
 
+// The formats of `inspect quantise --as`, with the rounding of their scales unless it is asked for.
+struct NamedFormat {
+    std::string_view name;
+    Format format;
+};
+const NamedFormat kFormats[] = {
+    {"tensor", {}},
+    {"row", {.granularity = Granularity::row, .rounding = ScaleRounding::exact}},
+    {"block1x128",
+     {.granularity = Granularity::block_1x128, .rounding = ScaleRounding::exact, .floor = 1e-10f}},
+    {"block128x128",
+     {.granularity = Granularity::block_128x128,
+      .rounding = ScaleRounding::exact,
+      .floor = 1e-10f}},
+    {"moss", {.granularity = Granularity::micro, .rounding = ScaleRounding::exact, .group = 32}},
+};
+
+std::vector<std::string> format_names() {
+    std::vector<std::string> names;
+    for (const NamedFormat& f : kFormats) names.emplace_back(f.name);
+    return names;
+}
+
+Format chosen_format(const Args& args) {
+    const auto& as = args.flag<std::string>("as");
+    Format format = std::ranges::find(kFormats, as, &NamedFormat::name)->format;
+    format.dtype = *dtype_named(args.flag<std::string>("dtype"));
+    const bool moss = format.granularity == Granularity::micro;
+    const auto group = args.flag<std::int64_t>("group");
+    if (group != 0 && !moss) fail_usage("--group: only moss has groups, got --as {}", as);
+    if (group != 0 && group != 32 && group != 64 && group != 128) {
+        fail_usage("--group: expected 32, 64 or 128, got {}", group);
+    }
+    if (group != 0) format.group = static_cast<int>(group);
+    const auto& scale = args.flag<std::string>("scale");
+    if (moss && scale == "pow2")
+        fail_usage("--scale pow2: moss has powers of two below exact scales");
+    if (scale != "auto") {
+        format.rounding = scale == "pow2" ? ScaleRounding::pow2 : ScaleRounding::exact;
+    }
+    return format;
+}
+
+int inspect_quantised(const Args& args) {
+    const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
+    const auto errors = inspect_quantise({.in = args.flag<std::string>("in"),
+                                          .out = args.flag<std::string>("out"),
+                                          .tensor = args.flag<std::string>("tensor"),
+                                          .format = chosen_format(args)},
+                                         *backend);
+    fmt::print("{}", to_text(errors));
+    return 0;
+}
+
 const std::vector<Shorthand> kShorthands = {{"model", "model.preset"}, {"recipe", "recipe.name"}};
 
 }  // namespace
@@ -132,9 +187,41 @@ Verb inspect_verb() {
              .help = "where to compute",
              .rule = one_of({"auto", "cpu"})},
             {.name = "no-fuse", .initial = false, .help = "run every fused op as its definition"}}};
+    Verb quantise{
+        .name = "quantise",
+        .help = "What 8 bits do to the tensors of a file: codes, scales, errors.",
+        .run = inspect_quantised,
+        .flags = {{.name = "in",
+                   .initial = std::string(),
+                   .help = "safetensors file to read",
+                   .required = true},
+                  {.name = "out",
+                   .initial = std::string(),
+                   .help = "safetensors file to write: .codes, .scale, .local and .dequant of each",
+                   .required = true},
+                  {.name = "tensor", .initial = std::string(), .help = "only this one"},
+                  {.name = "as",
+                   .initial = std::string("tensor"),
+                   .help = "what shares a scale",
+                   .rule = one_of(format_names())},
+                  {.name = "group",
+                   .initial = std::int64_t{0},
+                   .help = "moss: elements of a group, 32, 64 or 128; 0: 32"},
+                  {.name = "dtype",
+                   .initial = std::string("e4m3"),
+                   .help = "of the codes",
+                   .rule = one_of({"e4m3", "e5m2"})},
+                  {.name = "scale",
+                   .initial = std::string("auto"),
+                   .help = "rounding of scales; auto: pow2 for tensor, else exact",
+                   .rule = one_of({"auto", "pow2", "exact"})},
+                  {.name = "backend",
+                   .initial = std::string("auto"),
+                   .help = "where to compute",
+                   .rule = one_of({"auto", "cpu", "cuda"})}}};
     return {.name = "inspect",
             .help = "Shows what a run will do, or what a model computes.",
-            .actions = {graph, plan, memory, run}};
+            .actions = {graph, plan, memory, run, quantise}};
 }
 
 }  // namespace octavo

@@ -57,7 +57,13 @@ struct RunConfig {
         bool fp8_lm_head = false;
         std::int64_t margin = 0;
         std::int64_t history = 16;
-        std::string scale_rounding = "pow2";
+        std::string scale_rounding = "auto";
+        std::string gradient = "auto";
+        std::int64_t group = 0;
+        std::string global_scale = "auto";
+        std::string weight_scale = "auto";
+        std::string bound = "adam";
+        std::int64_t interval = 500;
         bool operator==(const Recipe&) const = default;
     };
 

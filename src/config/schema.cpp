@@ -98,14 +98,32 @@ void add_train(std::vector<Key>& keys) {
 void add_recipe(std::vector<Key>& keys) {
     using R = RunConfig::Recipe;
     Section s(keys, "recipe", &RunConfig::recipe);
-    s.key("name", &R::name, "number formats of training", one_of({"fp32", "bf16", "fp8-lm"}));
+    s.key("name", &R::name, "number formats of training",
+          one_of({"fp32", "bf16", "fp8-lm", "moss", "blockwise"}));
     s.key("fp8_lm_head", &R::fp8_lm_head, "fp8-lm: the output head in FP8 too");
     s.key("margin", &R::margin,
           "fp8-lm: powers of two that scales leave free above the largest value", between(0, 8));
     s.key("history", &R::history, "fp8-lm: window of the delayed scales", between(1, 1024),
           "steps");
-    s.key("scale_rounding", &R::scale_rounding, "fp8-lm: scales are powers of two, or exact",
-          one_of({"pow2", "exact"}));
+    s.key("scale_rounding", &R::scale_rounding,
+          "scales are powers of two, or exact; auto: pow2 in fp8-lm, exact in blockwise",
+          one_of({"auto", "pow2", "exact"}));
+    s.key("gradient", &R::gradient, "codes of output gradients; auto: e5m2 in fp8-lm, else e4m3",
+          one_of({"auto", "e4m3", "e5m2"}));
+    s.key("group", &R::group,
+          "moss: elements under a power of two of their own, 32, 64 or 128; 0: 32",
+          between(0, 128));
+    s.key("global_scale", &R::global_scale, "moss: what groups share a scale; auto: row",
+          one_of({"auto", "row", "tensor"}));
+    s.key("weight_scale", &R::weight_scale,
+          "one scale per weight, measured or predicted from the learning rate; auto: predicted in "
+          "moss",
+          one_of({"auto", "measured", "predicted"}));
+    s.key("bound", &R::bound,
+          "predicted scales: AdamW's tight bound on an update / lr, or 1 as MOSS has it",
+          one_of({"adam", "paper"}));
+    s.key("interval", &R::interval, "predicted scales: steps from one measured amax to the next",
+          between(1, 1e9), "steps");
 }
 
 void add_optimizer(std::vector<Key>& keys) {

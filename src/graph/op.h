@@ -98,6 +98,17 @@ struct AttentionGrad {
     float scale = 1;
     bool operator==(const AttentionGrad&) const = default;
 };
+// Which copies a quantiser makes: of the tensor, of its transpose, or both.
+enum class Copies : std::uint8_t { rows, columns, both };
+struct BlockQuantise {
+    Dtype to = Dtype::e4m3;
+    Scaling scaling{Granularity::block_1x128};  // row, block_1x128, block_128x128 or micro
+    ScaleRounding rounding = ScaleRounding::exact;
+    float floor = 0x1p-100f;  // smaller amaxes count as this one
+    bool global = false;      // micro: all rows under the tensor's scale
+    Copies copies = Copies::rows;
+    bool operator==(const BlockQuantise&) const = default;
+};
 struct Cast {
     Dtype to = Dtype::f32;
     bool operator==(const Cast&) const = default;
@@ -159,6 +170,10 @@ struct Matmul {
     Dtype out = Dtype::f32;
     bool accumulate = false;  // the last operand is added to the product
     bool operator==(const Matmul&) const = default;
+};
+struct PredictAmax {
+    float bound = 1;  // of |update| / learning rate
+    bool operator==(const PredictAmax&) const = default;
 };
 struct Quantise {
     Dtype to = Dtype::e4m3;

@@ -40,6 +40,12 @@ struct Attributes {
     std::string operator()(const AttentionGrad& o) const {
         return fmt::format(" scale={}", o.scale);
     }
+    std::string operator()(const BlockQuantise& o) const {
+        static constexpr std::string_view kCopies[] = {"", " columns", " both"};
+        return fmt::format(" {} {}{}{}{}", name(o.to), to_string(o.scaling),
+                           o.rounding == ScaleRounding::pow2 ? " pow2" : "",
+                           o.global ? " global" : "", kCopies[static_cast<int>(o.copies)]);
+    }
     std::string operator()(const Cast& o) const { return fmt::format(" {}", name(o.to)); }
     std::string operator()(const ClipFactor& o) const { return fmt::format(" {}", o.max_norm); }
     std::string operator()(const ComputeScale& o) const { return text(o.rule); }
@@ -62,6 +68,7 @@ struct Attributes {
         return fmt::format("{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
                            kind_name(o.kind), o.accumulate ? " accumulate" : "");
     }
+    std::string operator()(const PredictAmax& o) const { return fmt::format(" bound={}", o.bound); }
     std::string operator()(const Quantise& o) const { return fmt::format(" {}", name(o.to)); }
     std::string operator()(const RmsNorm& o) const { return fmt::format(" eps={}", o.eps); }
     std::string operator()(const Rope& o) const {

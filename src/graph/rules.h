@@ -57,7 +57,8 @@ using Types = std::vector<Type>;
 struct Rules {
     // Checks the operands and gives the types of the results.
     Types (*type)(const Op&, Operands) = nullptr;
-    // The definition in simpler ops, for fused ops: specification, oracle and fallback in one.
+    // The definition in simpler ops, for fused ops: specification, oracle and fallback in one. No
+    // values: with these attributes the op is as simple as it gets.
     Values (*decompose)(Builder&, const Op&, const Values& in) = nullptr;
     // Gradients for each operand, given those of each result; "no value" where none flows.
     Values (*vjp)(Builder&, const Op&, const Values& in, const Values& out,

@@ -5,7 +5,13 @@ namespace {
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
-std::int64_t padded(std::int64_t bytes) { return ceil_div(bytes, kPartAlignment) * kPartAlignment; }
+std::int64_t round_up(std::int64_t n, std::int64_t to) { return ceil_div(n, to) * to; }
+
+std::int64_t padded(std::int64_t bytes) { return round_up(bytes, kPartAlignment); }
+
+// Blocks of 128 along the rows, and down the columns, of a matrix.
+std::int64_t blocks_across(const Type& t) { return ceil_div(t.shape.last(), kScaleBlock); }
+std::int64_t blocks_down(const Type& t) { return ceil_div(t.shape.rows(), kScaleBlock); }
 
 }  // namespace
 
@@ -18,14 +24,14 @@ std::int64_t scale_count(const Type& t) {
         case Granularity::none:
             return 0;
         case Granularity::tensor:
-        case Granularity::micro:
             return 1;
         case Granularity::row:
+        case Granularity::micro:
             return t.shape.rows();
         case Granularity::block_1x128:
-            return t.shape.rows() * ceil_div(t.shape.last(), 128);
+            return blocks_across(t) * scale_layout(t).pitch;
         case Granularity::block_128x128:
-            return ceil_div(t.shape.rows(), 128) * ceil_div(t.shape.last(), 128);
+            return blocks_down(t) * scale_layout(t).pitch;
     }
     return 0;
 }
@@ -36,7 +42,19 @@ std::int64_t scale_bytes(const Type& t) {
 
 std::int64_t group_bytes(const Type& t) {
     if (t.scaling.granularity != Granularity::micro) return 0;
-    return t.shape.rows() * ceil_div(t.shape.last(), t.scaling.group);
+    return blocks_across(t) * scale_layout(t).group_pitch;
+}
+
+ScaleLayout scale_layout(const Type& t) {
+    ScaleLayout layout{.granularity = t.scaling.granularity, .group = t.scaling.group};
+    if (layout.granularity == Granularity::block_1x128) layout.pitch = round_up(t.shape.rows(), 4);
+    if (layout.granularity == Granularity::block_128x128) {
+        layout.pitch = round_up(blocks_across(t), 4);
+    }
+    if (layout.granularity == Granularity::micro) {
+        layout.group_pitch = round_up(t.shape.rows(), kScaleBlock) * (kScaleBlock / layout.group);
+    }
+    return layout;
 }
 
 std::int64_t total_bytes(const Type& t) {

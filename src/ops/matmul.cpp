@@ -2,27 +2,68 @@
 // Operands of a higher rank count as matrices: all dimensions but the last are rows.
 //     a (..., M, K), or (..., K, M) with trans_a
 //     b (K, N), or (N, K) with trans_b; its rows, too, may be spread over several dimensions
-//     a, b: plain f64, f32, bf16, f16, or e4m3, e5m2 with one scale per tensor; acc: like c
+//     a, b: plain f64, f32, bf16, f16, or e4m3, e5m2 under scales; acc: like c
 //         -> c of dtype `out`: a's shape with N in K's place, or (M, N) with trans_a
+//
+// Scales are one per tensor; or, for both operands together, per row and row (or tensor), 1x128 and
+// 1x128 or 128x128, micro and micro (or tensor). Scales per row, 1x128 and micro belong to operands
+// that are contiguous along K. With blocks, sums P over 128 elements (micro: a group) are promoted
+// to f32, where they are scaled and added in ascending order:
+//     blocks (arXiv 2412.19437, section 3.3)   acc = acc + P (s_a s_b)
+//     micro (arXiv 2511.05811)                 acc = fma(2^(n_a + n_b), P, acc),  c = acc s_a s_b
+// where a power of two below 2^-126 counts as zero.
 #include "graph/builder.h"
 
 namespace octavo {
 namespace {
 
-void expect_operand(const Operands& in, std::size_t i) {
+void expect_operand(const Operands& in, std::size_t i, bool along_k) {
     const Type& t = in[i];
-    check(is_float(t.dtype) && t.scaling == (is_fp8(t.dtype) ? kPerTensor : kUnscaled),
-          "matmul: operand {} must be plain f64, f32, bf16 or f16, or e4m3 or e5m2 with one f32 "
-          "scale per tensor, got {}",
+    const bool scaled = t.scaling.granularity != Granularity::none;
+    check(is_float(t.dtype) && scaled == is_fp8(t.dtype) && t.scaling.scale_dtype == Dtype::f32,
+          "matmul: operand {} must be plain f64, f32, bf16 or f16, or e4m3 or e5m2 under f32 "
+          "scales, got {}",
           i, to_string(t));
     check(t.shape.rank() >= 2, "matmul: operand {} must have at least 2 dimensions, got {}", i,
           to_string(t));
+    check(along_k || !scales_along_rows(t.scaling),
+          "matmul: operand {} must be contiguous along K, as its scales are, got {}\n"
+          "  Quantise the transpose.",
+          i, to_string(t));
+}
+
+bool fit_together(const Scaling& a, const Scaling& b) {
+    using enum Granularity;
+    switch (a.granularity) {
+        case row:
+            return b.granularity == row || b.granularity == tensor;
+        case block_1x128:
+            return b.granularity == block_1x128 || b.granularity == block_128x128;
+        case micro:
+            return a == b || b.granularity == tensor;
+        default:
+            return false;
+    }
+}
+
+void expect_pair(const Operands& in) {
+    const Type &a = in[0], &b = in[1];
+    if (!has_fine_scales(a) && !has_fine_scales(b)) return;
+    check(fit_together(a.scaling, b.scaling) || fit_together(b.scaling, a.scaling),
+          "matmul: no product of scales {} and {}\n"
+          "  Scales per row go with rows or one per tensor, 1x128 with 1x128 or 128x128, micro "
+          "groups with groups as long or one per tensor.",
+          to_string(a), to_string(b));
+    check(a.dtype != Dtype::e5m2 || b.dtype != Dtype::e5m2,
+          "matmul: no product of e5m2 and e5m2 under scales per row or block, got {} and {}",
+          to_string(a), to_string(b));
 }
 
 Types type(const Matmul& op, Operands in) {
     in.expect_count(op.accumulate ? 3 : 2);
-    expect_operand(in, 0);
-    expect_operand(in, 1);
+    expect_operand(in, 0, !op.trans_a);
+    expect_operand(in, 1, op.trans_b);
+    expect_pair(in);
     check(is_float(op.out) && !is_fp8(op.out),
           "matmul: expected a result of f64, f32, bf16 or f16, got {}\n"
           "  Quantise the result with an op of its own.",

@@ -1,5 +1,6 @@
 // y = x^T, x seen as a matrix: all dimensions but the last are its rows.
-//     x (..., N) with M rows, plain or under one scale -> y (N, M) of x's dtype and scale
+//     x (..., N) with M rows, plain, under one scale or one per 128 x 128 block
+//         -> y (N, M) of x's dtype and scales
 #include "graph/builder.h"
 
 namespace octavo {
@@ -10,8 +11,11 @@ Types type(const Transpose&, Operands in) {
     const Type& x = in[0];
     check(is_float(x.dtype), "transpose: expected floating-point elements, got {}", to_string(x));
     check(x.shape.rank() >= 2, "transpose: expected at least 2 dimensions, got {}", to_string(x));
-    check(x.scaling == kUnscaled || x.scaling == kPerTensor,
-          "transpose: expected plain values or one scale per tensor, got {}", to_string(x));
+    const Granularity g = x.scaling.granularity;
+    check(g == Granularity::none || g == Granularity::tensor || g == Granularity::block_128x128,
+          "transpose: expected plain values, one scale per tensor or per 128x128 block, got {}\n"
+          "  Quantise the transpose: the other scales run along rows.",
+          to_string(x));
     return {{x.dtype, {x.shape.last(), x.shape.rows()}, x.scaling}};
 }
 

@@ -203,6 +203,33 @@ bool quantise_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) 
     return false;
 }
 
+// Two casts, of a tensor and of its transpose, read it once; one of the transpose alone reads the
+// tensor as it lies. Same bits.
+bool block_quantise_columns(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<BlockQuantise>(&n.op);
+    if (!op || op->copies != Copies::rows) return false;
+    const Node* turned = match.producer_as<Transpose>(n.in[0]);
+    const Value x = turned ? turned->in[0] : n.in[0];
+    const Node *rows = turned ? nullptr : &n, *columns = turned ? &n : nullptr;
+    const auto is_twin = [&](const Node& r) { return r.op == n.op; };
+    for (const std::int32_t reader : match.readers(x)) {
+        const Node& r = match.graph().node(reader);
+        if (!rows && is_twin(r)) rows = &r;
+        if (columns || !std::holds_alternative<Transpose>(r.op)) continue;
+        for (const std::int32_t next : match.readers(r.out[0])) {
+            if (is_twin(match.graph().node(next))) columns = &match.graph().node(next);
+        }
+    }
+    if (!columns) return false;
+    BlockQuantise fused = *op;
+    fused.copies = rows ? Copies::both : Copies::columns;
+    rewrite.stand_at(n);
+    const Values out = rewrite.b.emit(fused, {rewrite(x)});
+    if (rows) rewrite.replace(rows->out[0], out[0]);
+    rewrite.replace(columns->out[0], out.back());
+    return true;
+}
+
 // The element-wise op whose results are quantised and read nowhere else joins its quantisers. Same
 // bits: results are rounded to their dtype all the same.
 bool quantise_source_of(const Matcher& match, const Node& n, Rewriter& rewrite) {
@@ -247,6 +274,7 @@ constexpr FusionRule kFusions[] = {
     {"norm_grad_accumulate", norm_grad_accumulate},
     {"quantise_transpose", quantise_transpose},
     {"quantise_source", quantise_source_of},
+    {"block_quantise_columns", block_quantise_columns},
     {"adamw_amax", adamw_amax},
 };
 

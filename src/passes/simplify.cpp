@@ -68,13 +68,14 @@ Graph decompose_all(const Graph& g) {
     bool changed = false;
     for (const Node& n : g.nodes()) {
         const Rules& rules = rules_of(n.op);
-        if (!rules.decompose) {
+        rewrite.stand_at(n);
+        const Values parts =
+            rules.decompose ? rules.decompose(rewrite.b, n.op, rewrite(n.in)) : Values{};
+        if (parts.empty()) {
             rewrite.keep(n);
             continue;
         }
         changed = true;
-        rewrite.stand_at(n);
-        const Values parts = rules.decompose(rewrite.b, n.op, rewrite(n.in));
         check(parts.size() == n.out.size(), "{}: its decomposition gives {} results, not {}",
               op_name(n.op), parts.size(), n.out.size());
         for (std::size_t i = 0; i < parts.size(); ++i) rewrite.replace(n.out[i], parts[i]);

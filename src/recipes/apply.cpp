@@ -78,8 +78,10 @@ class Quantiser {
                 continue;
             }
             rewrite_.stand_at(n);
-            const Values in{operand(n, n.in[0]), operand(n, n.in[1])};
-            rewrite_.keep(n, n.op, in);
+            Matmul op = *matmul;
+            const Values in{operand(n, n.in[0], op.trans_a, false),
+                            operand(n, n.in[1], op.trans_b, true)};
+            rewrite_.keep(n, op, in);
         }
         return remove_dead(rewrite_.finish());
     }
@@ -92,25 +94,47 @@ class Quantiser {
 
     // What an operand is follows from where it was made: weights are loaded, activations come from
     // the forward part, output gradients from the backward part.
-    Value operand(const Node& n, Value v) {
+    // Scales that run along rows run along K: then an operand that is not contiguous along it, as
+    // it is with `transposed` = `along_k`, is turned around before it is quantised.
+    Value operand(const Node& n, Value v, bool& transposed, bool along_k) {
         const Node& source = g_.node(g_.producer(v));
         if (const auto* load = std::get_if<Load>(&source.op)) {
-            return recipe_.weight ? weight(v, *load, recipe_.weight->dtype) : rewrite_(v);
+            return recipe_.weight ? weight(n, v, *load) : rewrite_(v);
         }
         const bool forward = source.phase == Phase::forward;
         const auto& format = forward ? recipe_.activation : recipe_.output_grad;
         if (!format) return rewrite_(v);
-        Value& q = quantised_[v.id];
-        if (!q) q = quantise(*format, rewrite_(v), n.label + (forward ? ".x" : ".dy"));
+        const bool turn = scales_along_rows(scaling_of(*format)) && transposed != along_k;
+        if (turn) transposed = along_k;
+        Value& q = quantised_[{v.id, turn}];
+        if (!q) {
+            const Value x = turn ? rewrite_.b.one(Transpose{}, {rewrite_(v)}) : rewrite_(v);
+            q = quantise(*format, x, n.label + (forward ? ".x" : ".dy"));
+        }
         return q;
     }
 
-    Value weight(Value v, const Load& load, Dtype dtype) {
-        Value& q = quantised_[v.id];
+    Value weight(const Node& n, Value v, const Load& load) {
+        Value& q = quantised_[{v.id, false}];
         if (q) return q;
+        const Type type{recipe_.weight->dtype, load.type.shape, scaling_of(*recipe_.weight)};
+        check_tiles(n, type);
         const std::string_view master = std::string_view(load.name).substr(load.name.find('/') + 1);
-        return q = rewrite_.b.load(working_name(dtype, master),
-                                   {dtype, load.type.shape, kPerTensor});
+        return q = rewrite_.b.load(working_name(type.dtype, master), type);
+    }
+
+    // Tensor cores take sixteen codes at a time, which one scale per tensor lets us do without.
+    void check_tiles(const Node& n, const Type& weight) const {
+        const bool fine =
+            has_fine_scales(weight) ||
+            (recipe_.activation && scales_along_rows(scaling_of(*recipe_.activation)));
+        for (int i = 0; fine && i < weight.shape.rank(); ++i) {
+            if (weight.shape[i] % 16 == 0) continue;
+            fail_usage(
+                "'{}': recipe {} needs features in multiples of 16, got a weight of {}\n"
+                "  Change the model's sizes, or take a recipe with one scale per tensor.",
+                n.label, recipe_.name, to_string(weight.shape));
+        }
     }
 
     Value quantise(const Format& format, Value x, const std::string& slot) {
@@ -125,7 +149,7 @@ class Quantiser {
     const Graph& g_;
     bool training_;
     Rewriter rewrite_;
-    std::map<std::int32_t, Value> quantised_;  // by old value
+    std::map<std::pair<std::int32_t, bool>, Value> quantised_;  // by old value, and its transpose
 };
 
 }  // namespace
@@ -148,17 +172,48 @@ std::vector<WorkingWeight> working_weights(const Graph& applied) {
     return found;
 }
 
+namespace {
+
+// The amax that a predicted scale goes by.
+Value predicted_amax(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
+                     const Refresh& refresh) {
+    const std::string name = scale_bound_name(w.weight);
+    const bool moves = refresh.kind == Refresh::Kind::predicted;
+    const Value amax =
+        moves ? b.one(PredictAmax{recipe.prediction.bound},
+                      {b.load(name, {Dtype::f32, {1}}), refresh.schedule, refresh.factor})
+              : b.one(Amax{}, {master});
+    b.store(name, amax);
+    return amax;
+}
+
+}  // namespace
+
 void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
-                            bool first) {
+                            const Refresh& refresh) {
     const auto scope = b.scope(w.state);
     if (w.type.scaling == kUnscaled) {
         b.store(w.state, b.cast(master, w.type.dtype));
         return;
     }
     if (!recipe.weight) fail("{}: recipe {} quantises no weights", w.state, recipe.name);
-    const Value previous =
-        first ? b.constant({Dtype::f32, {1}}, 1.0) : b.one(ScaleOf{}, {b.load(w.state, w.type)});
-    b.store(w.state, emit_current(b, *recipe.weight, master, previous));
+    const Format& format = *recipe.weight;
+    if (w.type.scaling != kPerTensor) {
+        // From the copy that a 16-bit reader of this weight would see.
+        b.store(w.state, emit_blocks(b, format, b.cast(master, recipe.compute)));
+        return;
+    }
+    const Value previous = refresh.kind == Refresh::Kind::first
+                               ? b.constant({Dtype::f32, {1}}, 1.0)
+                               : b.one(ScaleOf{}, {b.load(w.state, w.type)});
+    const Value amax = format.provider == Provider::predicted
+                           ? predicted_amax(b, recipe, w, master, refresh)
+                           : b.one(Amax{}, {master});
+    b.store(w.state, emit_scaled(b, format, master, amax, previous));
+}
+
+bool predicts_scales(const Recipe& recipe) {
+    return recipe.weight && recipe.weight->provider == Provider::predicted;
 }
 
 Graph refresh_graph(const Recipe& recipe, const Graph& applied) {
@@ -167,7 +222,7 @@ Graph refresh_graph(const Recipe& recipe, const Graph& applied) {
     b.set_phase(Phase::update);
     for (const WorkingWeight& w : working_weights(applied)) {
         const Value master = b.load(w.weight, state_type(recipe.states.master, w.type.shape));
-        refresh_working_weight(b, recipe, w, master, /*first=*/true);
+        refresh_working_weight(b, recipe, w, master, {});
     }
     return merge_equal(g);
 }

@@ -1,11 +1,14 @@
 #include "recipes/recipe.h"
 
+#include <cmath>
+
 #include "recipes/table.h"
 
 namespace octavo {
 namespace {
 
-constexpr Recipe (*kRecipes[])() = {fp32_recipe, bf16_recipe, fp8_lm_recipe};
+constexpr Recipe (*kRecipes[])() = {fp32_recipe, bf16_recipe, fp8_lm_recipe, moss_recipe,
+                                    blockwise_recipe};
 
 }  // namespace
 
@@ -24,6 +27,19 @@ std::vector<std::string> recipe_names() {
     return names;
 }
 
+Scaling scaling_of(const Format& f) { return {.granularity = f.granularity, .group = f.group}; }
+
+float adam_bound(double beta1, double beta2) {
+    const double ratio = beta1 * beta1 / beta2;
+    if (!(ratio < 1)) {
+        fail_usage(
+            "predicted scales need train.beta1^2 < train.beta2, got {} and {}\n"
+            "  Nothing bounds AdamW's steps otherwise: take measured scales.",
+            beta1, beta2);
+    }
+    return static_cast<float>((1 - beta1) / std::sqrt((1 - beta2) * (1 - ratio)));
+}
+
 Type state_type(Dtype dtype, const Shape& shape) {
     const bool scaled = is_fp8(dtype) || dtype == Dtype::f16;
     return {dtype, shape, scaled ? kPerTensor : kUnscaled};
@@ -39,6 +55,9 @@ std::string scale_history_name(std::string_view slot) {
 }
 std::string scale_counter_name(std::string_view slot) {
     return fmt::format("scale.counter/{}", slot);
+}
+std::string scale_bound_name(std::string_view weight) {
+    return fmt::format("scale.bound/{}", weight);
 }
 std::string scale_value_name(std::string_view slot) { return fmt::format("scale.value/{}", slot); }
 

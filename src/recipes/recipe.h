@@ -16,9 +16,10 @@
 namespace octavo {
 
 enum class Provider : std::uint8_t {
-    current,   // amax of this very tensor, now
-    delayed,   // maximum over a window of past amaxes
-    recorded,  // amax noted when the tensor was last written
+    current,    // amax of this very tensor, now
+    delayed,    // maximum over a window of past amaxes
+    recorded,   // amax noted when the tensor was last written
+    predicted,  // a bound on how far the optimizer can have moved it since its amax was measured
 };
 
 struct Format {
@@ -26,10 +27,26 @@ struct Format {
     Granularity granularity = Granularity::tensor;
     Provider provider = Provider::current;
     ScaleRounding rounding = ScaleRounding::pow2;
-    int margin = 0;
+    int margin = 0;           // of one scale per tensor
+    int group = 0;            // elements of a micro group
+    bool global = false;      // micro groups under one scale for the tensor instead of the row's
+    float floor = 0x1p-100f;  // amaxes of rows and blocks below it count as it
 
     bool operator==(const Format&) const = default;
 };
+
+Scaling scaling_of(const Format&);
+
+// How `predicted` scales of weights move.
+struct Prediction {
+    float bound = 1;              // of |AdamW's update| / learning rate
+    std::int64_t interval = 500;  // steps from one measured amax to the next
+    bool operator==(const Prediction&) const = default;
+};
+// The tight bound for AdamW with these betas, by Cauchy-Schwarz over every history of gradients:
+//     (1 - b1) / sqrt((1 - b2) (1 - b1^2 / b2))
+// MOSS takes 1, which holds for b1 = b2 only. Error unless b1^2 < b2.
+float adam_bound(double beta1, double beta2);
 
 // The dtypes of what the optimizer keeps of a weight: f32 and bf16 plain, the others under one
 // scale per tensor. bf16 is rounded stochastically, so that small steps are not lost.
@@ -49,7 +66,8 @@ struct Recipe {
     // Operands of the Linear layers' three products; none: they stay in `compute`.
     std::optional<Format> activation{}, weight{}, output_grad{};
     bool quantise_head = false;
-    int window = 16;        // optimizer steps that a delayed scale looks back over
+    int window = 16;  // optimizer steps that a delayed scale looks back over
+    Prediction prediction{};
     StateFormats states{};  // of the weights of Linear layers
 
     // Of embeddings and the head, which 8 bits and sums in 16 are too coarse for: one token's row
@@ -57,7 +75,7 @@ struct Recipe {
     StateFormats table_states() const;
 };
 
-// The recipes by name: fp32, bf16, fp8-lm. Error listing them otherwise.
+// The recipes by name. Error listing them otherwise.
 Recipe recipe_named(std::string_view name);
 std::vector<std::string> recipe_names();
 
@@ -74,10 +92,20 @@ struct WorkingWeight {
 };
 std::vector<WorkingWeight> working_weights(const Graph& applied);
 
-// Emits the cast from a master weight's value to its working copy and the Store. `first` is for the
-// first time ever, when there is no previous scale to keep.
+// When working copies are written.
+struct Refresh {
+    enum class Kind : std::uint8_t {
+        first,      // there is no previous scale to keep
+        measured,   // predicted scales are measured afresh
+        predicted,  // they move on with the optimizer
+    } kind = Kind::first;
+    Value schedule{}, factor{};  // predicted: as AdamW read them
+};
+// Emits the cast from a master weight's value to its working copy and the Stores.
 void refresh_working_weight(Builder&, const Recipe&, const WorkingWeight&, Value master,
-                            bool first);
+                            const Refresh&);
+// Whether some working copies have predicted scales.
+bool predicts_scales(const Recipe&);
 // All working copies that `applied` reads, from their masters, for the first time. No inputs and no
 // outputs.
 Graph refresh_graph(const Recipe&, const Graph& applied);
@@ -96,5 +124,7 @@ void advance_delayed_state(Builder&, const Recipe&, const DelayedState&);
 std::string scale_history_name(std::string_view slot);
 std::string scale_counter_name(std::string_view slot);
 std::string scale_value_name(std::string_view slot);
+// The predicted amax of a weight, [1] f32.
+std::string scale_bound_name(std::string_view weight);
 
 }  // namespace octavo

@@ -24,26 +24,39 @@ ScaledValue emit_delayed(Builder& b, const Format& format, Value x, const std::s
 
 }  // namespace
 
-Value emit_current(Builder& b, const Format& format, Value x, Value previous) {
-    const Value amax = b.one(Amax{}, {x});
+Value emit_scaled(Builder& b, const Format& format, Value x, Value amax, Value previous) {
     const Value scale = b.one(ComputeScale{rule_of(format)}, {amax, previous});
     return b.one(Quantise{format.dtype}, {x, scale});
 }
 
+Value emit_blocks(Builder& b, const Format& format, Value x) {
+    return b.one(BlockQuantise{.to = format.dtype,
+                               .scaling = scaling_of(format),
+                               .rounding = format.rounding,
+                               .floor = format.floor,
+                               .global = format.global},
+                 {x});
+}
+
 ScaledValue emit_quantise(Builder& b, const Format& format, Value x, const std::string& slot,
                           int window) {
-    check(format.granularity == Granularity::tensor,
-          "'{}': only one scale per tensor is there yet, got granularity {}", slot,
-          to_string(Scaling{format.granularity}));
+    const bool fine = format.granularity != Granularity::tensor;
+    check(!fine || format.provider == Provider::current,
+          "'{}': scales per row or block follow from the tensor itself, now", slot);
     switch (format.provider) {
         case Provider::delayed:
             return emit_delayed(b, format, x, slot, window);
         case Provider::current:
-            return {emit_current(b, format, x, b.constant(kScaleType, 1.0)), {}};
+            if (fine) return {emit_blocks(b, format, x), {}};
+            return {emit_scaled(b, format, x, b.one(Amax{}, {x}), b.constant(kScaleType, 1.0)), {}};
         case Provider::recorded:
+        case Provider::predicted:
             break;
     }
-    fail("'{}': a recorded scale is for weights, which are quantised when they are written", slot);
+    fail(
+        "'{}': a recorded or predicted scale is for weights, which are quantised when they are "
+        "written",
+        slot);
 }
 
 std::vector<DelayedState> delayed_states(const Graph& applied) {

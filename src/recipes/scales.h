@@ -18,7 +18,9 @@ struct ScaledValue {
 // Quantises `x` as `format` says. `slot` names the tensor in the State of delayed scales.
 ScaledValue emit_quantise(Builder&, const Format&, Value x, const std::string& slot, int window);
 
-// Scale from the amax of `x` itself; `previous` is kept when that amax is no basis for one.
-Value emit_current(Builder&, const Format&, Value x, Value previous);
+// One scale from `amax`; `previous` is kept when that is no basis for one.
+Value emit_scaled(Builder&, const Format&, Value x, Value amax, Value previous);
+// Scales per row, block or group from `x` itself.
+Value emit_blocks(Builder&, const Format&, Value x);
 
 }  // namespace octavo

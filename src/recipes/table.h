@@ -8,5 +8,7 @@ namespace octavo {
 Recipe fp32_recipe();
 Recipe bf16_recipe();
 Recipe fp8_lm_recipe();
+Recipe moss_recipe();
+Recipe blockwise_recipe();
 
 }  // namespace octavo

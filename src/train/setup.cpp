@@ -21,16 +21,72 @@ Architecture architecture_of(const RunConfig& config) {
     return a;
 }
 
-Recipe recipe_of(const RunConfig& config) {
-    Recipe r = recipe_named(config.recipe.name);
-    r.quantise_head = config.recipe.fp8_lm_head;
-    r.window = static_cast<int>(config.recipe.history);
+namespace {
+
+// A set option that the recipe has no use for is a mistake.
+void refuse_option(bool set, std::string_view key, const Recipe& r, std::string_view why) {
+    if (set) fail_usage("recipe.{}: recipe {} {}\n  Leave it out.", key, r.name, why);
+}
+
+bool has_groups(const Format& f) { return f.granularity == Granularity::micro; }
+bool has_tensor_scale(const Format& f) { return f.granularity == Granularity::tensor; }
+
+void set_groups(Recipe& r, const RunConfig::Recipe& o) {
+    const bool groups = r.activation && has_groups(*r.activation);
+    refuse_option(!groups && o.group != 0, "group", r, "has no micro groups");
+    refuse_option(!groups && o.global_scale != "auto", "global_scale", r, "has no micro groups");
+    if (o.group != 0 && o.group != 32 && o.group != 64 && o.group != 128) {
+        fail_usage("recipe.group: expected 32, 64 or 128, got {}", o.group);
+    }
+    for (std::optional<Format>* format : {&r.activation, &r.output_grad}) {
+        if (!groups || !*format) continue;
+        if (o.group != 0) (*format)->group = static_cast<int>(o.group);
+        (*format)->global = o.global_scale == "tensor";
+    }
+}
+
+void set_prediction(Recipe& r, const RunConfig::Recipe& o, const RunConfig::Train& t) {
+    const bool one_scale = r.weight && has_tensor_scale(*r.weight);
+    refuse_option(!one_scale && o.weight_scale != "auto", "weight_scale", r,
+                  "has no weights under one scale");
+    if (o.weight_scale == "predicted") r.weight->provider = Provider::predicted;
+    if (o.weight_scale == "measured") r.weight->provider = Provider::recorded;
+    const RunConfig::Recipe plain;
+    const bool predicts = predicts_scales(r);
+    refuse_option(!predicts && o.bound != plain.bound, "bound", r, "predicts no scales");
+    refuse_option(!predicts && o.interval != plain.interval, "interval", r, "predicts no scales");
+    if (!predicts) return;
+    r.prediction.interval = o.interval;
+    if (o.bound == "adam") r.prediction.bound = adam_bound(t.beta1, t.beta2);
+}
+
+void set_scales(Recipe& r, const RunConfig::Recipe& o) {
+    const bool fine = r.activation && !has_tensor_scale(*r.activation);
+    refuse_option(fine && o.margin != 0, "margin", r, "has no delayed scales to leave room in");
+    refuse_option(fine && o.fp8_lm_head, "fp8_lm_head", r, "keeps the head in 16 bits");
+    refuse_option(!r.output_grad && o.gradient != "auto", "gradient", r,
+                  "keeps output gradients unscaled");
+    const bool groups = r.activation && has_groups(*r.activation);
+    refuse_option(groups && o.scale_rounding == "pow2", "scale_rounding", r,
+                  "has powers of two below exact scales");
+    r.quantise_head = o.fp8_lm_head;
+    r.window = static_cast<int>(o.history);
     for (std::optional<Format>* format : {&r.activation, &r.weight, &r.output_grad}) {
         if (!*format) continue;
-        (*format)->margin = static_cast<int>(config.recipe.margin);
-        (*format)->rounding =
-            config.recipe.scale_rounding == "exact" ? ScaleRounding::exact : ScaleRounding::pow2;
+        (*format)->margin = static_cast<int>(o.margin);
+        if (o.scale_rounding == "exact") (*format)->rounding = ScaleRounding::exact;
+        if (o.scale_rounding == "pow2") (*format)->rounding = ScaleRounding::pow2;
     }
+    if (o.gradient != "auto") r.output_grad->dtype = *dtype_named(o.gradient);
+}
+
+}  // namespace
+
+Recipe recipe_of(const RunConfig& config) {
+    Recipe r = recipe_named(config.recipe.name);
+    set_scales(r, config.recipe);
+    set_groups(r, config.recipe);
+    set_prediction(r, config.recipe, config.train);
     const auto dtype = [](const std::string& text) {
         return dtype_named(text).value_or(Dtype::f32);
     };

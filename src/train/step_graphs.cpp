@@ -72,7 +72,7 @@ Graph eval_graph(const StepOptions& o) {
     return finish(apply(o.recipe, g, /*training=*/false), o);
 }
 
-Graph update_graph(const StepOptions& o, const Graph& micro) {
+Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
     Graph g;
     Builder b(g);
     b.set_phase(Phase::update);
@@ -90,6 +90,8 @@ Graph update_graph(const StepOptions& o, const Graph& micro) {
     const Value schedule = b.input("schedule", {Dtype::f32, {3}});
     const Value step = b.input("step", {Dtype::i32, {1}});
 
+    const Refresh refresh{measure ? Refresh::Kind::measured : Refresh::Kind::predicted, schedule,
+                          factor};
     const std::vector<WorkingWeight> working = working_weights(micro);
     for (std::size_t i = 0; i < params.size(); ++i) {
         const Parameter& p = params[i];
@@ -112,7 +114,7 @@ Graph update_graph(const StepOptions& o, const Graph& micro) {
         b.store(second, next[2]);
         for (const WorkingWeight& w : working) {
             if (w.weight == p.name) {
-                refresh_working_weight(b, o.recipe, w, next[0], /*first=*/false);
+                refresh_working_weight(b, o.recipe, w, next[0], refresh);
             }
         }
     }

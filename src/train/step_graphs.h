@@ -35,8 +35,9 @@ Graph micro_graph(const StepOptions&, bool add_to_gradients);
 Graph eval_graph(const StepOptions&);
 
 // Inputs: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}, step [1] i32 = t. Output: norm [1]. A
-// norm or loss that is not finite leaves weights and moments as they are.
-Graph update_graph(const StepOptions&, const Graph& micro);
+// norm or loss that is not finite leaves weights and moments as they are. With `measure`, predicted
+// scales start afresh from the amaxes of the new weights.
+Graph update_graph(const StepOptions&, const Graph& micro, bool measure = false);
 
 // Inputs: ids, targets (batch, seq), weight [1]. Outputs: logits, loss and, if asked for,
 // grad.<parameter> of every parameter, all f32.

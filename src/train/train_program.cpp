@@ -40,6 +40,9 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
     program_.add("micro", micro);
     if (accumulates) program_.add("micro_next", micro_graph(options_, true));
     program_.add("update", update_graph(options_, micro));
+    if (predicts_scales(options_.recipe)) {
+        program_.add("update_measured", update_graph(options_, micro, /*measure=*/true));
+    }
     program_.add("refresh", refresh_graph(options_.recipe, micro));
     program_.add("eval", eval_graph(options_));
 }
@@ -91,11 +94,14 @@ float TrainProgram::update(double lr, std::int64_t t) {
         static_cast<float>(1.0 - std::pow(double{options_.adamw.beta1}, step)),
         static_cast<float>(1.0 - std::pow(double{options_.adamw.beta2}, step))};
     const auto count = static_cast<std::int32_t>(t);
-    program_.write_input("update", "schedule", schedule);
-    program_.write_input("update", "step", &count);
-    program_.run("update");
+    const Recipe& recipe = options_.recipe;
+    const bool measures = predicts_scales(recipe) && t % recipe.prediction.interval == 0;
+    const std::string_view plan = measures ? "update_measured" : "update";
+    program_.write_input(plan, "schedule", schedule);
+    program_.write_input(plan, "step", &count);
+    program_.run(plan);
     float norm = 0;
-    program_.read_output("update", "norm", &norm);
+    program_.read_output(plan, "norm", &norm);
     return norm;
 }
 

@@ -26,15 +26,15 @@ const TypeCase kCases[] = {
     {{Dtype::e4m3, {3, 130}, {Granularity::block_1x128}},
      "e4m3[3, 130] x 1x128",
      390,
-     6,
-     24,
+     8,
+     32,
      0,
      448 + 64},
     {{Dtype::e4m3, {129, 130}, {Granularity::block_128x128}},
      "e4m3[129, 130] x 128x128",
      16770,
-     4,
-     16,
+     8,
+     32,
      0,
      16832 + 64},
     {{Dtype::e5m2, {4}, {Granularity::tensor, Dtype::e8m0}},
@@ -47,10 +47,10 @@ const TypeCase kCases[] = {
     {{Dtype::e4m3, {3, 65}, {Granularity::micro, Dtype::f32, 32}},
      "e4m3[3, 65] x micro(32)",
      195,
-     1,
-     4,
-     9,
-     256 + 64 + 64},
+     3,
+     12,
+     512,
+     256 + 64 + 512},
 };
 
 TEST(Type, BytesAndText) {
@@ -63,6 +63,20 @@ TEST(Type, BytesAndText) {
         EXPECT_EQ(group_bytes(c.type), c.groups);
         EXPECT_EQ(total_bytes(c.type), c.total);
     }
+}
+
+// Golden vector 9 of blockwise scales, and the words of exponents beside it.
+TEST(Type, ScalesLieWhereProductsReadThem) {
+    const ScaleLayout runs = scale_layout({Dtype::e4m3, {5, 300}, {Granularity::block_1x128}});
+    EXPECT_EQ(runs.scale_at(4, 2 * 128 + 7), 20);
+    EXPECT_EQ(scale_count({Dtype::e4m3, {5, 300}, {Granularity::block_1x128}}), 3 * 8);
+    const Type squares{Dtype::e4m3, {300, 520}, {Granularity::block_128x128}};
+    EXPECT_EQ(scale_layout(squares).scale_at(129, 4 * 128), 12);
+    EXPECT_EQ(scale_count(squares), 3 * 8);
+    const Type micro{Dtype::e4m3, {130, 200}, {Granularity::micro, Dtype::f32, 64}};
+    EXPECT_EQ(scale_layout(micro).group_at(129, 199), 256 * 2 + 129 * 2 + 1);
+    EXPECT_EQ(group_bytes(micro), 2 * 256 * 2);
+    EXPECT_EQ(scale_layout(micro).scale_at(129, 199), 129);
 }
 
 }  // namespace

@@ -56,7 +56,7 @@ TEST(Dequantise, LargeOddAndEmpty) {
 
 TEST(Dequantise, RefusesPlainTensorsAndCodesAsResult) {
     EXPECT_EQ(refusal(as_is(Dequantise{Dtype::f32}), {{Dtype::f32, {4}}}),
-              "dequantise: operand 0 must have one f32 scale for the whole tensor, got f32[4]");
+              "dequantise: operand 0 must hold codes under scales, got f32[4]");
     EXPECT_EQ(refusal(as_is(Dequantise{Dtype::e5m2}), {{Dtype::e4m3, {4}, kPerTensor}}),
               "dequantise: expected f64, f32, bf16 or f16, got e5m2");
 }

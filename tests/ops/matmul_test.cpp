@@ -215,8 +215,8 @@ TEST(Matmul, Refuses) {
     EXPECT_EQ(error_of({}, {{kF32, {4}}, {kF32, {4, 5}}}),
               "matmul: operand 0 must have at least 2 dimensions, got f32[4]");
     EXPECT_EQ(error_of({}, {{kF32, {3, 4}}, {kE4m3, {4, 5}}}),
-              "matmul: operand 1 must be plain f64, f32, bf16 or f16, or e4m3 or e5m2 with one f32 "
-              "scale per tensor, got e4m3[4, 5]");
+              "matmul: operand 1 must be plain f64, f32, bf16 or f16, or e4m3 or e5m2 under f32 "
+              "scales, got e4m3[4, 5]");
     EXPECT_NE(error_of({.out = kE4m3}, {{kF32, {3, 4}}, {kF32, {4, 5}}})
                   .find("expected a result of f64, f32, bf16 or f16, got e4m3"),
               std::string::npos);

@@ -19,13 +19,25 @@
 
 namespace octavo::test {
 
-// A tensor on the host. `values` are the elements as doubles (codes x scale for scaled types, with
-// one scale per tensor); `codes` the raw bytes and `scales` what lies beside them.
+// A tensor on the host. `values` are the elements as doubles (codes x scales for scaled types);
+// `codes` the raw bytes, `scales` and `groups` what lies beside them.
 struct HostTensor {
     Type type;
     std::vector<double> values;
     std::vector<std::byte> codes;
-    std::vector<float> scales;
+    std::vector<float> scales = {};
+    std::vector<std::uint8_t> groups = {};
+
+    // What the element's code is multiplied by.
+    double factor(std::int64_t i) const {
+        if (scales.empty()) return 1;
+        const ScaleLayout layout = scale_layout(type);
+        const std::int64_t row = i / type.shape.last(), column = i % type.shape.last();
+        const double scale = scales[static_cast<std::size_t>(layout.scale_at(row, column))];
+        if (groups.empty()) return scale;
+        return std::ldexp(scale,
+                          groups[static_cast<std::size_t>(layout.group_at(row, column))] - 127);
+    }
 };
 
 template <class F>
@@ -76,7 +88,7 @@ inline double rounding(Dtype d) {
 
 // Elements rounded to the dtype, so that `values` is exactly what the kernel sees.
 inline HostTensor tensor(Dtype dtype, Shape shape, const std::vector<double>& values) {
-    HostTensor t{{dtype, shape}, values, {}, {}};
+    HostTensor t{{dtype, shape}, values, {}};
     EXPECT_EQ(shape.elements(), std::ssize(values));
     t.codes.resize(values.size() * size_of(dtype));
     for_dtype(dtype, [&](auto tag) {
@@ -108,7 +120,7 @@ inline HostTensor random_ids(Shape shape, std::int64_t below, std::uint64_t seed
 using Build = std::function<Values(Builder&, const Values& in)>;
 
 inline HostTensor read_tensor(const TensorRef& ref) {
-    HostTensor t{ref.type, {}, {}, {}};
+    HostTensor t{ref.type, {}, {}};
     const auto n = static_cast<std::size_t>(ref.type.shape.elements());
     t.codes.resize(static_cast<std::size_t>(data_bytes(ref.type)));
     t.scales.resize(static_cast<std::size_t>(scale_count(ref.type)));
@@ -117,13 +129,17 @@ inline HostTensor read_tensor(const TensorRef& ref) {
         backend().copy_out(reinterpret_cast<std::byte*>(t.scales.data()),
                            static_cast<const std::byte*>(ref.scale), scale_bytes(ref.type));
     }
+    if (ref.groups) {
+        t.groups.resize(static_cast<std::size_t>(group_bytes(ref.type)));
+        backend().copy_out(reinterpret_cast<std::byte*>(t.groups.data()),
+                           reinterpret_cast<const std::byte*>(ref.groups), std::ssize(t.groups));
+    }
     for_dtype(ref.type.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         for (std::size_t i = 0; i < n; ++i) {
             T x;
             std::memcpy(&x, t.codes.data() + i * sizeof(T), sizeof(T));
-            const double value = to_double(x);
-            t.values.push_back(t.scales.size() == 1 ? value * t.scales[0] : value);
+            t.values.push_back(to_double(x) * t.factor(static_cast<std::int64_t>(i)));
         }
     });
     return t;
@@ -135,6 +151,11 @@ inline void write_tensor(const TensorRef& ref, const HostTensor& t) {
         backend().copy_in(static_cast<std::byte*>(ref.scale),
                           reinterpret_cast<const std::byte*>(t.scales.data()),
                           std::ssize(t.scales) * 4);
+    }
+    if (ref.groups) {
+        backend().copy_in(reinterpret_cast<std::byte*>(ref.groups),
+                          reinterpret_cast<const std::byte*>(t.groups.data()),
+                          std::ssize(t.groups));
     }
 }
 

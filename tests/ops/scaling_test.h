@@ -27,10 +27,17 @@ inline HostTensor scaled_tensor(Dtype dtype, const std::vector<std::uint8_t>& co
     return t;
 }
 
+inline std::vector<int> code_values(const HostTensor& t) {
+    std::vector<int> codes;
+    for (std::byte b : t.codes) codes.push_back(std::to_integer<int>(b));
+    return codes;
+}
+
 // Bit for bit, NaNs included.
 inline void expect_identical(const HostTensor& a, const HostTensor& b) {
     EXPECT_EQ(a.type, b.type);
     EXPECT_EQ(a.codes, b.codes);
+    EXPECT_EQ(a.groups, b.groups);
     ASSERT_EQ(a.scales.size(), b.scales.size());
     for (std::size_t i = 0; i < a.scales.size(); ++i) {
         EXPECT_EQ(std::bit_cast<std::uint32_t>(a.scales[i]),

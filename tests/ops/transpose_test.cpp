@@ -40,7 +40,8 @@ TEST(Transpose, RefusesVectorsAndFinerScales) {
               "transpose: expected at least 2 dimensions, got f32[4]");
     const Type rows{Dtype::e4m3, {4, 4}, {.granularity = Granularity::row}};
     EXPECT_EQ(refusal(as_is(Transpose{}), {rows}),
-              "transpose: expected plain values or one scale per tensor, got " + to_string(rows));
+              "transpose: expected plain values, one scale per tensor or per 128x128 block, got " +
+                  to_string(rows));
 }
 
 }  // namespace

@@ -35,10 +35,11 @@ std::set<std::string> names_of(const Graph& g, bool stores, std::string_view pre
 }
 
 TEST(Recipe, AreKnownByName) {
-    EXPECT_EQ(recipe_names(), (std::vector<std::string>{"fp32", "bf16", "fp8-lm"}));
+    EXPECT_EQ(recipe_names(),
+              (std::vector<std::string>{"fp32", "bf16", "fp8-lm", "moss", "blockwise"}));
     for (const std::string& name : recipe_names()) EXPECT_EQ(recipe_named(name).name, name);
     EXPECT_EQ(error_of([] { recipe_named("fp4"); }),
-              "there is no recipe 'fp4'\n  Recipes: fp32, bf16, fp8-lm.");
+              "there is no recipe 'fp4'\n  Recipes: fp32, bf16, fp8-lm, moss, blockwise.");
 }
 
 struct Fp8Case {

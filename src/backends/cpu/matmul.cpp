@@ -28,6 +28,7 @@ GemmDesc describe(const NodeView& node, Dtype operands) {
 }
 
 Refusal reject_onednn(const NodeView& node, Dtype operands) {
+    if (const Refusal fine = reject_fine_scales(node)) return fine;
     if (node.in[0].dtype == Dtype::f64 || node.in[1].dtype == Dtype::f64 ||
         node.out[0].dtype == Dtype::f64) {
         return "f64";
@@ -108,12 +109,14 @@ Refusal reject_bf16(const NodeView& node) {
 }
 
 constexpr Kernel kKernels[] = {
+    {"dequantised", reject_dequantised, prepare_dequantised},
+    {"blocks", reject_blocks, prepare_blocks},
     {"gemv", reject_gemv, prepare_gemv},
     {"onednn_bf16", reject_bf16,
      [](const NodeView& node) { return prepare_onednn(node, Dtype::bf16); }},
     {"onednn_f32", [](const NodeView& node) { return reject_onednn(node, Dtype::f32); },
      [](const NodeView& node) { return prepare_onednn(node, Dtype::f32); }},
-    {"reference", takes_all, prepare_matmul_reference},
+    {"reference", reject_fine_scales, prepare_matmul_reference},
 };
 
 }  // namespace

@@ -9,6 +9,13 @@ namespace octavo::cpu {
 Refusal reject_gemv(const NodeView&);
 Prepared prepare_gemv(const NodeView&);
 Prepared prepare_matmul_reference(const NodeView&);
+// Operands under scales per row, block or group: nullopt if this node has them.
+Refusal reject_blocks(const NodeView&);
+Prepared prepare_blocks(const NodeView&);
+Refusal reject_dequantised(const NodeView&);
+Prepared prepare_dequantised(const NodeView&);
+// The opposite: a refusal if this node has them.
+Refusal reject_fine_scales(const NodeView&);
 
 // The product a node asks for, its operands seen as matrices.
 struct MatmulExtents {

@@ -144,6 +144,7 @@ struct Gemv {
 }  // namespace
 
 Refusal reject_gemv(const NodeView& node) {
+    if (const Refusal fine = reject_fine_scales(node)) return fine;
     const auto& op = std::get<Matmul>(node.op);
     if (op.trans_a) return "the first operand is transposed";
     const std::int64_t rows = matmul_extents(node).m;

@@ -25,6 +25,25 @@ void transpose_codes(const Code* x, Code* y, std::int64_t m, std::int64_t n) {
     });
 }
 
+void transpose_scales(const TensorRef& x, const TensorRef& y) {
+    if (!y.scale) return;
+    const ScaleLayout from = scale_layout(x.type), to = scale_layout(y.type);
+    std::fill_n(y.scales(), scale_count(y.type), 0.0f);
+    const std::int64_t step = from.granularity == Granularity::block_128x128
+                                  ? kScaleBlock
+                                  : std::max<std::int64_t>(x.type.shape.elements(), 1);
+    // At least once: an empty tensor has its scale, too.
+    std::int64_t row = 0;
+    do {
+        std::int64_t column = 0;
+        do {
+            y.scales()[to.scale_at(column, row)] = x.scales()[from.scale_at(row, column)];
+            column += step;
+        } while (column < x.type.shape.last());
+        row += step;
+    } while (row < x.type.shape.rows());
+}
+
 Prepared prepare(const NodeView&) {
     return {[](const KernelCall& call) { transpose(call.in[0], call.out[0]); }};
 }
@@ -46,7 +65,7 @@ void transpose(const TensorRef& x, const TensorRef& y) {
         default:
             transpose_codes(x.as<std::uint64_t>(), y.as<std::uint64_t>(), m, n);
     }
-    if (y.scale) *y.scales() = *x.scales();
+    transpose_scales(x, y);
 }
 
 void register_transpose(KernelRegistry& registry) {

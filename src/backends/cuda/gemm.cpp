@@ -36,9 +36,32 @@ cudaDataType_t cuda_type(Dtype d) {
 }
 
 std::string key(const GemmDesc& g) {
-    return fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
+    const bool fine = g.a_scales != Granularity::tensor || g.b_scales != Granularity::tensor;
+    const std::string scales =
+        fine ? fmt::format(" {}x{}", to_string(Scaling{g.a_scales}), to_string(Scaling{g.b_scales}))
+             : "";
+    return fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
                        g.trans_b ? "T" : "", name(g.c), g.accumulate ? "+" : "", g.m, g.n, g.k,
-                       g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "");
+                       g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "",
+                       scales);
+}
+
+cublasLtMatmulMatrixScale_t scale_mode(Granularity g) {
+    switch (g) {
+        case Granularity::row:
+            return CUBLASLT_MATMUL_MATRIX_SCALE_OUTER_VEC_32F;
+        case Granularity::block_1x128:
+            return CUBLASLT_MATMUL_MATRIX_SCALE_VEC128_32F;
+        case Granularity::block_128x128:
+            return CUBLASLT_MATMUL_MATRIX_SCALE_BLK128x128_32F;
+        default:
+            return CUBLASLT_MATMUL_MATRIX_SCALE_SCALAR_32F;
+    }
+}
+
+// An operand of `lines` along K has this many scales at most.
+std::int64_t scales_of(Dtype dtype, Granularity g, std::int64_t lines, std::int64_t k) {
+    return is_fp8(dtype) ? scale_count({dtype, {lines, k}, {g}}) : 0;
 }
 
 class Layout {
@@ -104,6 +127,8 @@ struct Gemm::Impl {
         }
         if (is_fp8(g.a)) {
             set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{g.fast_accumulation});
+            set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, scale_mode(g.b_scales));
+            set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, scale_mode(g.a_scales));
             // An aligned address stands in for the scales while algorithms are looked for.
             set_scales(reinterpret_cast<const float*>(std::uintptr_t{256}),
                        reinterpret_cast<const float*>(std::uintptr_t{256}));
@@ -186,13 +211,20 @@ struct Gemm::Impl {
             return n * static_cast<std::int64_t>(size_of(d));
         };
         const std::int64_t m = desc.m, n = desc.n, k = desc.k;
+        const std::int64_t factor_count =
+            std::max({std::int64_t{64}, scales_of(desc.a, desc.a_scales, m, k),
+                      scales_of(desc.b, desc.b_scales, n, k)});
         const Temporary a(bytes(m * k, desc.a)), b(bytes(k * n, desc.b)), c(bytes(m * n, desc.c)),
-            pad(kMaxWorkspace), factors(256);
+            pad(kMaxWorkspace), factors(factor_count * 4);
         if (!a.data() || !b.data() || !c.data() || !pad.data() || !factors.data()) return 0;
         fill_for_timing(a.data(), desc.a, m * k);
         fill_for_timing(b.data(), desc.b, k * n);
         fill_for_timing(c.data(), desc.c, m * n);
-        fill_for_timing(factors.data(), desc.a == Dtype::f64 ? Dtype::f64 : Dtype::f32, 16);
+        if (desc.a == Dtype::f64) {
+            fill_for_timing(factors.data(), Dtype::f64, 16);
+        } else {
+            fill_for_timing(factors.data(), Dtype::f32, factor_count);
+        }
         if (is_fp8(desc.a)) {
             set_scales(static_cast<const float*>(factors.data()),
                        static_cast<const float*>(factors.data()));

@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "base/dtype.h"
+#include "graph/type.h"
 
 namespace octavo::cuda {
 
@@ -19,6 +19,9 @@ struct GemmDesc {
     bool accumulate = false;
     // FP8: partial sums stay in the tensor cores' accumulators of about 14 bits, 2 to 11 % faster.
     bool fast_accumulation = false;
+    // FP8: one scale per tensor for both, per row for both, or per 1x128 or 128x128 block (not
+    // 128x128 for both), laid out as graph/type.h says.
+    Granularity a_scales = Granularity::tensor, b_scales = Granularity::tensor;
     // Other types: the product is multiplied by a factor in device memory.
     bool device_factor = false;
 };

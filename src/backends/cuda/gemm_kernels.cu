@@ -13,6 +13,11 @@ __global__ void product_factors_kernel(const float* a_scale, const float* b_scal
     alpha_beta[1] = C(accumulate ? 1 : 0);
 }
 
+__global__ void repeat_kernel(const float* x, float* y, std::int64_t n) {
+    const std::int64_t i = std::int64_t{blockIdx.x} * kBlock + threadIdx.x;
+    if (i < n) y[i] = *x;
+}
+
 // Random signs and significands, magnitudes around one half.
 template <class Bits>
 __global__ void fill_kernel(Bits* data, std::int64_t n, Bits keep, Bits exponent) {
@@ -43,6 +48,11 @@ void product_factors(const float* a_scale, const float* b_scale, bool accumulate
                                                       static_cast<float*>(alpha_beta));
     }
     launched("product_factors");
+}
+
+void repeat(const float* x, float* y, std::int64_t n) {
+    repeat_kernel<<<static_cast<unsigned>(ceil_div(n, kBlock)), kBlock, 0, stream()>>>(x, y, n);
+    launched("repeat");
 }
 
 void fill_for_timing(void* data, Dtype dtype, std::int64_t n) {

@@ -11,4 +11,7 @@ namespace octavo::cuda {
 void product_factors(const float* a_scale, const float* b_scale, bool accumulate, Dtype compute,
                      void* alpha_beta);
 
+// y[i] = x[0] for n elements.
+void repeat(const float* x, float* y, std::int64_t n);
+
 }  // namespace octavo::cuda

@@ -2,10 +2,12 @@
 #include <memory>
 
 #include "backends/cuda/convert.h"
+#include "backends/cuda/dequantise.h"
 #include "backends/cuda/device.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/gemm_kernels.h"
 #include "backends/cuda/kernels.h"
+#include "backends/matmul_dequantised.h"
 
 namespace octavo::cuda {
 namespace {
@@ -58,6 +60,9 @@ Refusal reject_fp8(const NodeView& node) {
     if (!is_fp8(g.a) || !is_fp8(g.b)) return "an operand is not FP8";
     if (g.a == Dtype::e5m2 && g.b == Dtype::e5m2) return "both operands are e5m2";
     if (g.trans_a || !g.trans_b) return "an operand is not contiguous along K";
+    for (const Type& t : node.in.first(2)) {
+        if (t.scaling.granularity == Granularity::micro) return "an operand has micro groups";
+    }
     if (g.k % 16 != 0 || g.n % 16 != 0 || g.m % 16 != 0) {
         return fmt::format("M, N, K = {}, {}, {} are not all multiples of 16", g.m, g.n, g.k);
     }
@@ -65,22 +70,67 @@ Refusal reject_fp8(const NodeView& node) {
     return std::nullopt;
 }
 
+// cuBLASLt scales rows of both operands or of none, so one scale becomes as many as there are rows.
+struct RowScales {
+    std::int64_t rows = 0;  // 0: the operand has what is needed
+    std::int64_t at = 0;    // in scratch
+
+    const float* of(const TensorRef& t, std::byte* scratch) const {
+        if (rows == 0) return t.scales();
+        auto* const scales = reinterpret_cast<float*>(scratch + at);
+        repeat(t.scales(), scales, rows);
+        return scales;
+    }
+};
+
 Prepared prepare_fp8(const NodeView& node) {
     GemmDesc desc = describe(node);
-    // Forward sums are averaged away by what follows; gradients accumulate into weights.
-    desc.fast_accumulation = std::get<Matmul>(node.op).kind == MatmulKind::fprop;
+    desc.a_scales = node.in[0].scaling.granularity;
+    desc.b_scales = node.in[1].scaling.granularity;
+    ScratchCounter scratch;
+    RowScales a_rows, b_rows;
+    const auto widen_to_rows = [&](Granularity& scales, std::int64_t rows) -> RowScales {
+        if (scales != Granularity::tensor) return {};
+        scales = Granularity::row;
+        return {rows, scratch.reserve(rows * static_cast<std::int64_t>(sizeof(float)))};
+    };
+    if (desc.b_scales == Granularity::row) a_rows = widen_to_rows(desc.a_scales, desc.m);
+    if (desc.a_scales == Granularity::row) b_rows = widen_to_rows(desc.b_scales, desc.n);
+    // Forward sums are averaged away by what follows; gradients accumulate into weights. Blocks
+    // are promoted to f32 anyway.
+    const bool blocks = octavo::has_fine_scales(node.in[0]) && desc.a_scales != Granularity::row;
+    desc.fast_accumulation = std::get<Matmul>(node.op).kind == MatmulKind::fprop && !blocks;
     const auto product = std::make_shared<const Gemm>(desc);
-    return {[product](const KernelCall& call) {
+    const std::int64_t workspace = scratch.reserve(product->workspace_bytes());
+    return {[=](const KernelCall& call) {
                 const TensorRef &a = call.in[0], &b = call.in[1];
                 void* c = call.out[0].data;
                 const void* acc = call.in.size() == 3 ? accumulator_for(call, c) : nullptr;
-                (*product)(a.data, b.data, acc, c, {a.scales(), b.scales()}, call.scratch);
+                (*product)(a.data, b.data, acc, c,
+                           {a_rows.of(a, call.scratch), b_rows.of(b, call.scratch)},
+                           call.scratch + workspace);
             },
-            product->workspace_bytes()};
+            scratch.bytes()};
+}
+
+bool has_fine_scales(const NodeView& node) {
+    return octavo::has_fine_scales(node.in[0]) || octavo::has_fine_scales(node.in[1]);
+}
+
+Refusal reject_dequantised(const NodeView& node) {
+    if (!has_fine_scales(node)) return "no operand has scales per row, block or group";
+    if (!reject_empty(node)) return "no elements";
+    return std::nullopt;
+}
+
+Prepared prepare_dequantised(const NodeView& node) {
+    return prepare_matmul_dequantised(
+        kernel_registry(), node, [](const TensorRef& x, const TensorRef& y) { dequantise(x, y); });
 }
 
 Refusal reject_converted(const NodeView& node) {
     if (!reject_empty(node)) return "no elements";
+    if (has_fine_scales(node)) return "an operand has scales per row, block or group";
     return std::nullopt;
 }
 
@@ -153,6 +203,7 @@ Prepared prepare_converted(const NodeView& node) {
 constexpr Kernel kKernels[] = {
     {"empty", reject_empty, prepare_empty},
     {"cublaslt_fp8", reject_fp8, prepare_fp8},
+    {"dequantised", reject_dequantised, prepare_dequantised},
     {"cublaslt", reject_converted, prepare_converted},
 };
 

@@ -65,6 +65,29 @@ void launch(const TensorRef& x, const TensorRef& y, std::int64_t m, std::int64_t
         x.as<Code>(), y.as<Code>(), m, n);
 }
 
+__global__ void __launch_bounds__(kBlock)
+    transpose_scales_kernel(const float* x, float* y, std::int64_t rows, std::int64_t columns,
+                            std::int64_t x_pitch, std::int64_t y_pitch) {
+    // y has `columns` rows of `rows` scales and zeros behind them.
+    const std::int64_t i = std::int64_t{blockIdx.x} * kBlock + threadIdx.x;
+    if (i >= columns * y_pitch) return;
+    const std::int64_t row = i % y_pitch, column = i / y_pitch;
+    y[i] = row < rows ? x[row * x_pitch + column] : 0.0f;
+}
+
+void transpose_scales(const TensorRef& x, const TensorRef& y) {
+    if (!y.scale) return;
+    if (y.type.scaling == kPerTensor) return copy(x.scale, y.scale, sizeof(float));
+    const std::int64_t n = scale_count(y.type);
+    if (n == 0) return;
+    const std::int64_t rows = ceil_div(x.type.shape.rows(), kScaleBlock);
+    const std::int64_t columns = ceil_div(x.type.shape.last(), kScaleBlock);
+    transpose_scales_kernel<<<static_cast<unsigned>(ceil_div(n, kBlock)), kBlock, 0, stream()>>>(
+        x.scales(), y.scales(), rows, columns, scale_layout(x.type).pitch,
+        scale_layout(y.type).pitch);
+    launched("transpose");
+}
+
 Prepared prepare(const NodeView&) {
     return {[](const KernelCall& call) { transpose(call.in[0], call.out[0]); }};
 }
@@ -73,7 +96,7 @@ Prepared prepare(const NodeView&) {
 
 void transpose(const TensorRef& x, const TensorRef& y) {
     const std::int64_t m = x.type.shape.rows(), n = x.type.shape.last();
-    if (y.scale) copy(x.scale, y.scale, sizeof(float));
+    transpose_scales(x, y);
     if (m == 0 || n == 0) return;
     const std::size_t size = size_of(x.type.dtype);
     if (size == 1 && m % 16 == 0 && n % 16 == 0) {

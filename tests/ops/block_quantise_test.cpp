@@ -1,0 +1,300 @@
+#include "ops/block_quantise_oracle.h"
+#include "ops/plain_test.h"
+
+namespace octavo::test {
+namespace {
+
+BlockQuantise runs(Dtype to = Dtype::e4m3, ScaleRounding rounding = ScaleRounding::exact,
+                   float floor = 1e-10f) {
+    return {.to = to, .scaling = {Granularity::block_1x128}, .rounding = rounding, .floor = floor};
+}
+BlockQuantise micro(int group = 32, Dtype to = Dtype::e4m3) {
+    return {.to = to, .scaling = {Granularity::micro, Dtype::f32, group}};
+}
+
+// One row of `n` elements, zero but for those listed.
+HostTensor row(std::int64_t n, const std::vector<std::pair<int, float>>& listed) {
+    std::vector<double> values(static_cast<std::size_t>(n));
+    for (const auto& [at, value] : listed) values[static_cast<std::size_t>(at)] = value;
+    return tensor(Dtype::f32, {1, n}, values);
+}
+
+std::uint32_t bits(float x) { return std::bit_cast<std::uint32_t>(x); }
+
+struct Golden {
+    const char* what;
+    BlockQuantise op;
+    HostTensor x;
+    std::vector<std::uint32_t> scales;
+    std::vector<int> bytes;                  // of all groups of the row
+    std::vector<std::pair<int, int>> codes;  // others are 0
+};
+
+const std::vector<std::pair<int, float>> kA = {{0, 3},        {1, -2},     {2, 1},      {3, 0.1f},
+                                               {4, -0.01f},   {5, 0.001f}, {32, 0.75f}, {33, -0.7f},
+                                               {34, 0.0123f}, {35, 1e-5f}};
+const std::vector<std::pair<int, float>> kTileA = {
+    {0, 3},      {1, -2},     {2, 1},      {3, 0.1f},     {4, -0.01f},
+    {5, 0.001f}, {64, 0.75f}, {65, -0.7f}, {66, 0.0123f}, {67, 1e-5f}};
+
+std::vector<std::pair<int, int>> codes(const std::vector<int>& first, int second_at = 0,
+                                       const std::vector<int>& second = {}) {
+    std::vector<std::pair<int, int>> listed;
+    for (std::size_t i = 0; i < first.size(); ++i) listed.emplace_back(i, first[i]);
+    for (std::size_t i = 0; i < second.size(); ++i) listed.emplace_back(second_at + i, second[i]);
+    return listed;
+}
+
+std::vector<Golden> goldens() {
+    const auto pow2 = ScaleRounding::pow2;
+    const float nan = std::numeric_limits<float>::quiet_NaN(), inf = INFINITY;
+    const float up = std::nextafterf(2, 3), down = std::nextafterf(2, 1);
+    const std::vector<int> a = {0x7e, 0xf9, 0x71, 0x57, 0xbc, 0x22};
+    return {
+        // MOSS, section 5.
+        {"1",
+         micro(),
+         row(64, kA),
+         {0x3bdb6db7},
+         {127, 125},
+         codes(a, 32, {0x7e, 0xfd, 0x4f, 0x03})},
+        {"2", micro(64), row(64, kA), {0x3bdb6db7}, {127}, codes(a, 32, {0x6e, 0xed, 0x3f, 0x01})},
+        {"4",
+         micro(32, Dtype::e5m2),
+         row(64, kA),
+         {0x385b6db7},
+         {127, 125},
+         codes({0x7b, 0xf9, 0x75, 0x67, 0xda, 0x4d}, 32, {0x7b, 0xfb, 0x63, 0x3a})},
+        {"5",
+         micro(),
+         row(128, {{0, 4}, {32, 2}, {64, up}, {96, down}}),
+         {0x3c124925},
+         {127, 126, 127, 126},
+         {{0, 0x7e}, {32, 0x7e}, {64, 0x76}, {96, 0x7e}}},
+        {"6", micro(), row(32, {}), {0x09124925}, {100}, {}},
+        {"7",
+         micro(),
+         row(64, {{0, 1}, {32, 0x1p-140f}}),
+         {0x3b124925},
+         {127, 1},
+         {{0, 0x7e}, {32, 0x0e}}},
+        {"7, zero", micro(), row(64, {{0, 1}}), {0x3b124925}, {127, 1}, {{0, 0x7e}}},
+        {"8",
+         micro(),
+         row(48, {{0, -6}, {40, 0.3f}}),
+         {0x3c5b6db7},
+         {127, 123},
+         {{0, 0xfe}, {40, 0x7b}}},
+        {"9",
+         micro(),
+         row(32, {{0, 448},
+                  {1, 17},
+                  {2, 19},
+                  {3, 1.0625f},
+                  {4, 0x1p-10f},
+                  {5, 1.5f * 0x1p-10f},
+                  {6, 1.5f * 0x1p-9f},
+                  {7, -0.5f}}),
+         {0x3f800000},
+         {127},
+         codes({0x7e, 0x58, 0x5a, 0x38, 0x00, 0x01, 0x02, 0xb0})},
+        // Blockwise, section 5.
+        {"b1", runs(), row(128, kTileA), {0x3bdb6db7}, {}, codes(a, 64, {0x6e, 0xed, 0x3f, 0x01})},
+        {"b2",
+         runs(Dtype::e4m3, pow2),
+         row(128, kTileA),
+         {bits(0x1p-7f)},
+         {},
+         codes({0x7c, 0xf8, 0x70, 0x55, 0xba, 0x20}, 64, {0x6c, 0xeb, 0x3d, 0x01})},
+        {"b3",
+         runs(Dtype::e5m2),
+         row(128, kTileA),
+         {0x385b6db7},
+         {},
+         codes({0x7b, 0xf9, 0x75, 0x67, 0xda, 0x4d}, 64, {0x73, 0xf3, 0x5b, 0x32})},
+        {"b3, pow2",
+         runs(Dtype::e5m2, pow2),
+         row(128, kTileA),
+         {bits(0x1p-14f)},
+         {},
+         codes({0x7a, 0xf8, 0x74, 0x66, 0xd9, 0x4c}, 64, {0x72, 0xf2, 0x5a, 0x31})},
+        {"b4", runs(Dtype::e4m3, pow2), row(128, {{0, 448}}), {bits(1)}, {}, {{0, 0x7e}}},
+        {"b4, above", runs(Dtype::e4m3, pow2), row(128, {{0, 449}}), {bits(2)}, {}, {{0, 0x76}}},
+        {"b5", runs(), row(128, {{0, 448}, {1, 464}}), {0x3f849249}, {}, codes({0x7e, 0x7e})},
+        {"b6",
+         runs(Dtype::e4m3, ScaleRounding::exact, 0x1p-100f),
+         row(128, {{0, 1e-14f}, {1, -3e-16f}}),
+         {0x23cde0fb},
+         {},
+         codes({0x7e, 0xd5})},
+        {"b6, floor",
+         runs(),
+         row(128, {{0, 1e-14f}, {1, -3e-16f}}),
+         {0x2a7b5123},
+         {},
+         codes({0x13, 0x81})},
+        {"b7", runs(), row(128, {}), {0x2a7b5123}, {}, {}},
+        {"b7, pow2", runs(Dtype::e4m3, pow2), row(128, {}), {0x2a800000}, {}, {}},
+        {"b7, gradients",
+         runs(Dtype::e4m3, ScaleRounding::exact, 0x1p-100f),
+         row(128, {}),
+         {0x09124925},
+         {},
+         {}},
+        {"b7, gradients, pow2",
+         runs(Dtype::e4m3, pow2, 0x1p-100f),
+         row(128, {}),
+         {0x09800000},
+         {},
+         {}},
+        {"-0", micro(), row(32, {{3, -0.0f}}), {0x09124925}, {100}, {{3, 0x80}}},
+        {"inf",
+         runs(),
+         row(130, {{3, inf}, {129, 1}}),
+         {0x7fc00000, bits(1.0f / 448)},
+         {},
+         [] {
+             auto c = codes(std::vector<int>(128, 0x7f));
+             c.emplace_back(129, 0x7e);
+             return c;
+         }()},
+        {"10",
+         micro(),
+         row(64, {{3, nan}}),
+         {0x7fc00000},
+         {127, 127},
+         codes(std::vector<int>(64, 0x7f))},
+    };
+}
+
+TEST(BlockQuantise, GoldenVectors) {
+    for (const Golden& g : goldens()) {
+        SCOPED_TRACE(g.what);
+        const HostTensor y = run(as_is(g.op), {g.x})[0];
+        for (std::size_t i = 0; i < g.scales.size(); ++i) {
+            const ScaleLayout layout = scale_layout(y.type);
+            const auto at = layout.scale_at(0, static_cast<std::int64_t>(i) * 128);
+            EXPECT_EQ(bits(y.scales[static_cast<std::size_t>(at)]), g.scales[i]);
+        }
+        for (std::size_t i = 0; i < g.bytes.size(); ++i) EXPECT_EQ(y.groups[i], g.bytes[i]);
+        std::vector<int> want(y.codes.size());
+        for (const auto& [at, code] : g.codes) want[static_cast<std::size_t>(at)] = code;
+        EXPECT_EQ(code_values(y), want);
+    }
+}
+
+// Golden vector 3: the scale of the whole tensor.
+TEST(BlockQuantise, GlobalScale) {
+    std::vector<double> values(128);
+    for (const auto& [at, value] : kA) values[static_cast<std::size_t>(at)] = value;
+    values[64 + 7] = -12;
+    BlockQuantise op = micro();
+    op.global = true;
+    const HostTensor y = run(as_is(op), {tensor(Dtype::f32, {2, 64}, values)})[0];
+    EXPECT_EQ(bits(y.scales[0]), 0x3cdb6db7u);
+    EXPECT_EQ(bits(y.scales[1]), 0x3cdb6db7u);
+    EXPECT_EQ(y.groups[0], 125);
+    EXPECT_EQ(y.groups[1], 123);
+    EXPECT_EQ(code_values(y)[1], 0xf9);
+    EXPECT_EQ(code_values(y)[32], 0x7e);
+}
+
+BlockQuantise random_op(std::uint64_t i) {
+    const Granularity kinds[] = {Granularity::row, Granularity::block_1x128,
+                                 Granularity::block_128x128, Granularity::micro};
+    const Granularity kind = kinds[i % 4];
+    BlockQuantise op{.to = i / 4 % 2 ? Dtype::e5m2 : Dtype::e4m3, .scaling = {kind}};
+    if (kind == Granularity::micro) {
+        op.scaling.group = 32 << (i / 8 % 3);
+        op.global = i / 24 % 2 == 1;
+    } else {
+        op.rounding = i / 8 % 2 ? ScaleRounding::pow2 : ScaleRounding::exact;
+        op.floor = i / 16 % 2 ? 1e-10f : 0x1p-100f;
+    }
+    return op;
+}
+
+// Magnitudes over the whole range of f32 in groups that share theirs roughly, exact powers of two
+// and what lies beside them, zeros, subnormals, now and then an infinity or a NaN.
+HostTensor adversarial(Dtype dtype, const Shape& shape, std::uint64_t seed) {
+    const Rng rng(seed, 7);
+    std::vector<double> values(static_cast<std::size_t>(shape.elements()));
+    for (std::uint64_t i = 0; i < values.size(); ++i) {
+        const int base = static_cast<int>(rng.bits64(i / 16 + 1000000) % 280) - 150;
+        const std::uint64_t kind = rng.bits64(2000000 + i) % 64;
+        double x = std::ldexp(rng.normal(i), base);
+        if (kind < 8) x = std::ldexp(1.0, base);
+        if (kind == 8) x = std::ldexp(1.0 + 0x1p-7, base);
+        if (kind == 9) x = std::ldexp(2.0 - 0x1p-7, base);
+        if (kind == 10) x = std::ldexp(1.75, base);
+        if (kind < 16 && kind > 10) x = 0;
+        if (rng.bits64(3000000 + i) % 4096 == 0) x = kind % 2 ? kNan : -kInf;
+        values[i] = rng.bits64(4000000 + i) % 2 ? x : -x;
+    }
+    return tensor(dtype, shape, values);
+}
+
+const Shape kMatrices[] = {{1, 1},    {3, 5},     {16, 32},   {128, 128}, {2, 33, 130},
+                           {257, 96}, {144, 272}, {31, 1024}, {5, 300}};
+
+TEST(BlockQuantise, IsTheOracleBitForBit) {
+    std::uint64_t i = 0;
+    for (const Shape& shape : kMatrices) {
+        for (int kind = static_cast<int>(i % 2); kind < 48; kind += 2, ++i) {
+            const BlockQuantise op = random_op(static_cast<std::uint64_t>(kind));
+            const Dtype dtype = kPlainDtypes[i % 4];
+            SCOPED_TRACE(fmt::format("{} {} {} as {}", name(dtype), to_string(shape),
+                                     to_string(op.scaling), name(op.to)));
+            const HostTensor x =
+                i % 3 ? adversarial(dtype, shape, i) : random_tensor(dtype, shape, i, 3);
+            expect_identical(run(as_is(op), {x})[0], block_quantise_oracle(op, x));
+        }
+    }
+}
+
+TEST(BlockQuantise, CopiesOfTheTransposeComeFromTheTensor) {
+    std::uint64_t i = 100;
+    for (const Shape& shape : kMatrices) {
+        for (int kind = static_cast<int>(i % 2); kind < 48; kind += 2, ++i) {
+            BlockQuantise op = random_op(static_cast<std::uint64_t>(kind));
+            const HostTensor x = adversarial(kPlainDtypes[i % 3], shape, i);
+            for (const Copies copies : {Copies::columns, Copies::both}) {
+                op.copies = copies;
+                SCOPED_TRACE(fmt::format("{} {} {} as {}", name(x.type.dtype), to_string(shape),
+                                         to_string(op.scaling), name(op.to)));
+                const auto fused = run(as_is(op), {x}), parts = run(decomposed(op), {x});
+                ASSERT_EQ(fused.size(), parts.size());
+                for (std::size_t k = 0; k < parts.size(); ++k) {
+                    expect_identical(fused[k], parts[k]);
+                }
+            }
+        }
+    }
+}
+
+TEST(BlockQuantise, OnAnyThreads) {
+    for (int kind = 0; kind < 4; ++kind) {
+        BlockQuantise op = random_op(static_cast<std::uint64_t>(kind));
+        op.copies = Copies::both;
+        expect_same_on_any_threads(as_is(op), {random_tensor(Dtype::f32, {301, 300}, 1)});
+    }
+}
+
+TEST(BlockQuantise, Refusals) {
+    const Type x{Dtype::f32, {4, 8}};
+    EXPECT_EQ(refusal(as_is(micro(48)), {x}),
+              "block_quantise: expected micro groups of 32, 64 or 128 elements, got micro(48)");
+    EXPECT_EQ(refusal(as_is(BlockQuantise{.scaling = kPerTensor}), {x}),
+              "block_quantise: expected f32 scales per row, 1x128, 128x128 or micro group, got "
+              "tensor");
+    EXPECT_EQ(refusal(as_is(runs()), {{Dtype::f32, {4}}}),
+              "block_quantise: expected at least 2 dimensions, got f32[4]");
+    EXPECT_EQ(refusal(as_is(BlockQuantise{.to = Dtype::f16}), {x}),
+              "block_quantise: expected e4m3 or e5m2, got f16");
+    BlockQuantise op = runs();
+    op.global = true;
+    EXPECT_EQ(refusal(as_is(op), {x}), "block_quantise: only micro groups share a global scale");
+}
+
+}  // namespace
+}  // namespace octavo::test
