@@ -36,17 +36,22 @@ cudaDataType_t cuda_type(Dtype d) {
 }
 
 std::string key(const GemmDesc& g) {
-    return fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
-                       g.trans_b ? "T" : "", name(g.c), g.accumulate ? "+" : "", g.m, g.n, g.k,
-                       g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "");
+    std::string text =
+        fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
+                    g.trans_b ? "T" : "", name(g.c), g.accumulate ? "+" : "", g.m, g.n, g.k,
+                    g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "");
+    if (g.stride_a || g.stride_b || g.stride_c) {
+        text += fmt::format(" strides {} {} {}", g.row_a(), g.row_b(), g.row_c());
+    }
+    return text;
 }
 
 class Layout {
   public:
-    Layout(Dtype dtype, std::int64_t rows, std::int64_t columns) {
+    Layout(Dtype dtype, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
         expect(
             cublasLtMatrixLayoutCreate(&layout_, cuda_type(dtype), static_cast<std::uint64_t>(rows),
-                                       static_cast<std::uint64_t>(columns), rows),
+                                       static_cast<std::uint64_t>(columns), stride),
             "cublasLtMatrixLayoutCreate");
     }
     ~Layout() { cublasLtMatrixLayoutDestroy(layout_); }
@@ -90,9 +95,9 @@ struct Gemm::Impl {
 
     explicit Impl(const GemmDesc& g)
         : desc(g),
-          first(g.b, g.trans_b ? g.k : g.n, g.trans_b ? g.n : g.k),
-          second(g.a, g.trans_a ? g.m : g.k, g.trans_a ? g.k : g.m),
-          result(g.c, g.n, g.m) {
+          first(g.b, g.trans_b ? g.k : g.n, g.rows_b(), g.row_b()),
+          second(g.a, g.trans_a ? g.m : g.k, g.rows_a(), g.row_a()),
+          result(g.c, g.n, g.m, g.row_c()) {
         const bool f64 = g.a == Dtype::f64;
         expect(cublasLtMatmulDescCreate(&matmul, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
                                         f64 ? CUDA_R_64F : CUDA_R_32F),
@@ -185,13 +190,14 @@ struct Gemm::Impl {
         const auto bytes = [](std::int64_t n, Dtype d) {
             return n * static_cast<std::int64_t>(size_of(d));
         };
-        const std::int64_t m = desc.m, n = desc.n, k = desc.k;
-        const Temporary a(bytes(m * k, desc.a)), b(bytes(k * n, desc.b)), c(bytes(m * n, desc.c)),
-            pad(kMaxWorkspace), factors(256);
+        const std::int64_t a_size = desc.rows_a() * desc.row_a(),
+                           b_size = desc.rows_b() * desc.row_b(), c_size = desc.m * desc.row_c();
+        const Temporary a(bytes(a_size, desc.a)), b(bytes(b_size, desc.b)),
+            c(bytes(c_size, desc.c)), pad(kMaxWorkspace), factors(256);
         if (!a.data() || !b.data() || !c.data() || !pad.data() || !factors.data()) return 0;
-        fill_for_timing(a.data(), desc.a, m * k);
-        fill_for_timing(b.data(), desc.b, k * n);
-        fill_for_timing(c.data(), desc.c, m * n);
+        fill_for_timing(a.data(), desc.a, a_size);
+        fill_for_timing(b.data(), desc.b, b_size);
+        fill_for_timing(c.data(), desc.c, c_size);
         fill_for_timing(factors.data(), desc.a == Dtype::f64 ? Dtype::f64 : Dtype::f32, 16);
         if (is_fp8(desc.a)) {
             set_scales(static_cast<const float*>(factors.data()),
