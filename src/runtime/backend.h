@@ -25,12 +25,13 @@ class DeviceFault : public Error {
 };
 
 // How far the device has come in a plan whose launches it works off later, so that a fault can be
-// told by name. Both calls are launches like any other.
+// told by name.
 class Trail {
   public:
     virtual ~Trail() = default;
+    // The plan is launched, or what was recorded of it.
     virtual void begin() = 0;
-    // The plan's step of this number was launched.
+    // Its step of this number was launched; a launch like any other, which is recorded with it.
     virtual void passed(std::size_t step) = 0;
 };
 

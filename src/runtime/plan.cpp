@@ -128,7 +128,6 @@ std::string Plan::describe(std::int32_t i) const {
 }
 
 void Plan::launch(const NodeObserver& after_node) const {
-    if (trail_) trail_->begin();
     for (std::size_t i = 0; i < steps_.size(); ++i) {
         const Step& step = steps_[i];
         try {
@@ -144,6 +143,7 @@ void Plan::launch(const NodeObserver& after_node) const {
 }
 
 void Plan::run(const NodeObserver& after_node) {
+    if (trail_) trail_->begin();
     if (after_node) {
         launch(after_node);
     } else if (!std::exchange(launched_, true)) {

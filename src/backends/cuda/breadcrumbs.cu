@@ -16,6 +16,8 @@ TrailMap& trails() {
 // kept until the process ends.
 volatile std::uint32_t* g_mark = nullptr;
 
+std::uint32_t g_running = 0;  // the trail that began last
+
 volatile std::uint32_t* mark_memory() {
     if (!g_mark) {
         void* memory = nullptr;
@@ -39,7 +41,12 @@ class Breadcrumbs final : public Trail {
     Breadcrumbs(const Breadcrumbs&) = delete;
     Breadcrumbs& operator=(const Breadcrumbs&) = delete;
 
-    void begin() override { leave(first_); }
+    void begin() override {
+        // What has no marks of its own, and runs again, leaves nothing new: as in measurements.
+        if (count_ <= spacing_ && g_running == first_) return;
+        leave(first_);
+        g_running = first_;
+    }
     void passed(std::size_t step) override {
         if (is_marked(step, count_, spacing_)) {
             leave(first_ + static_cast<std::uint32_t>(step) + 1);

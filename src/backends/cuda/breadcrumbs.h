@@ -12,7 +12,8 @@
 
 namespace octavo::cuda {
 
-// Steps between two marks, of which a fault names all: a mark costs a launch, about a microsecond.
+// Steps between two marks, of which a fault names all: a mark costs a launch, about a microsecond
+// on the GPU.
 inline constexpr std::size_t kMarkSpacing = 8;
 
 std::unique_ptr<Trail> make_trail(const std::string& plan, std::vector<std::string> steps,

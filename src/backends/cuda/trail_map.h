@@ -35,9 +35,10 @@ class TrailMap {
     std::uint32_t next_ = 1;                 // 0: nothing was marked
 };
 
-// Whether a mark follows this one of `count` steps.
+// Whether a mark follows this one of `count` steps. Where its beginning tells them all, a plan has
+// no others.
 constexpr bool is_marked(std::size_t step, std::size_t count, std::size_t spacing) {
-    return (step + 1) % spacing == 0 || step + 1 == count;
+    return count > spacing && ((step + 1) % spacing == 0 || step + 1 == count);
 }
 
 // `what` went wrong, in CUDA's words: first line and remedy of an Error.
