@@ -2,15 +2,66 @@
 # On a machine with a Hopper GPU: builds the CUDA preset, runs the GPU tests, and measures training
 # steps of the shapes in bench/results/README.md into bench/results/<date>-<gpu>.jsonl.
 #
-#   scripts/gpu-check.sh [file]   another file for the results
+#   scripts/gpu-check.sh [--no-build] [file]   another file for the results
+#
+# With --no-build, or a build tree in OCTAVO_BUILD (else build/cuda), nothing is compiled: that takes
+# a tree that was built anywhere, bash, ctest, and the CUDA libraries that the programs link.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-scripts/build.sh cuda
-build/cuda/octavo doctor
-ctest --test-dir build/cuda -L gpu --output-on-failure
+build=${OCTAVO_BUILD:-build/cuda}
+compile=true
+[ -z "${OCTAVO_BUILD:-}" ] || compile=false
+results=''
+for argument in "$@"; do
+    case $argument in
+        --no-build) compile=false ;;
+        -*) echo "gpu-check: unknown option $argument; there is --no-build" >&2; exit 2 ;;
+        *) results=$argument ;;
+    esac
+done
+if $compile; then
+    scripts/build.sh cuda
+fi
+octavo=$build/octavo
+if [ ! -x "$octavo" ]; then
+    echo "gpu-check: there is no program $octavo; build it (scripts/build.sh cuda) or set OCTAVO_BUILD" >&2
+    exit 1
+fi
+build=$(cd "$build" && pwd)
+octavo=$build/octavo
 
-gpu=$(nvidia-smi --query-gpu=name --format=csv,noheader | head -1 | tr ' /' '--')
-results=${1:-bench/results/$(date +%F)-$gpu.jsonl}
+machine=$("$octavo" doctor)
+echo "$machine"
+gpu=''
+while read -r key value; do
+    if [ "$key" = GPU ] && [ -z "$gpu" ]; then gpu=${value%%,*}; fi
+done <<< "$machine"
+case $gpu in
+    '' | none:*) echo "gpu-check: $octavo sees no GPU (${gpu:-a build without CUDA})" >&2; exit 1 ;;
+esac
+results=${results:-bench/results/$(date +%F)-${gpu//[ \/]/-}.jsonl}
+
+# The GPU's tests alone, wherever the tree was built: paths in CTest's files are absolute.
+listed=$build/tests/CTestTestfile.cmake
+source_then='' build_then=''
+while IFS= read -r line; do
+    case $line in
+        '# Source directory: '*) source_then=${line#*: } ;;
+        '# Build directory: '*) build_then=${line#*: } ;;
+    esac
+done < "$build/CTestTestfile.cmake"
+tests=$(mktemp -d)
+trap 'rm -rf "$tests"' EXIT
+while IFS= read -r line; do
+    case $line in
+        add_test\(*gpu/* | set_tests_properties\(*gpu/*)
+            line=${line//"\"$build_then/"/"\"$build/"}
+            printf '%s\n' "${line//"\"$source_then/"/"\"$PWD/"}"
+            ;;
+    esac
+done < "$listed" > "$tests/CTestTestfile.cmake"
+export OCTAVO_FIXTURES=$PWD/tests/fixtures
+ctest --test-dir "$tests" -L gpu --no-tests=error --output-on-failure
 
 # model, recipe, micro-batch, sequence length, master, gradient, m, v: the table of
 # docs/performance.md
@@ -29,13 +80,13 @@ shapes=(
 for shape in "${shapes[@]}"; do
     read -r model recipe batch seq master gradient m v <<< "$shape"
     echo "== $model, $batch x $seq, $recipe"
-    build/cuda/octavo bench step --backend cuda --model "$model" --batch "$batch" --seq "$seq" \
+    "$octavo" bench step --backend cuda --model "$model" --batch "$batch" --seq "$seq" \
         --recipe "$recipe" --train.grad_accum=4 --optimizer.master "$master" \
         --optimizer.gradient "$gradient" --optimizer.m "$m" --optimizer.v "$v" --breakdown \
         --json "$results"
 done
-build/cuda/octavo bench op --backend cuda
+"$octavo" bench op --backend cuda
 for k in 1024 2048 4096 8192 16384; do
-    build/cuda/octavo bench gemm --backend cuda --m 4096 --n 4096 --k "$k" --json "$results"
+    "$octavo" bench gemm --backend cuda --m 4096 --n 4096 --k "$k" --json "$results"
 done
 echo "results: $results"

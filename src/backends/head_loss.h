@@ -11,12 +11,22 @@
 
 namespace octavo {
 
+// Elements from one row to the next of the operands and the result of a product; 0: rows follow
+// each other.
+struct RowStrides {
+    std::int64_t a = 0, b = 0, c = 0;
+    bool operator==(const RowStrides&) const = default;
+};
+
 // Device is the backend's part. Logits are of type T, statistics and scalars of type C:
 //
 //     const KernelRegistry& registry()
+//     std::int64_t logits_stride(const Type& x, std::int64_t v)       from one row to the next, >=
+//     v Prepared prepare_product(const Matmul&, const Type& a, const Type& b, const RowStrides&)
 //     void losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
-//                               std::int64_t v, const C* dloss, const C* weight, C* lse,
-//                               double* loss)            gradients take the place of logits
+//                               std::int64_t v, std::int64_t stride, const C* dloss,
+//                               const C* weight, C* lse, double* loss)
+//                                                            gradients take the place of logits
 //     void total_loss(const double* loss, std::int64_t rows, const C* weight, C* out)
 //     void copy_or_clear(const void* from, void* to, std::int64_t bytes)     from null: zeros
 //
@@ -31,12 +41,15 @@ class HeadLossKernel {
   public:
     explicit HeadLossKernel(const NodeView& node) : op_(std::get<HeadLoss>(node.op)) {
         const std::int64_t m = node.in[0].shape[0], rows = std::min(op_.chunk, m);
+        const std::int64_t vocab = node.in[1].shape[op_.trans_b ? 0 : 1];
+        // The quantiser takes rows without gaps.
+        stride_ = op_.quantise ? vocab : Device::logits_stride(node.in[0], vocab);
         ScratchCounter counter;
         parts_.losses = counter.reserve(m * static_cast<std::int64_t>(sizeof(double)));
         if (rows > 0) {
             full_ = make_chunk(node, rows);
             if (m % rows != 0) last_ = make_chunk(node, m % rows);
-            parts_.logits = counter.reserve(data_bytes(full_.logits));
+            parts_.logits = counter.reserve(rows * stride_ * static_cast<std::int64_t>(sizeof(T)));
             parts_.lse = counter.reserve(rows * static_cast<std::int64_t>(sizeof(C)));
             if (op_.quantise) reserve_codes(node.in[1], counter);
             parts_.products =
@@ -120,17 +133,19 @@ class HeadLossKernel {
 
     void prepare_products(Chunk& c, const Type& w, const Type& dlogits, const Type& dgrad_w,
                           bool dgrad_trans_b, Matmul wgrad, const Type& a, const Type& b) const {
-        const KernelRegistry& kernels = Device::registry();
         const Dtype out = c.logits.dtype;
         const Matmul fprop{.trans_b = op_.trans_b, .kind = MatmulKind::fprop, .out = out};
         const Matmul dgrad{.trans_b = dgrad_trans_b, .kind = MatmulKind::dgrad, .out = out};
         wgrad.accumulate = op_.accumulate;
         Matmul wgrad_add = wgrad;
         wgrad_add.accumulate = true;
-        c.fprop = prepare_matmul(kernels, fprop, c.x, w);
-        c.dgrad = prepare_matmul(kernels, dgrad, dlogits, dgrad_w);
-        c.wgrad = prepare_matmul(kernels, wgrad, a, b);
-        c.wgrad_add = prepare_matmul(kernels, wgrad_add, a, b);
+        const std::int64_t gaps = stride_ == c.logits.shape[1] ? 0 : stride_;
+        const RowStrides of_wgrad =
+            op_.trans_b || op_.quantise ? RowStrides{.a = gaps} : RowStrides{.b = gaps};
+        c.fprop = Device::prepare_product(fprop, c.x, w, {.c = gaps});
+        c.dgrad = Device::prepare_product(dgrad, dlogits, dgrad_w, {.a = gaps});
+        c.wgrad = Device::prepare_product(wgrad, a, b, of_wgrad);
+        c.wgrad_add = Device::prepare_product(wgrad_add, a, b, of_wgrad);
     }
 
     void reserve_codes(const Type& w, ScratchCounter& counter) {
@@ -167,7 +182,7 @@ class HeadLossKernel {
 
         step(chunk.fprop, call, {x, w}, {logits});
         Device::losses_and_gradients(logits.as<T>(), call.in[2].template as<std::int32_t>() + begin,
-                                     rows, v, call.in[4].template as<C>(),
+                                     rows, v, stride_, call.in[4].template as<C>(),
                                      call.in[3].template as<C>(),
                                      reinterpret_cast<C*>(call.scratch + parts_.lse), losses);
         // dw before dx: dx may take the place of x.
@@ -211,6 +226,7 @@ class HeadLossKernel {
     }
 
     HeadLoss op_;
+    std::int64_t stride_ = 0;  // from one row of logits to the next
     Chunk full_, last_;
     Type w_t_;
     Parts parts_;

@@ -11,9 +11,9 @@
 namespace octavo {
 namespace {
 
-std::unique_ptr<Backend> open_cuda([[maybe_unused]] bool deterministic) {
+std::unique_ptr<Backend> open_cuda([[maybe_unused]] const RunConfig::Runtime& runtime) {
 #ifdef OCTAVO_CUDA
-    return make_cuda_backend({.deterministic = deterministic});
+    return make_cuda_backend({.deterministic = runtime.deterministic, .trace = runtime.trace});
 #else
     fail(
         "backend cuda: this build has only the CPU\n  Build with: cmake --preset cuda && cmake "
@@ -21,9 +21,12 @@ std::unique_ptr<Backend> open_cuda([[maybe_unused]] bool deterministic) {
 #endif
 }
 
-bool has_cuda() {
+// Who asked for no backend and gets the slower one hears why; a build without CUDA has no other.
+bool choose_cuda() {
 #ifdef OCTAVO_CUDA
-    return !why_no_cuda();
+    const auto why_not = why_no_cuda();
+    if (why_not) fmt::print(stderr, "octavo: computing on the CPU: {}\n", *why_not);
+    return !why_not;
 #else
     return false;
 #endif
@@ -33,8 +36,8 @@ bool has_cuda() {
 
 std::unique_ptr<Backend> open_backend(const RunConfig::Runtime& runtime) {
     if (runtime.threads > 0) set_thread_count(static_cast<int>(runtime.threads));
-    const bool cuda = runtime.backend == "cuda" || (runtime.backend == "auto" && has_cuda());
-    return cuda ? open_cuda(runtime.deterministic) : make_cpu_backend();
+    const bool cuda = runtime.backend == "cuda" || (runtime.backend == "auto" && choose_cuda());
+    return cuda ? open_cuda(runtime) : make_cpu_backend();
 }
 
 std::vector<std::pair<std::string, std::string>> gpu_facts() {
@@ -48,7 +51,7 @@ std::vector<std::pair<std::string, std::string>> gpu_facts() {
 
 std::optional<double> measure_gpu_copy_rate() {
 #ifdef OCTAVO_CUDA
-    if (has_cuda()) return measure_cuda_copy_rate();
+    if (!why_no_cuda()) return measure_cuda_copy_rate();
 #endif
     return std::nullopt;
 }

@@ -12,7 +12,8 @@
 
 namespace octavo {
 
-// "auto" is a GPU where the build has CUDA and the machine a Hopper, else the CPU.
+// "auto" is a GPU where the build has CUDA and the machine a Hopper, else the CPU, with a line on
+// stderr that says why.
 std::unique_ptr<Backend> open_backend(const RunConfig::Runtime&);
 
 // The GPU, or why none is used, as rows of a report.

@@ -98,6 +98,7 @@ struct RunConfig {
     struct Runtime {
         std::string backend = "auto";
         bool deterministic = false;
+        bool trace = false;
         std::int64_t threads = 0;
         std::string recompute = "none";
         bool fuse = true;

@@ -5,14 +5,35 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
 #include "passes/target.h"
 #include "runtime/kernel.h"
 
 namespace octavo {
+
+// The device itself failed, at work that was launched some time before the call that reports it,
+// and nothing on it can be read any more.
+class DeviceFault : public Error {
+  public:
+    using Error::Error;
+    explicit DeviceFault(const Error& error) : Error(error) {}
+};
+
+// How far the device has come in a plan whose launches it works off later, so that a fault can be
+// told by name.
+class Trail {
+  public:
+    virtual ~Trail() = default;
+    // The plan is launched, or what was recorded of it.
+    virtual void begin() = 0;
+    // Its step of this number was launched; a launch like any other, which is recorded with it.
+    virtual void passed(std::size_t step) = 0;
+};
 
 // Marks moments in the order of launched kernels, to be read when all are over.
 class Stopwatch {
@@ -40,6 +61,8 @@ class Backend {
     virtual void release(std::byte* memory, std::int64_t bytes) = 0;
     // Bytes this process can still allocate.
     virtual std::int64_t available_bytes() const = 0;
+    // Who has the rest, as a clause that follows that number; empty where there is nothing to say.
+    virtual std::string memory_note() const { return ""; }
 
     // Between host and device memory, and within the device; ordered after all launched kernels.
     virtual void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) = 0;
@@ -48,6 +71,13 @@ class Backend {
     virtual void synchronize() = 0;
 
     virtual std::unique_ptr<Stopwatch> make_stopwatch() = 0;
+
+    // For a plan of this name with these steps; null where faults arrive with the call that causes
+    // them.
+    virtual std::unique_ptr<Trail> make_trail(const std::string& /*plan*/,
+                                              std::vector<std::string> /*steps*/) {
+        return nullptr;
+    }
 
     // A call that does what `launch` does, again and again: what a GPU records once and replays.
     // `launch` must do the same each time, and must have run before.

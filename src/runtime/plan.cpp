@@ -20,9 +20,17 @@ bool has_kernel(const Node& n) {
            !std::holds_alternative<Store>(n.op) && !rules_of(n.op).view;
 }
 
+std::string place(const Node& n) { return fmt::format("{} '{}'", op_name(n.op), n.label); }
+
+std::string_view phase_name(Phase phase) {
+    static constexpr std::string_view kNames[] = {"forward", "backward", "update"};
+    return kNames[static_cast<int>(phase)];
+}
+
 }  // namespace
 
-Plan::Plan(Graph graph, const Backend& backend) : graph_(std::move(graph)) {
+Plan::Plan(Graph graph, const Backend& backend, std::string name)
+    : graph_(std::move(graph)), name_(std::move(name)) {
     choices_.resize(graph_.nodes().size());
     prepared_.resize(graph_.nodes().size());
     std::vector<bool> in_place(graph_.nodes().size(), true);
@@ -45,11 +53,17 @@ const Kernel& Plan::choose_kernel(std::int32_t i, const Backend& backend) {
             continue;
         }
         choice.kernel = kernel.name;
-        prepared_[i] = kernel.prepare(view);
+        try {
+            prepared_[i] = kernel.prepare(view);
+        } catch (const DeviceFault&) {
+            throw;
+        } catch (const Error& e) {
+            throw e.in(place(n));
+        }
         scratch_bytes_ = std::max(scratch_bytes_, prepared_[i].scratch_bytes);
         return kernel;
     }
-    fail("{} '{}': no kernel of backend {} takes {}.\n  {}", op_name(n.op), n.label, backend.name(),
+    fail("{}: no kernel of backend {} takes {}.\n  {}", place(n), backend.name(),
          signature(graph_, n),
          choice.refusals.empty() ? "None is registered."
                                  : fmt::format("{}", fmt::join(choice.refusals, "; ")));
@@ -61,6 +75,7 @@ void Plan::bind(Backend& backend, const State& state, std::byte* arena, std::byt
     backend_ = &backend;
     launched_ = false;
     replay_ = nullptr;
+    trail_ = nullptr;
     tensors_.clear();
     for (std::int32_t v = 0; v < graph_.value_count(); ++v) {
         const Placement& p = memory_.placements[v];
@@ -99,18 +114,38 @@ void Plan::bind(Backend& backend, const State& state, std::byte* arena, std::byt
             steps_.push_back(std::move(step));
         }
     }
+    std::vector<std::string> names;
+    for (const Step& step : steps_) names.push_back(describe(step.node));
+    trail_ = backend.make_trail(name_, std::move(names));
 }
 
-void Plan::launch() const {
-    for (const Step& step : steps_) step.run({step.in, step.out, scratch_});
+std::string Plan::describe(std::int32_t i) const {
+    const Node& n = graph_.node(i);
+    const auto* store = std::get_if<Store>(&n.op);
+    const std::string_view kernel = store ? "copy" : choices_[i].kernel;
+    return fmt::format("{} '{}' ({}, {})", op_name(n.op), store ? store->name : n.label,
+                       phase_name(n.phase), kernel);
+}
+
+void Plan::launch(const NodeObserver& after_node) const {
+    for (std::size_t i = 0; i < steps_.size(); ++i) {
+        const Step& step = steps_[i];
+        try {
+            step.run({step.in, step.out, scratch_});
+        } catch (const DeviceFault&) {
+            throw;  // of an earlier step
+        } catch (const Error& e) {
+            throw e.in(describe(step.node));
+        }
+        if (trail_) trail_->passed(i);
+        if (after_node) after_node(step.node);
+    }
 }
 
 void Plan::run(const NodeObserver& after_node) {
+    if (trail_) trail_->begin();
     if (after_node) {
-        for (const Step& step : steps_) {
-            step.run({step.in, step.out, scratch_});
-            after_node(step.node);
-        }
+        launch(after_node);
     } else if (!std::exchange(launched_, true)) {
         launch();  // a plan that runs only once is not worth recording
     } else {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,8 @@ using NodeObserver = std::function<void(std::int32_t node)>;
 class Plan {
   public:
     // Chooses kernels and plans memory. Throws Error, naming node and operands, if no kernel takes
-    // a node.
-    Plan(Graph graph, const Backend& backend);
+    // a node. The name is for messages.
+    Plan(Graph graph, const Backend& backend, std::string name = "");
     Plan(const Plan&) = delete;  // a recording holds the address
     Plan& operator=(const Plan&) = delete;
 
@@ -55,9 +56,11 @@ class Plan {
     };
 
     const Kernel& choose_kernel(std::int32_t node, const Backend&);
-    void launch() const;
+    std::string describe(std::int32_t node) const;
+    void launch(const NodeObserver& after_node = {}) const;
 
     Graph graph_;
+    std::string name_;
     MemoryPlan memory_;
     std::vector<Choice> choices_;
     std::vector<Prepared> prepared_;  // by node; empty for nodes without a kernel
@@ -66,6 +69,7 @@ class Plan {
     std::vector<Step> steps_;
     std::byte* scratch_ = nullptr;
     Backend* backend_ = nullptr;
+    std::unique_ptr<Trail> trail_;
     bool launched_ = false;
     std::function<void()> replay_;  // of launch, from the second run on
 };

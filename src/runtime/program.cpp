@@ -31,7 +31,7 @@ void Program::add(const std::string& name, Graph graph) {
         }
     }
     check(!has(name), "there is a plan '{}' already", name);
-    plans_[name] = std::make_unique<Plan>(std::move(graph), backend_);
+    plans_[name] = std::make_unique<Plan>(std::move(graph), backend_, name);
 }
 
 std::vector<MemoryRow> Program::memory() const {
@@ -61,10 +61,11 @@ std::int64_t Program::total_bytes() const {
 void Program::allocate(std::int64_t limit) {
     const std::int64_t need = total_bytes();
     check(need <= limit,
-          "the plan needs {:.2f} GB of memory, {:.2f} GB are available\n{}"
+          "the plan needs {:.2f} GB of memory, {:.2f} GB are available{}\n{}"
           "  Lower train.batch or train.seq, choose runtime.recompute = \"block\", or a smaller "
           "model.",
-          static_cast<double>(need) * 1e-9, static_cast<double>(limit) * 1e-9, to_text(memory()));
+          static_cast<double>(need) * 1e-9, static_cast<double>(limit) * 1e-9,
+          backend_.memory_note(), to_text(memory()));
     std::int64_t arena = 0, scratch = 0, inputs = 0;
     for (const auto& [name, plan] : plans_) {
         arena = std::max(arena, plan->arena_bytes());

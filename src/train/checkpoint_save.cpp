@@ -166,6 +166,8 @@ fs::path save_checkpoint(const fs::path& folder, const State& state, const Check
         fs::create_directories(beside);
         write_all(beside, state, info, texts, shard_bytes);
         put_in_place(beside, final);
+    } catch (const DeviceFault& e) {
+        throw DeviceFault(not_saved(e.message(), e.hint()));
     } catch (const Error& e) {
         throw not_saved(e.message(), e.hint());
     } catch (const fs::filesystem_error& e) {

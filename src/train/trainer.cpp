@@ -87,6 +87,15 @@ class Trainer {
     }
 
     TrainOutcome run(std::int64_t stop_after) {
+        try {
+            return train(stop_after);
+        } catch (const DeviceFault& fault) {
+            fail_fault(fault);
+        }
+    }
+
+  private:
+    TrainOutcome train(std::int64_t stop_after) {
         const StopOnSignal signals;
         allocate();
         peak_flops_ = measure_gemm_rate(backend_, Dtype::bf16, backend_.yardstick()).flops_per_s;
@@ -110,7 +119,6 @@ class Trainer {
         return TrainOutcome::finished;
     }
 
-  private:
     const Architecture& architecture() const { return program_.options().architecture; }
     ConsoleStyle style() const { return {.color = out_.color, .live = false}; }
     bool due(std::int64_t every) const { return every > 0 && step_ % every == 0; }
@@ -291,6 +299,18 @@ class Trainer {
             "last checkpoint.",
             step, what, value, found ? found->tensor : "in the sum over the micro-batches",
             path.string());
+    }
+
+    // Nothing on the device can be read any more: the newest checkpoint is what there is.
+    [[noreturn]] void fail_fault(const DeviceFault& fault) const {
+        const std::string kept =
+            saved_ < 0 ? "There is no checkpoint yet."
+                       : fmt::format(
+                             "The checkpoint of step {} is whole: the same command goes on "
+                             "from it.",
+                             saved_);
+        throw DeviceFault(fmt::format("after step {}: {}", step_, fault.message()),
+                          fault.hint().empty() ? kept : fault.hint() + "\n  " + kept);
     }
 
     const RunConfig& config_;

@@ -2,6 +2,7 @@
 
 #include "io/scratch.h"
 #include "runtime/run_graph.h"
+#include "train/far_backend.h"
 
 namespace octavo {
 namespace {
@@ -47,6 +48,19 @@ TEST(Program, RefusesWithTheTableAndWhatToLower) {
                          "  Lower train.batch or train.seq, choose runtime.recompute = "
                          "\"block\", or a smaller model."));
     program.allocate(program.total_bytes());
+}
+
+TEST(Program, SaysWhoHasTheRestOfTheMemory) {
+    class Shared final : public FarBackend {
+      public:
+        const KernelRegistry& kernels() const override { return test::backend().kernels(); }
+        std::string memory_note() const override { return "; others have the rest"; }
+    };
+    Shared backend;
+    Program program(backend);
+    program.add("step", step(1000));
+    EXPECT_TRUE(contains(error_of([&] { program.allocate(0); }),
+                         "GB of memory, 0.00 GB are available; others have the rest\n"));
 }
 
 TEST(Program, PlansShareStateAndArena) {

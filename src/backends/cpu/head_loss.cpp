@@ -8,10 +8,17 @@ namespace {
 struct Host {
     static const KernelRegistry& registry() { return kernel_registry(); }
 
+    static std::int64_t logits_stride(const Type& /*x*/, std::int64_t v) { return v; }
+
+    static Prepared prepare_product(const Matmul& product, const Type& a, const Type& b,
+                                    const RowStrides& /*none*/) {
+        return prepare_matmul(registry(), product, a, b);
+    }
+
     template <class T, class C>
     static void losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
-                                     std::int64_t v, const C* dloss, const C* weight, C* lse,
-                                     double* loss) {
+                                     std::int64_t v, std::int64_t /*stride*/, const C* dloss,
+                                     const C* weight, C* lse, double* loss) {
         row_losses(logits, targets, rows, v, lse, loss);
         row_gradients(logits, targets, lse, rows, v, *dloss * *weight, logits);
     }

@@ -74,7 +74,7 @@ void dispatch_lanes(std::int64_t d, F&& f) {
 inline Refusal reject_long_heads(const NodeView& node) {
     const std::int64_t d = node.in[0].shape[3];
     if (d <= kMostHeadElements) return std::nullopt;
-    return fmt::format("heads of {} elements, a warp takes {}", d, kMostHeadElements);
+    return fmt::format("heads of {} elements; up to {} are supported", d, kMostHeadElements);
 }
 
 }  // namespace octavo::cuda

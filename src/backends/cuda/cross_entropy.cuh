@@ -228,8 +228,9 @@ inline constexpr std::int64_t kKeptBytes = 104 << 10;
 template <class T>
 __global__ void __launch_bounds__(kLossBlock, 2)
     row_losses_and_gradients_kernel(T* logits, const std::int32_t* targets, std::int64_t v,
-                                    std::int64_t kept, const compute_t<T>* dloss,
-                                    const compute_t<T>* weight, double* loss) {
+                                    std::int64_t stride, std::int64_t kept,
+                                    const compute_t<T>* dloss, const compute_t<T>* weight,
+                                    double* loss) {
     using C = compute_t<T>;
     using Raw = Packet<T, kPacket>;
     extern __shared__ uint4 shared[];
@@ -238,7 +239,7 @@ __global__ void __launch_bounds__(kLossBlock, 2)
 
     const std::int64_t row = blockIdx.x;
     const std::int32_t target = targets[row];
-    T* const x = logits + row * v;
+    T* const x = logits + row * stride;
     if (target < 0) {
         clear_row(x, v);
         if (threadIdx.x == 0) loss[row] = 0;
@@ -280,10 +281,11 @@ __global__ void __launch_bounds__(kLossBlock, 2)
 }
 
 // row_losses, and row_gradients in place, in one launch that reads the logits from memory once.
+// Rows begin `stride` elements apart; what lies between them is left alone.
 template <class T>
 void row_losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
-                              std::int64_t v, const compute_t<T>* dloss, const compute_t<T>* weight,
-                              double* loss) {
+                              std::int64_t v, std::int64_t stride, const compute_t<T>* dloss,
+                              const compute_t<T>* weight, double* loss) {
     if (rows == 0) return;
     constexpr auto kPacketBytes = static_cast<std::int64_t>(sizeof(Packet<T, kPacket>));
     static const bool allowed = [] {
@@ -296,7 +298,7 @@ void row_losses_and_gradients(T* logits, const std::int32_t* targets, std::int64
     const std::int64_t kept = std::min(v / kPacket, kKeptBytes / kPacketBytes);
     row_losses_and_gradients_kernel<T>
         <<<static_cast<unsigned>(rows), row_threads(v), kept * kPacketBytes, stream()>>>(
-            logits, targets, v, kept, dloss, weight, loss);
+            logits, targets, v, stride, kept, dloss, weight, loss);
     launched("row_losses_and_gradients");
 }
 

@@ -2,9 +2,13 @@
 
 #include <cudnn.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <functional>
 
+#include "backends/cuda/breadcrumbs.h"
 #include "backends/cuda/device.h"
+#include "backends/cuda/gpu_checks.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/staging.h"
 
@@ -15,8 +19,23 @@ using cuda::device;
 using cuda::expect;
 using cuda::stream;
 
-std::string version_text(int version) {
-    return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+cuda::GpuFacts query_gpu() {
+    cuda::GpuFacts facts{.runtime = CUDART_VERSION};
+    cudaDriverGetVersion(&facts.driver);
+    if (const char* visible = std::getenv("CUDA_VISIBLE_DEVICES")) facts.visible = visible;
+    if (facts.driver == 0) return facts;
+    cudaDeviceProp properties{};
+    int mode = cudaComputeModeDefault;
+    cudaError_t status = cudaGetDeviceCount(&facts.devices);
+    if (status == cudaSuccess) status = cudaGetDeviceProperties(&properties, 0);
+    if (status == cudaSuccess) status = cudaDeviceGetAttribute(&mode, cudaDevAttrComputeMode, 0);
+    cudaGetLastError();  // it is reported here, and is no fault of a later launch
+    if (status != cudaSuccess) facts.error = cudaGetErrorString(status);
+    facts.name = properties.name;
+    facts.major = properties.major;
+    facts.minor = properties.minor;
+    facts.prohibited = mode == cudaComputeModeProhibited;
+    return facts;
 }
 
 // A run of launches, recorded once and replayed as one.
@@ -79,6 +98,8 @@ class CudaStopwatch final : public Stopwatch {
 
 class CudaBackend final : public Backend {
   public:
+    explicit CudaBackend(std::size_t mark_spacing) : mark_spacing_(mark_spacing) {}
+
     std::string_view name() const override { return "cuda"; }
     const KernelRegistry& kernels() const override { return cuda::kernel_registry(); }
 
@@ -97,25 +118,28 @@ class CudaBackend final : public Backend {
         if (status == cudaErrorMemoryAllocation) {
             cudaGetLastError();  // it is reported here, and is no fault of a later launch
             fail(
-                "the GPU has {:.2f} GB left, and {:.2f} GB were asked for\n  Another process may "
-                "be using it: see nvidia-smi.",
-                static_cast<double>(available_bytes()) * 1e-9, static_cast<double>(bytes) * 1e-9);
+                "the GPU has {:.2f} GB left, and {:.2f} GB were asked for{}\n  Lower train.batch "
+                "or "
+                "train.seq, or end other processes that use this GPU.",
+                static_cast<double>(gpu_memory().free) * 1e-9, static_cast<double>(bytes) * 1e-9,
+                memory_note());
         }
         expect(status, "cudaMalloc");
+        own_bytes_ += bytes;
         cuda::clear(memory, bytes);
         return static_cast<std::byte*>(memory);
     }
-    void release(std::byte* memory, std::int64_t) override {
+    void release(std::byte* memory, std::int64_t bytes) override {
+        own_bytes_ -= bytes;
         cudaStreamSynchronize(stream());
         cudaFree(memory);
     }
     std::int64_t available_bytes() const override {
-        std::size_t free = 0, total = 0;
-        expect(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
         // Library workspaces and the graphs themselves come on top of the plan.
-        constexpr std::size_t kReserve = std::size_t{512} << 20;
-        return static_cast<std::int64_t>(free > kReserve ? free - kReserve : 0);
+        constexpr std::int64_t kReserve = std::int64_t{512} << 20;
+        return std::max(gpu_memory().free - kReserve, std::int64_t{0});
     }
+    std::string memory_note() const override { return cuda::memory_note(gpu_memory()); }
 
     void copy_in(std::byte* to, const std::byte* from, std::int64_t bytes) override {
         staging_.send(to, from, bytes);
@@ -130,7 +154,9 @@ class CudaBackend final : public Backend {
     void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
         cuda::copy(from, to, bytes);
     }
-    void synchronize() override { expect(cudaStreamSynchronize(stream()), "a kernel of the plan"); }
+    void synchronize() override {
+        expect(cudaStreamSynchronize(stream()), "cudaStreamSynchronize");
+    }
 
     std::unique_ptr<Stopwatch> make_stopwatch() override {
         return std::make_unique<CudaStopwatch>();
@@ -140,8 +166,21 @@ class CudaBackend final : public Backend {
         return [recording] { recording->replay(); };
     }
 
+    std::unique_ptr<Trail> make_trail(const std::string& plan,
+                                      std::vector<std::string> steps) override {
+        return cuda::make_trail(plan, std::move(steps), mark_spacing_);
+    }
+
   private:
+    cuda::GpuMemory gpu_memory() const {
+        std::size_t free = 0, total = 0;
+        expect(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
+        return {static_cast<std::int64_t>(free), static_cast<std::int64_t>(total), own_bytes_};
+    }
+
     cuda::Staging staging_;
+    std::size_t mark_spacing_;
+    std::int64_t own_bytes_ = 0;
 };
 
 }  // namespace
@@ -162,33 +201,19 @@ const KernelRegistry& kernel_registry() {
 }  // namespace cuda
 
 std::optional<std::string> why_no_cuda() {
-    int driver = 0, count = 0;
-    cudaDriverGetVersion(&driver);
-    if (driver == 0) return "there is no NVIDIA driver";
-    const cudaError_t status = cudaGetDeviceCount(&count);
-    cudaGetLastError();
-    if (status == cudaErrorInsufficientDriver) {
-        return fmt::format("the NVIDIA driver knows CUDA {}, this build needs {}",
-                           version_text(driver), version_text(CUDART_VERSION));
-    }
-    if (status != cudaSuccess || count == 0) {
-        return fmt::format("no GPU is visible ({})", cudaGetErrorString(status));
-    }
-    cudaDeviceProp properties;
-    if (cudaGetDeviceProperties(&properties, 0) != cudaSuccess) return "the GPU does not answer";
-    if (properties.major != 9) {
-        return fmt::format("{} has compute capability {}.{}, Octavo's kernels are for 9.0 (Hopper)",
-                           properties.name, properties.major, properties.minor);
-    }
-    return std::nullopt;
+    const auto refusal = cuda::why_not(query_gpu());
+    return refusal ? std::optional(refusal->reason) : std::nullopt;
 }
 
 std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& options) {
-    const std::optional<std::string> why_not = why_no_cuda();
-    check(!why_not, "backend cuda: {}\n  Use --backend cpu, or see octavo doctor.",
-          why_not.value_or(""));
+    if (const auto refusal = cuda::why_not(query_gpu())) {
+        fail(
+            "backend cuda: {}\n  {}, or compute with --backend cpu. octavo doctor says what there "
+            "is.",
+            refusal->reason, refusal->remedy);
+    }
     device().set_deterministic(options.deterministic);
-    return std::make_unique<CudaBackend>();
+    return std::make_unique<CudaBackend>(options.trace ? 1 : cuda::kMarkSpacing);
 }
 
 std::vector<std::pair<std::string, std::string>> cuda_facts() {
@@ -203,7 +228,8 @@ std::vector<std::pair<std::string, std::string>> cuda_facts() {
         {"GPU", fmt::format("{}, {} multiprocessors, up to {} MHz", p.name, p.multiProcessorCount,
                             clock_khz / 1000)},
         {"GPU memory", fmt::format("{:.1f} GB", static_cast<double>(p.totalGlobalMem) * 1e-9)},
-        {"CUDA", fmt::format("{}, driver for {}", version_text(runtime), version_text(driver))},
+        {"CUDA", fmt::format("{}, driver for {}", cuda::cuda_version_text(runtime),
+                             cuda::cuda_version_text(driver))},
         {"cuBLASLt", fmt::format("{}.{}.{}", blas / 10000, blas / 100 % 100, blas % 100)},
         {"cuDNN", fmt::format("{}.{}.{}", dnn / 10000, dnn / 100 % 100, dnn % 100)},
     };

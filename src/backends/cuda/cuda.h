@@ -18,6 +18,7 @@ std::optional<std::string> why_no_cuda();
 
 struct CudaOptions {
     bool deterministic = false;  // the same bits in every run, for a slower attention backward
+    bool trace = false;  // a fault names one step of the plan, at the price of more launches
 };
 
 // On the first visible GPU; a process has one at a time. Error, with the reason, where there is

@@ -1,16 +1,78 @@
 #include "backends/cuda/device.h"
 
+#include "backends/cuda/breadcrumbs.h"
 #include "base/error.h"
 
 namespace octavo::cuda {
+namespace {
+
+bool g_faulted = false;
+
+// Errors after which CUDA answers every call with the same words: the call is not to blame.
+bool is_fault(cudaError_t status) {
+    switch (status) {
+        case cudaErrorECCUncorrectable:
+        case cudaErrorNvlinkUncorrectable:
+        case cudaErrorContained:
+        case cudaErrorIllegalAddress:
+        case cudaErrorLaunchTimeout:
+        case cudaErrorContextIsDestroyed:
+        case cudaErrorAssert:
+        case cudaErrorHardwareStackError:
+        case cudaErrorIllegalInstruction:
+        case cudaErrorMisalignedAddress:
+        case cudaErrorInvalidAddressSpace:
+        case cudaErrorInvalidPc:
+        case cudaErrorLaunchFailure:
+        case cudaErrorTensorMemoryLeak:
+        case cudaErrorExternalDevice:
+        case cudaErrorUnknown:
+            return true;
+        default:
+            return false;
+    }
+}
+
+std::string_view remedy(cudaError_t status) {
+    switch (status) {
+        case cudaErrorMemoryAllocation:
+            return "\n  Lower train.batch or train.seq, or see nvidia-smi for other processes on "
+                   "this GPU.";
+        case cudaErrorDevicesUnavailable:
+            return "\n  Another process may have the GPU to itself: see nvidia-smi.";
+        case cudaErrorNoKernelImageForDevice:
+            return "\n  Octavo's kernels are for compute capability 9.0 (Hopper).";
+        default:
+            return "";
+    }
+}
+
+}  // namespace
 
 void expect(cudaError_t status, std::string_view call) {
     if (status == cudaSuccess) return;
-    fail("CUDA: {} failed: {} ({})", call, cudaGetErrorString(status), cudaGetErrorName(status));
+    const std::string words =
+        fmt::format("{} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
+    if (is_fault(status)) {
+        g_faulted = true;
+        std::string text = fault_text(words, last_stretch());
+        if (status == cudaErrorECCUncorrectable) {
+            text += "\n  The GPU's memory is faulty, not the run: see nvidia-smi -q -d ECC.";
+        }
+        throw DeviceFault(text);
+    }
+    fail("CUDA: {} failed: {}{}", call, words, remedy(status));
+}
+
+void expect_no_fault() {
+    const cudaError_t status = cudaStreamQuery(stream());
+    cudaGetLastError();
+    if (is_fault(status)) expect(status, "");
 }
 
 void expect(cublasStatus_t status, std::string_view call) {
     if (status == CUBLAS_STATUS_SUCCESS) return;
+    expect_no_fault();
     fail("cuBLAS: {} failed: {}", call, cublasLtGetStatusString(status));
 }
 
@@ -25,6 +87,7 @@ Device::Device() {
 }
 
 Device::~Device() {
+    if (g_faulted) return;  // there is nothing left to destroy
     // The driver may be gone already when the process ends: nothing to report then.
     cublasLtDestroy(blas_);
     cudaStreamDestroy(stream_);

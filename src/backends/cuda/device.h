@@ -11,9 +11,12 @@
 
 namespace octavo::cuda {
 
-// Throws Error with CUDA's or cuBLAS's own words unless the call succeeded.
+// Throws Error with CUDA's or cuBLAS's own words unless the call succeeded. If the GPU has failed
+// at earlier work, that is a DeviceFault which names the steps of the plan it can have been at.
 void expect(cudaError_t status, std::string_view call);
 void expect(cublasStatus_t status, std::string_view call);
+// For libraries that answer such a fault with words of their own.
+void expect_no_fault();
 
 // Everything Octavo launches goes to one stream, in the order of the plan.
 class Device {

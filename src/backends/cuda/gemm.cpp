@@ -36,14 +36,17 @@ cudaDataType_t cuda_type(Dtype d) {
 }
 
 std::string key(const GemmDesc& g) {
-    const bool fine = g.a_scales != Granularity::tensor || g.b_scales != Granularity::tensor;
-    const std::string scales =
-        fine ? fmt::format(" {}x{}", to_string(Scaling{g.a_scales}), to_string(Scaling{g.b_scales}))
-             : "";
-    return fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
-                       g.trans_b ? "T" : "", name(g.c), g.accumulate ? "+" : "", g.m, g.n, g.k,
-                       g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "",
-                       scales);
+    std::string text =
+        fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
+                    g.trans_b ? "T" : "", name(g.c), g.accumulate ? "+" : "", g.m, g.n, g.k,
+                    g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "");
+    if (g.stride_a || g.stride_b || g.stride_c) {
+        text += fmt::format(" strides {} {} {}", g.row_a(), g.row_b(), g.row_c());
+    }
+    if (g.a_scales != Granularity::tensor || g.b_scales != Granularity::tensor) {
+        text += fmt::format(" {}x{}", to_string(Scaling{g.a_scales}), to_string(Scaling{g.b_scales}));
+    }
+    return text;
 }
 
 cublasLtMatmulMatrixScale_t scale_mode(Granularity g) {
@@ -66,10 +69,10 @@ std::int64_t scales_of(Dtype dtype, Granularity g, std::int64_t lines, std::int6
 
 class Layout {
   public:
-    Layout(Dtype dtype, std::int64_t rows, std::int64_t columns) {
+    Layout(Dtype dtype, std::int64_t rows, std::int64_t columns, std::int64_t stride) {
         expect(
             cublasLtMatrixLayoutCreate(&layout_, cuda_type(dtype), static_cast<std::uint64_t>(rows),
-                                       static_cast<std::uint64_t>(columns), rows),
+                                       static_cast<std::uint64_t>(columns), stride),
             "cublasLtMatrixLayoutCreate");
     }
     ~Layout() { cublasLtMatrixLayoutDestroy(layout_); }
@@ -113,9 +116,9 @@ struct Gemm::Impl {
 
     explicit Impl(const GemmDesc& g)
         : desc(g),
-          first(g.b, g.trans_b ? g.k : g.n, g.trans_b ? g.n : g.k),
-          second(g.a, g.trans_a ? g.m : g.k, g.trans_a ? g.k : g.m),
-          result(g.c, g.n, g.m) {
+          first(g.b, g.trans_b ? g.k : g.n, g.rows_b(), g.row_b()),
+          second(g.a, g.trans_a ? g.m : g.k, g.rows_a(), g.row_a()),
+          result(g.c, g.n, g.m, g.row_c()) {
         const bool f64 = g.a == Dtype::f64;
         expect(cublasLtMatmulDescCreate(&matmul, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
                                         f64 ? CUDA_R_64F : CUDA_R_32F),
@@ -210,16 +213,17 @@ struct Gemm::Impl {
         const auto bytes = [](std::int64_t n, Dtype d) {
             return n * static_cast<std::int64_t>(size_of(d));
         };
-        const std::int64_t m = desc.m, n = desc.n, k = desc.k;
+        const std::int64_t a_size = desc.rows_a() * desc.row_a(),
+                           b_size = desc.rows_b() * desc.row_b(), c_size = desc.m * desc.row_c();
         const std::int64_t factor_count =
-            std::max({std::int64_t{64}, scales_of(desc.a, desc.a_scales, m, k),
-                      scales_of(desc.b, desc.b_scales, n, k)});
-        const Temporary a(bytes(m * k, desc.a)), b(bytes(k * n, desc.b)), c(bytes(m * n, desc.c)),
-            pad(kMaxWorkspace), factors(factor_count * 4);
+            std::max({std::int64_t{64}, scales_of(desc.a, desc.a_scales, desc.m, desc.k),
+                      scales_of(desc.b, desc.b_scales, desc.n, desc.k)});
+        const Temporary a(bytes(a_size, desc.a)), b(bytes(b_size, desc.b)),
+            c(bytes(c_size, desc.c)), pad(kMaxWorkspace), factors(factor_count * 4);
         if (!a.data() || !b.data() || !c.data() || !pad.data() || !factors.data()) return 0;
-        fill_for_timing(a.data(), desc.a, m * k);
-        fill_for_timing(b.data(), desc.b, k * n);
-        fill_for_timing(c.data(), desc.c, m * n);
+        fill_for_timing(a.data(), desc.a, a_size);
+        fill_for_timing(b.data(), desc.b, b_size);
+        fill_for_timing(c.data(), desc.c, c_size);
         if (desc.a == Dtype::f64) {
             fill_for_timing(factors.data(), Dtype::f64, 16);
         } else {

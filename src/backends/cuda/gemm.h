@@ -10,7 +10,7 @@
 
 namespace octavo::cuda {
 
-// c (m, n) = op(a) op(b) [+ acc], all row-major and dense.
+// c (m, n) = op(a) op(b) [+ acc], all row-major.
 struct GemmDesc {
     std::int64_t m = 0, n = 0, k = 0;
     bool trans_a = false, trans_b = false;
@@ -24,6 +24,14 @@ struct GemmDesc {
     Granularity a_scales = Granularity::tensor, b_scales = Granularity::tensor;
     // Other types: the product is multiplied by a factor in device memory.
     bool device_factor = false;
+    // Elements from one row to the next, as stored; 0: rows follow each other.
+    std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;
+
+    std::int64_t rows_a() const { return trans_a ? k : m; }
+    std::int64_t rows_b() const { return trans_b ? n : k; }
+    std::int64_t row_a() const { return stride_a ? stride_a : trans_a ? m : k; }
+    std::int64_t row_b() const { return stride_b ? stride_b : trans_b ? k : n; }
+    std::int64_t row_c() const { return stride_c ? stride_c : n; }
 };
 
 // What cuBLASLt multiplies by: the operands' scales (FP8, 16-byte aligned) or {alpha, beta} in

@@ -1,6 +1,7 @@
 #include "backends/head_loss.h"
 
 #include "backends/cuda/cross_entropy.cuh"
+#include "backends/cuda/matmul.h"
 
 namespace octavo::cuda {
 namespace {
@@ -8,11 +9,25 @@ namespace {
 struct Gpu {
     static const KernelRegistry& registry() { return kernel_registry(); }
 
+    // Tensor cores read and write 16 bytes at a time, which rows of an odd vocabulary such as
+    // GPT-2's 50257 do not begin at; rows of 128-byte multiples suit all kernels.
+    static std::int64_t logits_stride(const Type& x, std::int64_t v) {
+        constexpr std::int64_t kMultiple = 64;
+        const bool sixteen = x.dtype == Dtype::bf16 || x.dtype == Dtype::f16;
+        return sixteen && x.shape[1] > 0 ? ceil_div(v, kMultiple) * kMultiple : v;
+    }
+
+    static Prepared prepare_product(const Matmul& product, const Type& a, const Type& b,
+                                    const RowStrides& strides) {
+        return strides == RowStrides{} ? prepare_matmul(registry(), product, a, b)
+                                       : prepare_strided_matmul(product, a, b, strides);
+    }
+
     template <class T, class C>
     static void losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
-                                     std::int64_t v, const C* dloss, const C* weight, C* /*lse*/,
-                                     double* loss) {
-        row_losses_and_gradients(logits, targets, rows, v, dloss, weight, loss);
+                                     std::int64_t v, std::int64_t stride, const C* dloss,
+                                     const C* weight, C* /*lse*/, double* loss) {
+        row_losses_and_gradients(logits, targets, rows, v, stride, dloss, weight, loss);
     }
 
     template <class C>

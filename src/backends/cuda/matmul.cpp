@@ -1,3 +1,5 @@
+#include "backends/cuda/matmul.h"
+
 #include <array>
 #include <memory>
 
@@ -208,6 +210,23 @@ constexpr Kernel kKernels[] = {
 };
 
 }  // namespace
+
+Prepared prepare_strided_matmul(const Matmul& op, const Type& a, const Type& b,
+                                const RowStrides& strides) {
+    const Type in[] = {a, b};
+    const Op matmul = op;
+    GemmDesc desc = describe({matmul, in, {}, {}});
+    desc.stride_a = strides.a;
+    desc.stride_b = strides.b;
+    desc.stride_c = strides.c;
+    const auto product = std::make_shared<const Gemm>(desc);
+    return {[product](const KernelCall& call) {
+                void* c = call.out[0].data;
+                const void* acc = call.in.size() == 3 ? accumulator_for(call, c) : nullptr;
+                (*product)(call.in[0].data, call.in[1].data, acc, c, {}, call.scratch);
+            },
+            product->workspace_bytes()};
+}
 
 void register_matmul(KernelRegistry& registry) {
     for (const Kernel& kernel : kKernels) registry.add<Matmul>(kernel);

@@ -14,7 +14,7 @@ Staging::~Staging() {
 Staging::Slot& Staging::next_free() {
     Slot& slot = slots_[next_++ % slots_.size()];
     if (slot.memory) {
-        expect(cudaEventSynchronize(slot.sent), "a kernel of the plan");
+        expect(cudaEventSynchronize(slot.sent), "cudaEventSynchronize");
         return slot;
     }
     if (!slot.sent) {
