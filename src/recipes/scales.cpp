@@ -24,10 +24,12 @@ ScaledValue emit_delayed(Builder& b, const Format& format, Value x, const std::s
 
 }  // namespace
 
+Value emit_scale(Builder& b, const Format& format, Value x, Value previous) {
+    return b.one(ComputeScale{rule_of(format)}, {b.one(Amax{}, {x}), previous});
+}
+
 Value emit_current(Builder& b, const Format& format, Value x, Value previous) {
-    const Value amax = b.one(Amax{}, {x});
-    const Value scale = b.one(ComputeScale{rule_of(format)}, {amax, previous});
-    return b.one(Quantise{format.dtype}, {x, scale});
+    return b.one(Quantise{format.dtype}, {x, emit_scale(b, format, x, previous)});
 }
 
 ScaledValue emit_quantise(Builder& b, const Format& format, Value x, const std::string& slot,

@@ -19,6 +19,8 @@ struct ScaledValue {
 ScaledValue emit_quantise(Builder&, const Format&, Value x, const std::string& slot, int window);
 
 // Scale from the amax of `x` itself; `previous` is kept when that amax is no basis for one.
+Value emit_scale(Builder&, const Format&, Value x, Value previous);
+// `x` quantised with it.
 Value emit_current(Builder&, const Format&, Value x, Value previous);
 
 }  // namespace octavo

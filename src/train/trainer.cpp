@@ -142,10 +142,17 @@ class Trainer {
             "run.dir, or remove the folder.",
             folder_.path.string(), found ? found->filename().string() : "");
         if (found) {
-            const CheckpointInfo info = load_checkpoint(*found, program_.state());
+            std::vector<std::string> converted;
+            const CheckpointInfo info =
+                load_checkpoint(*found, program_.state(), Verify::contents, &converted);
             step_ = info.step;
             saved_ = step_;
             out_.print(fmt::format("resumed from {} at step {}", found->string(), step_));
+            if (!converted.empty()) {
+                program_.refresh();
+                out_.print(fmt::format("{} tensors converted to this run's formats, first {}",
+                                       converted.size(), converted.front()));
+            }
         } else {
             check(resume != "must",
                   "{} has no checkpoint to resume from\n  Set checkpoint.resume = \"auto\" to "

@@ -166,7 +166,7 @@ TEST(Fp8LmWeights, AreCodesUnderARecordedScale) {
         names_of(g, false, "work.bf16/"),
         (std::set<std::string>{"work.bf16/model.embed_tokens.weight", "work.bf16/lm_head.weight"}));
     EXPECT_EQ(names_of(g, false, "work.e4m3/").size(), 14u);
-    for (const WorkingWeight& w : working_weights(g)) {
+    for (const WorkingWeight& w : working_weights(recipe_named("fp8-lm"), g)) {
         EXPECT_EQ(w.state.substr(w.state.find('/') + 1), w.weight);
         EXPECT_EQ(w.type.scaling, w.type.dtype == Dtype::e4m3 ? kPerTensor : kUnscaled);
     }
