@@ -134,9 +134,10 @@ class Quantiser {
                                    {dtype, load.type.shape, kPerTensor});
     }
 
-    // Forward and backward each cast for themselves, so that no codes outlive a layer.
+    // Forward and backward each cast for themselves, so that no codes outlive a layer. Those of the
+    // head follow each other, and fuse if they read the same value.
     Value cast_weight(Value v, const Load& load, const Node& reader) {
-        Value& q = cast_[{v.id, reader.phase}];
+        Value& q = cast_[{v.id, reads_table(reader) ? Phase::forward : reader.phase}];
         if (q) return q;
         Builder& b = rewrite_.b;
         const std::string master(master_name(load));
