@@ -116,8 +116,9 @@ class Quantiser {
     Value operand(const Node& n, Value v) {
         const Node& source = g_.node(g_.producer(v));
         if (const auto* load = std::get_if<Load>(&source.op)) {
-            if (recipe_.weight && !recipe_.cache_weights) return cast_weight(v, *load, n);
-            return recipe_.weight ? weight(v, *load, recipe_.weight->dtype) : rewrite_(v);
+            if (!recipe_.weight) return rewrite_(v);
+            const Dtype to = recipe_.weight->dtype;
+            return recipe_.cache_weights ? weight(v, *load, to) : cast_weight(v, *load, to, n);
         }
         const bool forward = source.phase == Phase::forward;
         const auto& format = forward ? recipe_.activation : recipe_.output_grad;
@@ -136,7 +137,7 @@ class Quantiser {
 
     // Forward and backward each cast for themselves, so that no codes outlive a layer. Those of the
     // head follow each other, and fuse if they read the same value.
-    Value cast_weight(Value v, const Load& load, const Node& reader) {
+    Value cast_weight(Value v, const Load& load, Dtype to, const Node& reader) {
         Value& q = cast_[{v.id, reads_table(reader) ? Phase::forward : reader.phase}];
         if (q) return q;
         Builder& b = rewrite_.b;
@@ -144,7 +145,7 @@ class Quantiser {
         const Dtype dtype = master_dtype(recipe_, match_, v);
         const Value scale = b.load(std::string(kScaleRole) + master, {Dtype::f32, {1}});
         const Value w = b.load(master, state_type(dtype, load.type.shape));
-        return q = b.one(Quantise{recipe_.weight->dtype}, {w, scale});
+        return q = b.one(Quantise{to}, {w, scale});
     }
 
     Value quantise(const Format& format, Value x, const std::string& slot) {

@@ -34,15 +34,6 @@ Graph finish(const Graph& g, const StepOptions& o) {
     return o.fuse ? fuse(all, o.target) : decompose_all(all);
 }
 
-}  // namespace
-
-StateFormats formats_of(const Recipe& recipe, const Parameter& p) {
-    if (!p.decays()) return {};  // vectors are small
-    return p.table ? recipe.table_states() : recipe.states;
-}
-
-namespace {
-
 // What gradients are in while micro-batches add to them.
 Dtype stored_gradient(const StepOptions& o, const StateFormats& formats) {
     const bool wide = !is_fp8(formats.gradient);
@@ -60,6 +51,11 @@ Value quantise_gradient(Builder& b, const Recipe& recipe, Value g) {
 }
 
 }  // namespace
+
+StateFormats formats_of(const Recipe& recipe, const Parameter& p) {
+    if (!p.decays()) return {};  // vectors are small
+    return p.table ? recipe.table_states() : recipe.states;
+}
 
 std::string gradient_name(std::string_view parameter) { return fmt::format("grad/{}", parameter); }
 

@@ -189,6 +189,22 @@ TEST(Fp8LmGradients, AreRoundedOnceAfterTheLastMicroBatch) {
     }
 }
 
+TEST(Fp8LmGradients, SumsMayBeInBf16) {
+    std::map<Dtype, float> norms;
+    for (const Dtype sum : {Dtype::f32, Dtype::bf16}) {
+        StepOptions o = level_options("O2");
+        o.recipe.states.gradient_sum = sum;
+        Session s(o, /*accumulates=*/true);
+        EXPECT_EQ(s.state().at(gradient_name(kLinear)).type.dtype, sum);
+        for (int i = 0; i < 3; ++i) {
+            s.micro(test::random_batch(o, static_cast<std::uint64_t>(i)), i == 0);
+        }
+        norms[sum] = s.program.update(1e-3, 1);
+    }
+    EXPECT_NE(norms[Dtype::f32], norms[Dtype::bf16]);
+    EXPECT_NEAR(norms[Dtype::bf16], norms[Dtype::f32], 0.01f * norms[Dtype::f32]);
+}
+
 // The f32 gradients of earlier layers do not wait for those of later ones to be rounded.
 TEST(Fp8LmGradients, AreRoundedAsSoonAsTheyExist) {
     StepOptions o = level_options("O3");
