@@ -73,4 +73,8 @@ std::string describe(const Architecture& a) {
     return fmt::format("{}, {} layers of {}", name(a.family), a.layers, a.hidden_size);
 }
 
+std::string describe(const RunConfig::Recipe& r) {
+    return r.level == "O0" ? r.name : r.name + " " + r.level;
+}
+
 }  // namespace octavo

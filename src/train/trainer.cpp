@@ -125,7 +125,7 @@ class Trainer {
         const Architecture& a = architecture();
         out_.print(fmt::format("{}: {:.2f} M parameters, recipe {}", describe(a),
                                static_cast<double>(parameter_count(a)) * 1e-6,
-                               config_.recipe.name));
+                               describe(config_.recipe)));
         out_.print(memory_text(program_));
         program_.allocate(memory_limit(config_, backend_));
     }
@@ -175,7 +175,7 @@ class Trainer {
             }
         }
         return {.name = folder_.path.filename().string(),
-                .recipe = config_.recipe.name,
+                .recipe = describe(config_.recipe),
                 .model = describe(architecture()),
                 .parameters = parameter_count(architecture()),
                 .state_bytes = state_bytes};
@@ -252,7 +252,7 @@ class Trainer {
         const CheckpointInfo info{.step = step_,
                                   .tokens = step_ * step_tokens(),
                                   .cursor = step_ * config_.train.batch * config_.train.grad_accum,
-                                  .recipe = config_.recipe.name,
+                                  .recipe = describe(config_.recipe),
                                   .octavo = std::string(kVersion),
                                   .extra = {{"tokenizer", tokenizer_}}};
         save_checkpoint(folder_.checkpoints(), program_.program().state(), info,

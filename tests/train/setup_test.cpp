@@ -69,7 +69,9 @@ TEST(Setup, LevelsSetTheStatesThatKeysDoNot) {
     c.recipe.name = "fp8-lm";
     EXPECT_EQ(recipe_of(c).states, StateFormats{});
     EXPECT_TRUE(recipe_of(c).cache_weights);
+    EXPECT_EQ(describe(c.recipe), "fp8-lm");
     c.recipe.level = "O1";
+    EXPECT_EQ(describe(c.recipe), "fp8-lm O1");
     EXPECT_EQ(recipe_of(c).states, (StateFormats{Dtype::f16, Dtype::e4m3, Dtype::f32, Dtype::f32}));
     for (const char* level : {"O2", "O3"}) {
         c.recipe.level = level;
