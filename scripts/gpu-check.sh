@@ -63,8 +63,8 @@ done < "$listed" > "$tests/CTestTestfile.cmake"
 export OCTAVO_FIXTURES=$PWD/tests/fixtures
 ctest --test-dir "$tests" -L gpu --no-tests=error --output-on-failure
 
-# model, recipe, micro-batch, sequence length, master, gradient, m, v: the table of
-# docs/performance.md
+# model, recipe, micro-batch, sequence length, master, gradient, m, v, level: the table of
+# docs/performance.md, and the levels of fp8-lm
 shapes=(
     "tinyllama-1.1b bf16   16 2048 bf16 bf16 bf16 bf16"
     "tinyllama-1.1b fp8-lm 16 2048 bf16 bf16 bf16 bf16"
@@ -76,14 +76,16 @@ shapes=(
     "qwen2.5-7b     fp8-lm 6  1024 bf16 bf16 e4m3 e5m2"
     "llama2-7b      bf16   1  4096 bf16 bf16 bf16 bf16"
     "llama2-7b      fp8-lm 2  4096 bf16 bf16 e4m3 e5m2"
+    "qwen2.5-1.5b   fp8-lm 24 1024 auto auto auto auto O1"
+    "qwen2.5-1.5b   fp8-lm 24 1024 auto auto auto auto O3"
 )
 for shape in "${shapes[@]}"; do
-    read -r model recipe batch seq master gradient m v <<< "$shape"
-    echo "== $model, $batch x $seq, $recipe"
+    read -r model recipe batch seq master gradient m v level <<< "$shape"
+    echo "== $model, $batch x $seq, $recipe $level"
     "$octavo" bench step --backend cuda --model "$model" --batch "$batch" --seq "$seq" \
-        --recipe "$recipe" --train.grad_accum=4 --optimizer.master "$master" \
-        --optimizer.gradient "$gradient" --optimizer.m "$m" --optimizer.v "$v" --breakdown \
-        --json "$results"
+        --recipe "$recipe" --recipe.level "${level:-O0}" --train.grad_accum=4 --breakdown \
+        --optimizer.master "$master" --optimizer.gradient "$gradient" --optimizer.m "$m" \
+        --optimizer.v "$v" --json "$results"
 done
 "$octavo" bench op --backend cuda
 for k in 1024 2048 4096 8192 16384; do

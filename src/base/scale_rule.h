@@ -12,6 +12,11 @@ namespace octavo {
 // Scales and their inverses stay normal numbers.
 inline constexpr int kMaxScaleExponent = 126;
 
+// Master weights keep power-of-two scales, so that what a step does not change stays as it is.
+// Exact ones move a little with the largest weight in every step: codes stay, being rounded to
+// nearest, and all values follow the largest.
+inline constexpr ScaleRounding kMasterRounding = ScaleRounding::pow2;
+
 // By value: std::clamp would take the address of a constant, which a GPU does not have.
 template <class T>
 constexpr T clamped(T x, T low, T high) {

@@ -182,8 +182,9 @@ int bench_step(const Args& args) {
     j["seq"] = config.train.seq;
     j["grad_accum"] = config.train.grad_accum;
     j["recompute"] = config.runtime.recompute;
-    j["states"] = fmt::format("{} {} {} {}", config.optimizer.master, config.optimizer.gradient,
-                              config.optimizer.m, config.optimizer.v);
+    const StateFormats states = recipe_of(config).states;
+    j["states"] = fmt::format("{} {} {} {}", name(states.master), name(states.gradient),
+                              name(states.m), name(states.v));
     j["step_s"] = median(times);
     j["tokens_per_s"] = tokens_per_s;
     j["tflops"] = flops * 1e-12;

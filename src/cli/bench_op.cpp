@@ -123,6 +123,10 @@ std::vector<OpCase> cases() {
         plain("gelu_grad", GeluGrad{}, alike(2)),
         plain("rope", Rope{.max_positions = 1 << 30}, [](S s) { return heads(s, 1); }),
         plain("quantise", Quantise{Dtype::e4m3}, [](S s) { return std::vector{s.matrix(), kOne}; }),
+        plain("quantise, from f16 under a scale", Quantise{Dtype::e4m3},
+              [](S s) {
+                  return std::vector{Type{Dtype::f16, {s.rows, s.columns}, kPerTensor}, kOne};
+              }),
         quantise("delayed_quantise", Q::value, Dtype::e4m3, 1, 1, false),
         quantise("delayed_quantise, transposed too", Q::value, Dtype::e4m3, 1, 1, true),
         quantise("swiglu -> e4m3, transposed too", Q::swiglu, Dtype::e4m3, 2, 1, true),
@@ -130,6 +134,9 @@ std::vector<OpCase> cases() {
         adamw("adamw, f32", f32, f32, f32, f32, false),
         adamw("adamw, bf16", bf16, bf16, bf16, bf16, true),
         adamw("adamw, w g bf16, m e4m3, v f16", bf16, bf16, Dtype::e4m3, Dtype::f16, true),
+        adamw("adamw, w f16, g e4m3, m v f32", Dtype::f16, Dtype::e4m3, f32, f32, false),
+        adamw("adamw, w f16, g m e4m3, v f16", Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16,
+              false),
         adamw("adamw, w g bf16, m e4m3, v e5m2", bf16, bf16, Dtype::e4m3, Dtype::e5m2, true),
         plain("global_norm", GlobalNorm{}, alike(4)),
         plain("embedding", Embedding{},

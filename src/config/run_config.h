@@ -54,6 +54,8 @@ struct RunConfig {
 
     struct Recipe {
         std::string name = "bf16";
+        std::string level = "O0";
+        std::string weight_cast = "cached";
         bool fp8_lm_head = false;
         std::int64_t margin = 0;
         std::int64_t history = 16;
@@ -68,10 +70,11 @@ struct RunConfig {
     };
 
     struct Optimizer {
-        std::string master = "f32";
-        std::string gradient = "f32";
-        std::string m = "f32";
-        std::string v = "f32";
+        std::string master = "auto";
+        std::string gradient = "auto";
+        std::string gradient_sum = "f32";
+        std::string m = "auto";
+        std::string v = "auto";
         bool operator==(const Optimizer&) const = default;
     };
 

@@ -100,6 +100,12 @@ void add_recipe(std::vector<Key>& keys) {
     Section s(keys, "recipe", &RunConfig::recipe);
     s.key("name", &R::name, "number formats of training",
           one_of({"fp32", "bf16", "fp8-lm", "moss", "blockwise"}));
+    s.key("level", &R::level,
+          "fp8-lm: states in few bits, O1 gradients and masters, O2 moments, O3 weights",
+          one_of({"O0", "O1", "O2", "O3"}));
+    s.key("weight_cast", &R::weight_cast,
+          "fp8-lm: FP8 weights lie in memory, or are cast in every pass (O0 to O2)",
+          one_of({"cached", "per_forward"}));
     s.key("fp8_lm_head", &R::fp8_lm_head, "fp8-lm: the output head in FP8 too");
     s.key("margin", &R::margin,
           "fp8-lm: powers of two that scales leave free above the largest value", between(0, 8));
@@ -129,11 +135,14 @@ void add_recipe(std::vector<Key>& keys) {
 void add_optimizer(std::vector<Key>& keys) {
     using O = RunConfig::Optimizer;
     Section s(keys, "optimizer", &RunConfig::optimizer);
-    s.key("master", &O::master, "master weights of matrices; bf16 is rounded stochastically",
-          one_of({"f32", "bf16"}));
-    s.key("gradient", &O::gradient, "gradients of Linear weights, summed over the micro-batches",
-          one_of({"f32", "bf16"}));
-    const Rule moments = one_of({"f32", "bf16", "f16", "e4m3", "e5m2"});
+    s.key("master", &O::master,
+          "master weights of matrices; auto, here and below: by recipe.level, else f32",
+          one_of({"auto", "f32", "bf16", "f16"}));
+    s.key("gradient", &O::gradient, "gradients of Linear weights",
+          one_of({"auto", "f32", "bf16", "e4m3"}));
+    s.key("gradient_sum", &O::gradient_sum,
+          "what the micro-batches of a step are summed in before e4m3", one_of({"f32", "bf16"}));
+    const Rule moments = one_of({"auto", "f32", "bf16", "f16", "e4m3", "e5m2"});
     s.key("m", &O::m, "first moments of matrices; f16 and 8 bits in Linear weights only, else bf16",
           moments);
     s.key("v", &O::v, "second moments, likewise", moments);

@@ -39,11 +39,13 @@ Generator::Generator(Backend& backend, const Architecture& arch, const Recipe& r
           "a text of {} tokens does not fit the model's {} positions\n  Ask for fewer tokens or "
           "shorten the prompt.",
           max_length, arch.max_positions);
-    const Graph decode = step_graph(arch, recipe, 1, max_length);
+    Recipe cached = recipe;  // to cast all weights again for every token would take longer than it
+    cached.cache_weights = true;
+    const Graph decode = step_graph(arch, cached, 1, max_length);
     program_.add("prompt",
-                 step_graph(arch, recipe, std::min(kPromptChunk, max_length), max_length));
+                 step_graph(arch, cached, std::min(kPromptChunk, max_length), max_length));
     program_.add("decode", decode);
-    program_.add("refresh", refresh_graph(recipe, decode));
+    program_.add("refresh", refresh_graph(cached, decode));
 }
 
 void Generator::refresh() {

@@ -72,7 +72,7 @@ class Loader {
         }
         used_.insert(tensor->name);
         const bool converts = is_float(tensor->dtype) && !is_fp8(tensor->dtype);
-        if (tensor->shape != e.type.shape || !converts || e.type.scaling != kUnscaled) {
+        if (tensor->shape != e.type.shape || !converts) {
             misfits_.push_back(fmt::format("'{}': expected {}{}, got {}", tensor->name,
                                            to_string(e.type), converts ? "" : " or f64, bf16, f16",
                                            to_string(Type{tensor->dtype, tensor->shape})));
@@ -110,6 +110,13 @@ class Loader {
     }
 
     void copy(const State::Entry& e, const TensorInfo& tensor) {
+        if (e.type.scaling != kUnscaled) {
+            values_.resize(static_cast<std::size_t>(e.type.shape.elements()));
+            convert(tensor.bytes, tensor.dtype, std::as_writable_bytes(std::span(values_)),
+                    Dtype::f32);
+            write_values(state_, e.name, values_);
+            return;
+        }
         if (tensor.dtype == e.type.dtype) {
             state_.write(e.name, tensor.bytes.data());
             return;
@@ -126,6 +133,7 @@ class Loader {
     std::vector<Match> matches_;
     std::vector<std::string> missing_, unknown_, misfits_;
     std::vector<std::byte> host_;
+    std::vector<float> values_;
 };
 
 }  // namespace

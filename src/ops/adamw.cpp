@@ -6,10 +6,11 @@
 //     -> w', m', v' in the types of w, m, v; with `amax` also max |w'| (1) f32, as w' is stored
 //
 // Everything is computed in f32 from decoded operands; w' from the m' and v' that are not rounded
-// yet. Results under a scale get a fresh one from their amax, by `scale_rounding`
-// (arXiv 2310.18313; the old scale where that amax is 0 or not finite). With `stochastic`, results
-// in bf16 are rounded by base/stochastic.h, with random numbers that depend on `stream`, the step
-// and the element alone.
+// yet. A gradient under a scale is decoded as code * (scale * factor). Results under a scale get a
+// fresh one from their amax, m' and v' by `scale_rounding`, w' always a power of two (arXiv
+// 2310.18313; the old scale where that amax is 0 or not finite). With `stochastic`, results in bf16
+// are rounded by base/stochastic.h, with random numbers that depend on `stream`, the step and the
+// element alone.
 //
 // bias_k = 1 - beta_k^step belong to the caller, who counts the steps. If factor is infinite or
 // NaN, the step is skipped: w, m, v stay as they are.

@@ -1,6 +1,6 @@
 // y = cast(x * k) under the scale s, with k = 1 / s rounded to f32 and the product in f32. The cast
-// rounds to nearest even and saturates.
-//     x any float without scales, s (1) f32 -> y (shape of x) in format `to` under the scale s
+// rounds to nearest even and saturates. Codes under a scale are decoded first, code * scale in f32.
+//     x any float, plain or under one scale, s (1) f32 -> y (shape of x) in format `to` under s
 #include "ops/scaling.h"
 
 namespace octavo {
@@ -8,7 +8,7 @@ namespace {
 
 Types type(const Quantise& op, Operands in) {
     in.expect_count(2);
-    in.expect_float(0);
+    expect_float_or_scaled(in, 0);
     expect_scalar(in, 1, Dtype::f32);
     return {scaled_type("quantise", op.to, in[0].shape)};
 }

@@ -19,6 +19,11 @@ inline void expect_scaled(std::string_view op, const Operands& in, std::size_t i
           to_string(in[i]));
 }
 
+// Operand `i` holds floats: plain, or codes under one f32 scale.
+inline void expect_float_or_scaled(const Operands& in, std::size_t i) {
+    if (in[i].scaling != kPerTensor) in.expect_float(i);
+}
+
 // Operand `i` is one number: a scale, an amax, a counter, a loss.
 inline void expect_scalar(const Operands& in, std::size_t i, Dtype dtype) {
     in.expect_dtype(i, dtype);

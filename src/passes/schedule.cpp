@@ -1,6 +1,7 @@
 #include "passes/schedule.h"
 
 #include <algorithm>
+#include <limits>
 #include <map>
 #include <numeric>
 
@@ -9,16 +10,18 @@
 namespace octavo {
 namespace {
 
-// Stores, and nodes that lead to nothing but Stores from at most one value besides sources. Only
-// they move: a backward pass as a whole leads to nothing but Stores too, and its order is good.
+// Stores, and nodes that lead to nothing but Stores from at most one value besides sources and
+// scalars, which hold no memory. Only they move: a backward pass as a whole leads to nothing but
+// Stores too, and its order is good.
 std::vector<bool> find_tails(const Graph& g) {
     std::vector<bool> read_by_others(g.value_count());
     for (const Output& o : g.outputs()) read_by_others[o.value.id] = true;
     std::vector<bool> tail(g.nodes().size());
     for (auto i = std::ssize(g.nodes()) - 1; i >= 0; --i) {
         const Node& n = g.nodes()[i];
-        const auto values = std::count_if(
-            n.in.begin(), n.in.end(), [&](Value v) { return !g.node(g.producer(v)).in.empty(); });
+        const auto values = std::count_if(n.in.begin(), n.in.end(), [&](Value v) {
+            return !g.node(g.producer(v)).in.empty() && g.type(v).shape.elements() != 1;
+        });
         const bool store = std::holds_alternative<Store>(n.op);
         tail[i] = store || (values <= 1 && std::none_of(n.out.begin(), n.out.end(), [&](Value v) {
                                 return read_by_others[v.id];
@@ -46,6 +49,21 @@ std::vector<std::vector<std::int32_t>> find_readers_of_old_state(const Graph& g)
     return found;
 }
 
+// What needs nothing but sources could run first of all, where it would only hold memory: it runs
+// when its first reader does.
+void wait_for_readers(const Graph& g, const std::vector<bool>& tail,
+                      std::vector<std::int32_t>& after) {
+    constexpr std::int32_t kNever = std::numeric_limits<std::int32_t>::max();
+    std::vector<std::int32_t> wanted(g.value_count(), kNever);
+    for (auto i = std::ssize(g.nodes()) - 1; i >= 0; --i) {
+        const Node& n = g.nodes()[i];
+        std::int32_t first = kNever;
+        for (Value v : n.out) first = std::min(first, wanted[v.id]);
+        if (tail[i] && !n.in.empty() && after[i] < 0 && first != kNever) after[i] = first;
+        for (Value v : n.in) wanted[v.id] = std::min(wanted[v.id], after[i]);
+    }
+}
+
 }  // namespace
 
 Graph store_early(const Graph& g) {
@@ -60,6 +78,10 @@ Graph store_early(const Graph& g) {
             continue;
         }
         for (Value v : n.in) after[i] = std::max(after[i], after[g.producer(v)]);
+        for (const std::int32_t reader : old_state[i]) after[i] = std::max(after[i], after[reader]);
+    }
+    wait_for_readers(g, tail, after);
+    for (std::int32_t i = 0; i < std::ssize(g.nodes()); ++i) {
         for (const std::int32_t reader : old_state[i]) after[i] = std::max(after[i], after[reader]);
     }
     std::vector<std::int32_t> order(g.nodes().size());

@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <map>
+#include <set>
 
 #include "passes/fuse.h"
 #include "passes/rewriter.h"
@@ -14,26 +15,44 @@ std::string working_name(Dtype dtype, std::string_view weight) {
     return fmt::format("work.{}/{}", name(dtype), weight);
 }
 
+constexpr std::string_view kScaleRole = "work.scale/";
+
 bool is_master(const Load& load) { return load.name.find('/') == std::string::npos; }
+std::string_view master_name(const Load& load) {
+    return std::string_view(load.name).substr(load.name.find('/') + 1);
+}
 
 // Matrices as products and embeddings read them; norm weights and biases stay f32 masters.
 bool reads_working_copy(const Op& op) {
     return std::holds_alternative<Matmul>(op) || std::holds_alternative<Embedding>(op);
 }
 
+// Models tell by Parameter::table which weights are an embedding's or the head's; graphs tell by
+// who reads them.
+bool reads_table(const Node& n) {
+    return std::holds_alternative<Embedding>(n.op) || n.label.ends_with("lm_head");
+}
+Dtype master_dtype(const Recipe& recipe, const Matcher& match, Value weight) {
+    const bool table = std::ranges::any_of(match.readers(weight), [&](std::int32_t reader) {
+        return reads_table(match.graph().node(reader));
+    });
+    return table ? recipe.table_states().master : recipe.states.master;
+}
+
 // Recipe pass 1: activations in the compute dtype. Types follow from the weights: the pass only
 // swaps master weights for working copies (or masters of that dtype) and lets the ops' type rules
 // do the rest.
-Graph lower(const Graph& g, Dtype compute, Dtype master) {
+Graph lower(const Graph& g, const Recipe& recipe) {
+    const Dtype compute = recipe.compute;
     if (compute == Dtype::f32) return g;
     const Matcher match(g);
-    const bool copies = master != compute;
     Rewriter rewrite(g);
     std::map<std::int32_t, Value> working;  // by the old Load's value
     const auto operand = [&](const Node& n, Value v) {
         const Node& source = match.producer(v);
         const auto* load = std::get_if<Load>(&source.op);
-        if (!copies || !load || !is_master(*load) || !reads_working_copy(n.op)) return rewrite(v);
+        if (!load || !is_master(*load) || !reads_working_copy(n.op)) return rewrite(v);
+        if (master_dtype(recipe, match, v) == compute) return rewrite(v);
         Value& copy = working[v.id];
         if (!copy) {
             const std::string label = rewrite.b.label();
@@ -57,7 +76,9 @@ Graph lower(const Graph& g, Dtype compute, Dtype master) {
         }
         if (auto* load = std::get_if<Load>(&op)) {
             if (load->name.starts_with("kv/")) load->type.dtype = compute;
-            if (is_master(*load) && is_matrix(n)) load->type.dtype = master;
+            if (is_master(*load) && is_matrix(n)) {
+                load->type = state_type(master_dtype(recipe, match, n.out[0]), load->type.shape);
+            }
         }
         rewrite.keep(n, op, std::move(in));
     }
@@ -68,7 +89,7 @@ Graph lower(const Graph& g, Dtype compute, Dtype master) {
 class Quantiser {
   public:
     Quantiser(const Recipe& recipe, const Graph& g, bool training)
-        : recipe_(recipe), g_(g), training_(training), rewrite_(g) {}
+        : recipe_(recipe), g_(g), match_(g), training_(training), rewrite_(g) {}
 
     Graph run() {
         for (const Node& n : g_.nodes()) {
@@ -99,7 +120,8 @@ class Quantiser {
     Value operand(const Node& n, Value v, bool& transposed, bool along_k) {
         const Node& source = g_.node(g_.producer(v));
         if (const auto* load = std::get_if<Load>(&source.op)) {
-            return recipe_.weight ? weight(n, v, *load) : rewrite_(v);
+            if (!recipe_.weight) return rewrite_(v);
+            return recipe_.cache_weights ? weight(n, v, *load) : cast_weight(v, *load, n);
         }
         const bool forward = source.phase == Phase::forward;
         const auto& format = forward ? recipe_.activation : recipe_.output_grad;
@@ -119,8 +141,7 @@ class Quantiser {
         if (q) return q;
         const Type type{recipe_.weight->dtype, load.type.shape, scaling_of(*recipe_.weight)};
         check_tiles(n, type);
-        const std::string_view master = std::string_view(load.name).substr(load.name.find('/') + 1);
-        return q = rewrite_.b.load(working_name(type.dtype, master), type);
+        return q = rewrite_.b.load(working_name(type.dtype, master_name(load)), type);
     }
 
     // Tensor cores take sixteen codes at a time, which one scale per tensor lets us do without.
@@ -137,6 +158,19 @@ class Quantiser {
         }
     }
 
+    // Forward and backward each cast for themselves, so that no codes outlive a layer. Those of the
+    // head follow each other, and fuse if they read the same value.
+    Value cast_weight(Value v, const Load& load, const Node& reader) {
+        Value& q = cast_[{v.id, reads_table(reader) ? Phase::forward : reader.phase}];
+        if (q) return q;
+        Builder& b = rewrite_.b;
+        const std::string master(master_name(load));
+        const Dtype dtype = master_dtype(recipe_, match_, v);
+        const Value scale = b.load(std::string(kScaleRole) + master, {Dtype::f32, {1}});
+        const Value w = b.load(master, state_type(dtype, load.type.shape));
+        return q = b.one(Quantise{recipe_.weight->dtype}, {w, scale});
+    }
+
     Value quantise(const Format& format, Value x, const std::string& slot) {
         const ScaledValue result = emit_quantise(rewrite_.b, format, x, slot, recipe_.window);
         if (training_) {
@@ -147,27 +181,37 @@ class Quantiser {
 
     const Recipe& recipe_;
     const Graph& g_;
+    Matcher match_;
     bool training_;
     Rewriter rewrite_;
     std::map<std::pair<std::int32_t, bool>, Value> quantised_;  // by old value, and its transpose
+    std::map<std::pair<std::int32_t, Phase>, Value> cast_;
 };
 
 }  // namespace
 
 Graph apply(const Recipe& recipe, const Graph& step, bool training) {
-    Graph g = lower(step, recipe.compute, recipe.states.master);
+    Graph g = lower(step, recipe);
     if (recipe.activation || recipe.weight || recipe.output_grad) {
         g = Quantiser(recipe, g, training).run();
     }
     return merge_equal(g);
 }
 
-std::vector<WorkingWeight> working_weights(const Graph& applied) {
+std::vector<WorkingWeight> working_weights(const Recipe& recipe, const Graph& applied) {
+    const Matcher match(applied);
     std::vector<WorkingWeight> found;
+    std::set<std::string_view> names;
     for (const Node& n : applied.nodes()) {
         const auto* load = std::get_if<Load>(&n.op);
-        if (!load || !load->name.starts_with("work.")) continue;
-        found.push_back({load->name, load->name.substr(load->name.find('/') + 1), load->type});
+        if (!load || !load->name.starts_with("work.") || !names.insert(load->name).second) continue;
+        const Value v = n.out[0];
+        Type master = state_type(master_dtype(recipe, match, v), load->type.shape);
+        if (load->name.starts_with(kScaleRole)) {
+            const Node& cast = applied.node(match.readers(v)[0]);
+            master = applied.type(cast.in[0]);
+        }
+        found.push_back({load->name, std::string(master_name(*load)), load->type, master});
     }
     return found;
 }
@@ -192,24 +236,32 @@ Value predicted_amax(Builder& b, const Recipe& recipe, const WorkingWeight& w, V
 void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
                             const Refresh& refresh) {
     const auto scope = b.scope(w.state);
-    if (w.type.scaling == kUnscaled) {
-        b.store(w.state, b.cast(master, w.type.dtype));
+    const bool scale_alone = w.state.starts_with(kScaleRole);
+    const auto as_compute = [&](Dtype to) {
+        const bool scaled = b.type(master).scaling != kUnscaled;
+        return scaled ? b.one(Dequantise{to}, {master}) : b.cast(master, to);
+    };
+    if (w.type.scaling == kUnscaled && !scale_alone) {
+        b.store(w.state, as_compute(w.type.dtype));
         return;
     }
     if (!recipe.weight) fail("{}: recipe {} quantises no weights", w.state, recipe.name);
     const Format& format = *recipe.weight;
-    if (w.type.scaling != kPerTensor) {
+    if (has_fine_scales(w.type)) {
         // From the copy that a 16-bit reader of this weight would see.
-        b.store(w.state, emit_blocks(b, format, b.cast(master, recipe.compute)));
+        b.store(w.state, emit_blocks(b, format, as_compute(recipe.compute)));
         return;
     }
-    const Value previous = refresh.kind == Refresh::Kind::first
-                               ? b.constant({Dtype::f32, {1}}, 1.0)
-                               : b.one(ScaleOf{}, {b.load(w.state, w.type)});
+    const auto previous = [&] {
+        if (refresh.kind == Refresh::Kind::first) return b.constant({Dtype::f32, {1}}, 1.0);
+        const Value old = b.load(w.state, w.type);
+        return scale_alone ? old : b.one(ScaleOf{}, {old});
+    };
     const Value amax = format.provider == Provider::predicted
                            ? predicted_amax(b, recipe, w, master, refresh)
                            : b.one(Amax{}, {master});
-    b.store(w.state, emit_scaled(b, format, master, amax, previous));
+    const Value scale = emit_scale(b, format, amax, previous());
+    b.store(w.state, scale_alone ? scale : b.one(Quantise{format.dtype}, {master, scale}));
 }
 
 bool predicts_scales(const Recipe& recipe) {
@@ -220,9 +272,8 @@ Graph refresh_graph(const Recipe& recipe, const Graph& applied) {
     Graph g;
     Builder b(g);
     b.set_phase(Phase::update);
-    for (const WorkingWeight& w : working_weights(applied)) {
-        const Value master = b.load(w.weight, state_type(recipe.states.master, w.type.shape));
-        refresh_working_weight(b, recipe, w, master, {});
+    for (const WorkingWeight& w : working_weights(recipe, applied)) {
+        refresh_working_weight(b, recipe, w, b.load(w.weight, w.master), {});
     }
     return merge_equal(g);
 }

@@ -47,7 +47,12 @@ Type state_type(Dtype dtype, const Shape& shape) {
 
 StateFormats Recipe::table_states() const {
     const auto at_least_bf16 = [](Dtype d) { return d == Dtype::f32 ? d : Dtype::bf16; };
-    return {states.master, Dtype::f32, at_least_bf16(states.m), at_least_bf16(states.v)};
+    const Dtype master = states.master == Dtype::bf16 ? Dtype::bf16 : Dtype::f32;
+    return {master, Dtype::f32, at_least_bf16(states.m), at_least_bf16(states.v)};
+}
+
+ScaleRule Recipe::gradient_rule() const {
+    return {states.gradient, weight ? weight->rounding : ScaleRounding::pow2, 0};
 }
 
 std::string scale_history_name(std::string_view slot) {

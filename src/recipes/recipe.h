@@ -51,9 +51,11 @@ float adam_bound(double beta1, double beta2);
 // The dtypes of what the optimizer keeps of a weight: f32 and bf16 plain, the others under one
 // scale per tensor. bf16 is rounded stochastically, so that small steps are not lost.
 struct StateFormats {
-    Dtype master = Dtype::f32;
-    Dtype gradient = Dtype::f32;  // f32 or bf16, summed over the micro-batches
+    Dtype master = Dtype::f32;    // f32, bf16 or f16
+    Dtype gradient = Dtype::f32;  // f32, bf16 or e4m3
     Dtype m = Dtype::f32, v = Dtype::f32;
+    // What micro-batches are summed in before e4m3; others are summed as they are.
+    Dtype gradient_sum = Dtype::f32;
 
     bool operator==(const StateFormats&) const = default;
 };
@@ -69,28 +71,38 @@ struct Recipe {
     int window = 16;  // optimizer steps that a delayed scale looks back over
     Prediction prediction{};
     StateFormats states{};  // of the weights of Linear layers
+    // Quantised weights lie in State as the optimizer left them; else only their scale does, and
+    // forward and backward each cast the masters again, to the same codes.
+    bool cache_weights = true;
 
     // Of embeddings and the head, which 8 bits and sums in 16 are too coarse for: one token's row
     // is touched rarely.
     StateFormats table_states() const;
+    // How gradients at rest are quantised.
+    ScaleRule gradient_rule() const;
 };
+
+// The published levels of fp8-lm: "O0", its products alone, to "O3".
+StateFormats fp8_lm_states(std::string_view level);
 
 // The recipes by name. Error listing them otherwise.
 Recipe recipe_named(std::string_view name);
 std::vector<std::string> recipe_names();
 
 // Rewrites a step (forward, or forward and backward) into the recipe's formats. Weights are read
-// from `work.<dtype>/<name>` where the recipe keeps a working copy. `training` lets delayed scales
-// take note of what they see; evaluation and generation use them as they are.
+// from `work.<dtype>/<name>` where the recipe keeps a working copy, or cast by `work.scale/<name>`.
+// `training` lets delayed scales take note of what they see; evaluation and generation use them as
+// they are.
 Graph apply(const Recipe&, const Graph& step, bool training);
 
-// A working copy of a weight, as the graphs that `apply` made read it.
+// A working copy of a weight, or the scale to make one, as the graphs that `apply` made read it.
 struct WorkingWeight {
     std::string state;   // "work.e4m3/model.layers.0.mlp.up_proj.weight"
     std::string weight;  // "model.layers.0.mlp.up_proj.weight"
     Type type;
+    Type master;
 };
-std::vector<WorkingWeight> working_weights(const Graph& applied);
+std::vector<WorkingWeight> working_weights(const Recipe&, const Graph& applied);
 
 // When working copies are written.
 struct Refresh {

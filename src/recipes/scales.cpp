@@ -24,9 +24,8 @@ ScaledValue emit_delayed(Builder& b, const Format& format, Value x, const std::s
 
 }  // namespace
 
-Value emit_scaled(Builder& b, const Format& format, Value x, Value amax, Value previous) {
-    const Value scale = b.one(ComputeScale{rule_of(format)}, {amax, previous});
-    return b.one(Quantise{format.dtype}, {x, scale});
+Value emit_scale(Builder& b, const Format& format, Value amax, Value previous) {
+    return b.one(ComputeScale{rule_of(format)}, {amax, previous});
 }
 
 Value emit_blocks(Builder& b, const Format& format, Value x) {
@@ -48,7 +47,9 @@ ScaledValue emit_quantise(Builder& b, const Format& format, Value x, const std::
             return emit_delayed(b, format, x, slot, window);
         case Provider::current:
             if (fine) return {emit_blocks(b, format, x), {}};
-            return {emit_scaled(b, format, x, b.one(Amax{}, {x}), b.constant(kScaleType, 1.0)), {}};
+            return {b.one(Quantise{format.dtype}, {x, emit_scale(b, format, b.one(Amax{}, {x}),
+                                                                 b.constant(kScaleType, 1.0))}),
+                    {}};
         case Provider::recorded:
         case Provider::predicted:
             break;

@@ -19,7 +19,7 @@ struct ScaledValue {
 ScaledValue emit_quantise(Builder&, const Format&, Value x, const std::string& slot, int window);
 
 // One scale from `amax`; `previous` is kept when that is no basis for one.
-Value emit_scaled(Builder&, const Format&, Value x, Value amax, Value previous);
+Value emit_scale(Builder&, const Format&, Value amax, Value previous);
 // Scales per row, block or group from `x` itself.
 Value emit_blocks(Builder&, const Format&, Value x);
 

@@ -9,6 +9,7 @@ std::int64_t aligned(std::int64_t bytes) { return (bytes + 255) / 256 * 256; }
 
 std::string_view role_note(std::string_view role) {
     if (role == "weight") return "master weights";
+    if (role == "work.scale") return "scales of weights that are cast in every pass";
     if (role.starts_with("work")) return "weights as the matrix products read them";
     if (role == "grad") return "gradients, not saved in checkpoints";
     if (role.starts_with("adam")) return "optimizer moment";

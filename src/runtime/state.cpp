@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/convert.h"
+#include "base/scale_rule.h"
 
 namespace octavo {
 
@@ -27,17 +28,31 @@ void initialise_scales(State& state) {
     const float one = 1.0f;
     for (const State::Entry& e : state.entries()) {
         if (state_role(e.name) == "scale.value") state.write(e.name, &one);
-        if (e.type.scaling == kPerTensor) state.write_scales(e.name, &one);
+        if (e.type.scaling == kPerTensor && state_role(e.name) != "weight") {
+            state.write_scales(e.name, &one);
+        }
     }
 }
 
 void write_values(State& state, std::string_view name, std::span<const float> values) {
     const Type& type = state.at(name).type;
-    check(type.scaling == kUnscaled && type.shape.elements() == std::ssize(values),
-          "state '{}': expected values for {}, got {}", name, to_string(type), values.size());
-    std::vector<std::byte> converted(static_cast<std::size_t>(data_bytes(type)));
-    convert(std::as_bytes(values), Dtype::f32, converted, type.dtype);
-    state.write(name, converted.data());
+    const bool scaled = type.scaling == kPerTensor;
+    check(scaled || type.scaling == kUnscaled, "state '{}': expected one scale or none, got {}",
+          name, to_string(type));
+    check(type.shape.elements() == std::ssize(values), "state '{}': expected values for {}, got {}",
+          name, to_string(type), values.size());
+    Scale scale;
+    if (scaled) {
+        const float top = amax(values.data(), Dtype::f32, std::ssize(values));
+        const bool master = state_role(name) == "weight";
+        const auto rounding = master ? kMasterRounding : ScaleRounding::exact;
+        scale = next_scale(top, type.dtype, rounding, 0, {});
+        state.write_scales(name, &scale.scale);
+    }
+    std::vector<std::byte> codes(static_cast<std::size_t>(data_bytes(type)));
+    quantise(values.data(), Dtype::f32, scale.inv_scale, codes.data(), type.dtype,
+             std::ssize(values));
+    state.write(name, codes.data());
 }
 
 void State::declare(const std::string& name, const Type& type) {

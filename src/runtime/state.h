@@ -27,9 +27,10 @@ bool is_saved(std::string_view name);
 
 class State;
 // Fresh scales, delayed ones and those of tensors: 1, with empty histories (State is zero elsewhere
-// when it is allocated).
+// when it is allocated). Master weights get theirs with their values.
 void initialise_scales(State&);
-// Plain tensors: `values` rounded to their dtype.
+// `values` rounded to nearest in the tensor's format; one that takes a scale gets it from their
+// amax, a power of two for master weights, else exact. Error for finer scales.
 void write_values(State&, std::string_view name, std::span<const float> values);
 
 class State {

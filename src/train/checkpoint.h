@@ -4,12 +4,15 @@
 //     checkpoints/step_0001000/
 //         model-00001-of-0000K.safetensors             master weights, with their index file
 //         model.safetensors.index.json                   and config.json a Hugging Face folder
-//         state-00001-of-0000K.safetensors             everything else that is_saved
+//         state-00001-of-0000K.safetensors             everything else that is_saved, and the codes
+//                                                        of master weights under a scale
 //         config.json, config.toml, ...                texts of the caller
 //         checkpoint.json                              manifest, written last
 //
 // Tensors have their State name. A scaled tensor has its codes there, its scales in `name.scale`
-// and, under micro scaling, its exponents in `name.groups`; the file's metadata holds its type.
+// and, under micro scaling, its exponents in `name.groups`; the file's metadata holds its type. Of
+// a master weight under a scale the model's files hold the values, in f32, and the others the codes
+// as `master/<name>`.
 //
 // A checkpoint is written into `step_0001000.tmp-<pid>`, synced, and renamed once the manifest,
 // which lists every file with size and xxh64, is on the disk. Whatever kills the process leaves the
@@ -24,6 +27,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "runtime/state.h"
 
@@ -78,7 +82,12 @@ enum class Verify { contents, sizes };
 
 // Fills all saved tensors of `state`. Throws Error, and leaves `state` as it was, if the files are
 // damaged or if tensors are missing, unknown, or of another type: nothing is converted or skipped.
+//
+// With `converted`, master weights and moments in other formats are: from their values, rounded to
+// nearest. Working copies may be missing, unknown or of another type then. Each such difference is
+// named in *converted; if there is any, working copies have to be made anew from the masters.
 CheckpointInfo load_checkpoint(const std::filesystem::path& checkpoint, State& state,
-                               Verify verify = Verify::contents);
+                               Verify verify = Verify::contents,
+                               std::vector<std::string>* converted = nullptr);
 
 }  // namespace octavo

@@ -58,16 +58,32 @@ Manifest parse_manifest(const std::string& text) {
 
 std::string checkpoint_name(std::int64_t step) { return fmt::format("step_{:07}", step); }
 
+bool has_values(const State::Entry& e) {
+    return state_role(e.name) == "weight" && e.type.scaling != kUnscaled;
+}
+
+std::string saved_name(const State::Entry& e) {
+    return has_values(e) ? "master/" + e.name : e.name;
+}
+
 std::vector<Part> parts_of(const State::Entry& e) {
     const Type& t = e.type;
-    std::vector<Part> parts{{Part::codes, e.name, {t.dtype, t.shape}}};
+    const std::string name = saved_name(e);
+    std::vector<Part> parts{{Part::codes, name, {t.dtype, t.shape}}};
     if (const auto n = scale_count(t); n > 0) {
-        parts.push_back({Part::scales, e.name + ".scale", {t.scaling.scale_dtype, {n}}});
+        parts.push_back({Part::scales, name + ".scale", {t.scaling.scale_dtype, {n}}});
     }
     if (const auto n = group_bytes(t); n > 0) {
-        parts.push_back({Part::groups, e.name + ".groups", {Dtype::e8m0, {n}}});
+        parts.push_back({Part::groups, name + ".groups", {Dtype::e8m0, {n}}});
     }
     return parts;
+}
+
+Part model_part(const State::Entry& e) {
+    if (!has_values(e)) return parts_of(e)[0];
+    check(e.type.scaling == kPerTensor, "'{}': a master weight has one scale or none, got {}",
+          e.name, to_string(e.type));
+    return {Part::values, e.name, {Dtype::f32, e.type.shape}};
 }
 
 std::byte* part_data(const TensorRef& t, Part::Kind kind) {
@@ -78,6 +94,8 @@ std::byte* part_data(const TensorRef& t, Part::Kind kind) {
             return static_cast<std::byte*>(t.scale);
         case Part::groups:
             return reinterpret_cast<std::byte*>(t.groups);
+        case Part::values:
+            break;
     }
     return nullptr;
 }

@@ -22,13 +22,21 @@ std::string checkpoint_name(std::int64_t step);  // step_0001000
 
 // A State tensor as safetensors: its codes, and scales and groups where it has them.
 struct Part {
-    enum Kind { codes, scales, groups } kind;
+    enum Kind { codes, scales, groups, values } kind;
     std::string name;
     Type type;  // unscaled
 };
 
 std::vector<Part> parts_of(const State::Entry&);
+// Null for `values`, which lie nowhere.
 std::byte* part_data(const TensorRef&, Part::Kind);
+
+// Codes have the tensor's name; those of a master weight under a scale are `master/<name>`, for the
+// name belongs to its values in the model's files.
+std::string saved_name(const State::Entry&);
+bool has_values(const State::Entry&);  // such a master weight
+// What the model's files hold of a master weight: itself, or its values in f32.
+Part model_part(const State::Entry&);
 
 struct FileSum {
     std::int64_t bytes = 0;

@@ -1,6 +1,8 @@
 #include <algorithm>
+#include <cstring>
 #include <set>
 
+#include "base/convert.h"
 #include "io/safetensors.h"
 #include "train/checkpoint_format.h"
 
@@ -35,50 +37,83 @@ std::string type_text(const Stored& stored, const TensorInfo& t) {
     return it != stored.scaled.end() ? it->second : to_string(Type{t.dtype, t.shape});
 }
 
-// What keeps the stored tensors from being this State; empty if nothing does.
-std::vector<std::string> differences(const Stored& stored, const State& state) {
-    std::vector<std::string> found;
-    std::set<std::string> known;
-    for (const State::Entry& e : state.entries()) {
-        if (!is_saved(e.name)) continue;
-        known.insert({e.name, e.name + ".scale", e.name + ".groups"});
-        const auto it = stored.tensors.find(e.name);
-        if (it == stored.tensors.end()) {
-            found.push_back(fmt::format("'{}': expected {}, got none", e.name, to_string(e.type)));
-            continue;
-        }
-        if (const std::string got = type_text(stored, it->second); got != to_string(e.type)) {
-            found.push_back(
-                fmt::format("'{}': expected {}, got {}", e.name, to_string(e.type), got));
-            continue;
-        }
-        for (const Part& part : parts_of(e)) {
-            const auto p = stored.tensors.find(part.name);
-            const bool fits = p != stored.tensors.end() && p->second.dtype == part.type.dtype &&
-                              p->second.shape == part.type.shape;
-            if (fits) continue;
-            found.push_back(fmt::format(
-                "'{}': expected {}, got {}", part.name, to_string(part.type),
-                p == stored.tensors.end() ? "none"
-                                          : to_string(Type{p->second.dtype, p->second.shape})));
-        }
+// Something that keeps the stored tensors from being this State.
+struct Difference {
+    std::string text;
+    bool bridged = false;  // by a conversion, or by new working copies
+};
+
+bool is_working_copy(std::string_view name) { return state_role(name).starts_with("work."); }
+
+// The stored tensor with the values of `e`, if they can be had in another format: plain floats, or
+// codes under one scale.
+const TensorInfo* find_values(const Stored& stored, const State::Entry& e) {
+    const std::string_view role = state_role(e.name);
+    if (role != "weight" && role != "adam.m" && role != "adam.v") return nullptr;
+    const auto it = stored.tensors.find(e.name);
+    if (it == stored.tensors.end()) return nullptr;
+    const TensorInfo& t = it->second;
+    const bool plain = !stored.scaled.contains(t.name) && !is_fp8(t.dtype);
+    const bool scaled = type_text(stored, t) == to_string(Type{t.dtype, t.shape, kPerTensor}) &&
+                        stored.tensors.contains(t.name + ".scale");
+    const bool fits = t.shape == e.type.shape && is_float(t.dtype) && (plain || scaled) &&
+                      (e.type.scaling == kUnscaled || e.type.scaling == kPerTensor);
+    return fits ? &t : nullptr;
+}
+
+// What keeps the codes of `e` from being loaded as they are.
+std::vector<std::string> differences(const Stored& stored, const State::Entry& e) {
+    const std::string name = saved_name(e);
+    const auto it = stored.tensors.find(name);
+    if (it == stored.tensors.end()) {
+        return {fmt::format("'{}': expected {}, got none", name, to_string(e.type))};
     }
-    for (const auto& [name, tensor] : stored.tensors) {
-        if (known.contains(name)) continue;
-        found.push_back(
-            fmt::format("'{}': expected none, got {}", name, type_text(stored, tensor)));
+    if (const std::string got = type_text(stored, it->second); got != to_string(e.type)) {
+        return {fmt::format("'{}': expected {}, got {}", name, to_string(e.type), got)};
+    }
+    std::vector<std::string> found;
+    for (const Part& part : parts_of(e)) {
+        const auto p = stored.tensors.find(part.name);
+        const bool fits = p != stored.tensors.end() && p->second.dtype == part.type.dtype &&
+                          p->second.shape == part.type.shape;
+        if (fits) continue;
+        found.push_back(fmt::format("'{}': expected {}, got {}", part.name, to_string(part.type),
+                                    p == stored.tensors.end()
+                                        ? "none"
+                                        : to_string(Type{p->second.dtype, p->second.shape})));
     }
     return found;
 }
 
-void check_fits(const fs::path& checkpoint, const Manifest& manifest, const Stored& stored,
-                const State& state) {
-    const std::vector<std::string> found = differences(stored, state);
-    if (found.empty()) return;
+std::vector<Difference> differences(const Stored& stored, const State& state) {
+    std::vector<Difference> found;
+    std::set<std::string> known;
+    for (const State::Entry& e : state.entries()) {
+        if (!is_saved(e.name)) continue;
+        for (const std::string& name : {e.name, saved_name(e)}) {
+            known.insert({name, name + ".scale", name + ".groups"});
+        }
+        for (std::string& text : differences(stored, e)) {
+            const bool bridged = is_working_copy(e.name) || find_values(stored, e);
+            found.push_back({std::move(text), bridged});
+        }
+    }
+    for (const auto& [name, tensor] : stored.tensors) {
+        if (known.contains(name)) continue;
+        // Codes of a master weight whose values are known.
+        const bool codes = name.starts_with("master/") || is_working_copy(name);
+        found.push_back(
+            {fmt::format("'{}': expected none, got {}", name, type_text(stored, tensor)), codes});
+    }
+    return found;
+}
+
+void refuse(const fs::path& checkpoint, const Manifest& manifest,
+            const std::vector<Difference>& found) {
     constexpr std::size_t kShown = 3;
     std::string text;
     for (std::size_t i = 0; i < std::min(kShown, found.size()); ++i) {
-        text += (i ? "; " : "") + found[i];
+        text += (i ? "; " : "") + found[i].text;
     }
     if (found.size() > kShown) text += fmt::format("; and {} more", found.size() - kShown);
     fail(
@@ -87,10 +122,26 @@ void check_fits(const fs::path& checkpoint, const Manifest& manifest, const Stor
         checkpoint.string(), found.size(), text, manifest.info.recipe);
 }
 
+std::vector<float> values_of(const Stored& stored, const TensorInfo& t) {
+    std::vector<float> values(static_cast<std::size_t>(t.shape.elements()));
+    float scale = 1;
+    if (stored.scaled.contains(t.name)) {
+        std::memcpy(&scale, stored.tensors.at(t.name + ".scale").bytes.data(), sizeof(scale));
+    }
+    dequantise(t.bytes.data(), t.dtype, scale, values.data(), Dtype::f32, std::ssize(values));
+    return values;
+}
+
 void fill(const Stored& stored, State& state) {
     std::vector<std::byte> host;
     for (const State::Entry& e : state.entries()) {
         if (!is_saved(e.name)) continue;
+        if (!differences(stored, e).empty()) {
+            if (const TensorInfo* t = find_values(stored, e)) {
+                write_values(state, e.name, values_of(stored, *t));
+            }
+            continue;
+        }
         if (e.type.scaling == kUnscaled) {
             state.write(e.name, stored.tensors.at(e.name).bytes.data());
             continue;
@@ -114,12 +165,16 @@ void verify_checkpoint(const fs::path& checkpoint) {
     verify_files(checkpoint, read_manifest(checkpoint));
 }
 
-CheckpointInfo load_checkpoint(const fs::path& checkpoint, State& state, Verify verify) {
+CheckpointInfo load_checkpoint(const fs::path& checkpoint, State& state, Verify verify,
+                               std::vector<std::string>* converted) {
     Manifest manifest = read_manifest(checkpoint);
     if (verify == Verify::contents) verify_files(checkpoint, manifest);
     const Stored stored = open_shards(checkpoint, manifest);
-    check_fits(checkpoint, manifest, stored, state);
+    const std::vector<Difference> found = differences(stored, state);
+    const bool bridged = converted && std::ranges::all_of(found, &Difference::bridged);
+    if (!found.empty() && !bridged) refuse(checkpoint, manifest, found);
     fill(stored, state);
+    for (const Difference& d : found) converted->push_back(d.text);
     return std::move(manifest.info);
 }
 

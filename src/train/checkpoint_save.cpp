@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/convert.h"
 #include "io/safetensors.h"
 #include "train/checkpoint_format.h"
 
@@ -19,22 +20,29 @@ struct Tensor {
 };
 using Shard = std::vector<Tensor>;
 
-std::int64_t bytes_of(const State::Entry& e) {
-    return data_bytes(e.type) + scale_bytes(e.type) + group_bytes(e.type);
+// What the model's files hold of a tensor, or the others.
+std::vector<Part> parts_in(const State::Entry& e, bool model) {
+    if (!is_saved(e.name)) return {};
+    const bool weight = state_role(e.name) == "weight";
+    if (model) return weight ? std::vector{model_part(e)} : std::vector<Part>{};
+    return weight && !has_values(e) ? std::vector<Part>{} : parts_of(e);
 }
 
-// The master weights, or everything else that is saved. The parts of a tensor stay together.
-std::vector<Shard> make_shards(const State& state, bool weights, std::int64_t shard_bytes) {
+// The model's files, or the others. The parts of a tensor stay together.
+std::vector<Shard> make_shards(const State& state, bool model, std::int64_t shard_bytes) {
     std::vector<Shard> shards;
     std::int64_t filled = 0;
     for (const State::Entry& e : state.entries()) {
-        if (!is_saved(e.name) || (state_role(e.name) == "weight") != weights) continue;
-        if (shards.empty() || filled + bytes_of(e) > shard_bytes) {
+        std::vector<Part> parts = parts_in(e, model);
+        if (parts.empty()) continue;
+        std::int64_t bytes = 0;
+        for (const Part& part : parts) bytes += data_bytes(part.type);
+        if (shards.empty() || filled + bytes > shard_bytes) {
             shards.emplace_back();
             filled = 0;
         }
-        filled += bytes_of(e);
-        for (Part& part : parts_of(e)) shards.back().push_back({&e, std::move(part)});
+        filled += bytes;
+        for (Part& part : parts) shards.back().push_back({&e, std::move(part)});
     }
     // Wide elements first: every tensor is then aligned to its element size.
     for (Shard& shard : shards) {
@@ -49,7 +57,8 @@ std::string header_of(const Shard& shard, const std::string& file) {
     std::vector<TensorInfo> tensors;
     for (const auto& [entry, part] : shard) {
         tensors.push_back({part.name, part.type.dtype, part.type.shape, {}});
-        if (entry->type.scaling != kUnscaled) metadata[entry->name] = to_string(entry->type);
+        const bool scaled = entry->type.scaling != kUnscaled && part.kind != Part::values;
+        if (scaled) metadata[saved_name(*entry)] = to_string(entry->type);
     }
     return safetensors_header(tensors, std::move(metadata), file);
 }
@@ -97,20 +106,29 @@ class Saver {
         } else {
             state_.read_all_parts(e.name, host_.data());
         }
+        if (part.kind == Part::values) return decoded(tensor_at(e.type, host_.data()));
         return {part_data(tensor_at(e.type, host_.data()), part.kind),
                 static_cast<std::size_t>(data_bytes(part.type))};
+    }
+
+    std::span<const std::byte> decoded(const TensorRef& t) {
+        const std::int64_t n = t.type.shape.elements();
+        values_.resize(static_cast<std::size_t>(n));
+        dequantise(t.data, t.type.dtype, *t.scales(), values_.data(), Dtype::f32, n);
+        return std::as_bytes(std::span(values_));
     }
 
     const fs::path& folder_;
     const State& state_;
     std::vector<std::byte> host_;
+    std::vector<float> values_;
     std::map<std::string, FileSum> sums_;
 };
 
 std::string index_of(const State& state, const std::map<std::string, std::string>& file_of) {
     std::int64_t bytes = 0;
     for (const State::Entry& e : state.entries()) {
-        if (state_role(e.name) == "weight") bytes += bytes_of(e);
+        for (const Part& part : parts_in(e, /*model=*/true)) bytes += data_bytes(part.type);
     }
     return nlohmann::json{{"metadata", {{"total_size", bytes}}}, {"weight_map", file_of}}.dump(1) +
            "\n";

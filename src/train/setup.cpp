@@ -87,12 +87,18 @@ Recipe recipe_of(const RunConfig& config) {
     set_scales(r, config.recipe);
     set_groups(r, config.recipe);
     set_prediction(r, config.recipe, config.train);
-    const auto dtype = [](const std::string& text) {
-        return dtype_named(text).value_or(Dtype::f32);
-    };
+    r.cache_weights = config.recipe.weight_cast == "cached";
+    r.states = fp8_lm_states(config.recipe.level);
     const RunConfig::Optimizer& o = config.optimizer;
-    r.states = {dtype(o.master), dtype(o.gradient), dtype(o.m), dtype(o.v)};
-    if (r.states.master != Dtype::f32 && r.states.master != r.compute) {
+    const auto set = [](Dtype& dtype, const std::string& text) {
+        if (text != "auto") dtype = dtype_named(text).value_or(Dtype::f32);
+    };
+    set(r.states.master, o.master);
+    set(r.states.gradient, o.gradient);
+    set(r.states.gradient_sum, o.gradient_sum);
+    set(r.states.m, o.m);
+    set(r.states.v, o.v);
+    if (r.states.master != Dtype::f32 && r.compute == Dtype::f32) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
                    r.name, name(r.compute), o.master);
     }
@@ -121,6 +127,10 @@ std::int64_t memory_limit(const RunConfig& config, const Backend& backend) {
 
 std::string describe(const Architecture& a) {
     return fmt::format("{}, {} layers of {}", name(a.family), a.layers, a.hidden_size);
+}
+
+std::string describe(const RunConfig::Recipe& r) {
+    return r.level == "O0" ? r.name : r.name + " " + r.level;
 }
 
 }  // namespace octavo

@@ -34,6 +34,22 @@ Graph finish(const Graph& g, const StepOptions& o) {
     return o.fuse ? fuse(all, o.target) : decompose_all(all);
 }
 
+// What gradients are in while micro-batches add to them.
+Dtype stored_gradient(const StepOptions& o, const StateFormats& formats) {
+    const bool wide = !is_fp8(formats.gradient);
+    return wide || !o.accumulates ? formats.gradient : formats.gradient_sum;
+}
+
+// Under a scale from its own amax. Codes saturate; so that the norm sees what is not finite, the
+// scale is NaN then: 0 * amax is 0 or NaN.
+Value quantise_gradient(Builder& b, const Recipe& recipe, Value g) {
+    const Type one{Dtype::f32, {1}};
+    const Value amax = b.one(Amax{}, {g});
+    const Value scale = b.one(ComputeScale{recipe.gradient_rule()}, {amax, b.constant(one, 1)});
+    const Value guard = b.mul(amax, b.constant(one, 0));
+    return b.one(Quantise{recipe.gradient_rule().to}, {g, b.add(scale, guard)});
+}
+
 }  // namespace
 
 StateFormats formats_of(const Recipe& recipe, const Parameter& p) {
@@ -54,7 +70,14 @@ Graph micro_graph(const StepOptions& o, bool add_to_gradients) {
         const Parameter& p = m.parameters()[i];
         const std::string name = gradient_name(p.name);
         b.set_label(p.name);
-        Value sum = b.cast(gradients[i], formats_of(o.recipe, p).gradient);
+        const Dtype stored = stored_gradient(o, formats_of(o.recipe, p));
+        if (is_fp8(stored)) {
+            check(!add_to_gradients, "'{}': gradients in {} hold one micro-batch", name,
+                  octavo::name(stored));
+            b.store(name, quantise_gradient(b, o.recipe, gradients[i]));
+            continue;
+        }
+        Value sum = b.cast(gradients[i], stored);
         if (add_to_gradients) sum = b.add(b.load(name, b.type(sum)), sum);
         b.store(name, sum);
     }
@@ -79,9 +102,13 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
     const std::vector<Parameter> params = parameters(o.architecture);
     Values gradients;
     for (const Parameter& p : params) {
-        gradients.push_back(
-            b.load(gradient_name(p.name), {formats_of(o.recipe, p).gradient, p.shape}));
+        const StateFormats formats = formats_of(o.recipe, p);
+        const Dtype stored = stored_gradient(o, formats);
+        b.set_label(p.name);
+        const Value sum = b.load(gradient_name(p.name), state_type(stored, p.shape));
+        gradients.push_back(stored == formats.gradient ? sum : quantise_gradient(b, o.recipe, sum));
     }
+    b.set_label("");
     const Value norm = b.one(GlobalNorm{}, gradients);
     // A loss that is not finite skips the step as a norm does: 0 * loss is 0 or NaN.
     const Type one{Dtype::f32, {1}};
@@ -92,7 +119,7 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
 
     const Refresh refresh{measure ? Refresh::Kind::measured : Refresh::Kind::predicted, schedule,
                           factor};
-    const std::vector<WorkingWeight> working = working_weights(micro);
+    const std::vector<WorkingWeight> working = working_weights(o.recipe, micro);
     for (std::size_t i = 0; i < params.size(); ++i) {
         const Parameter& p = params[i];
         const StateFormats formats = formats_of(o.recipe, p);

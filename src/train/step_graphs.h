@@ -3,6 +3,10 @@
 //     micro         forward + backward of one micro-batch, gradients into State
 //     micro_next    the same, added to the gradients of the micro-batches before it
 //     update        global norm, clipping, AdamW, working weights and delayed scales
+//
+// Gradients in e4m3 are quantised when they are written; those of several micro-batches are summed
+// in StateFormats::gradient_sum, and quantised when `update` begins.
+//
 //     eval          forward, loss only
 //     refresh       working weights from the masters, after initialisation or loading (recipe.h)
 #pragma once
@@ -21,6 +25,7 @@ struct StepOptions {
     Architecture architecture;
     Recipe recipe;
     std::int64_t batch = 1, seq = 1;  // of one micro-batch
+    bool accumulates = false;         // a step has several of them
     AdamW adamw{};                    // weight_decay applies to matrices only
     float clip = 0;                   // 0: no clipping
     Recompute recompute = Recompute::none;

@@ -1,6 +1,7 @@
 #include "train/train_program.h"
 
 #include <cmath>
+#include <set>
 
 #include "base/dtype_traits.h"
 #include "base/process.h"
@@ -36,6 +37,7 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
           "model.max_positions.",
           options.seq, options.architecture.max_positions);
     options_.target = backend.target();
+    options_.accumulates = accumulates;
     const Graph micro = micro_graph(options_, false);
     program_.add("micro", micro);
     if (accumulates) program_.add("micro_next", micro_graph(options_, true));
@@ -48,10 +50,10 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
 }
 
 void TrainProgram::initialise(std::uint64_t seed) {
+    initialise_scales(state());
     for (const Parameter& p : parameters(options_.architecture)) {
         write_values(state(), p.name, initial_values(p, seed));
     }
-    initialise_scales(state());
     refresh();
 }
 
@@ -129,8 +131,32 @@ std::optional<NonFinite> TrainProgram::find_non_finite() {
     return found;
 }
 
+std::map<std::string, double> linear_state_bytes(const TrainProgram& program) {
+    std::map<std::string, double> bytes;
+    double weights = 0;
+    std::set<std::string, std::less<>> linear;
+    for (const Parameter& p : parameters(program.options().architecture)) {
+        if (!p.decays() || p.table) continue;
+        linear.insert(p.name);
+        weights += static_cast<double>(p.shape.elements());
+    }
+    for (const State::Entry& e : program.program().state().entries()) {
+        if (!linear.contains(std::string_view(e.name).substr(e.name.find('/') + 1))) continue;
+        bytes[std::string(state_role(e.name))] += static_cast<double>(total_bytes(e.type));
+    }
+    for (auto& [role, sum] : bytes) sum /= weights;
+    return bytes;
+}
+
 std::string memory_text(const TrainProgram& program) {
+    std::string parts;
+    double sum = 0;
+    for (const auto& [role, bytes] : linear_state_bytes(program)) {
+        parts += fmt::format("{}{} {:.2f}", parts.empty() ? "" : ", ", role, bytes);
+        sum += bytes;
+    }
     return to_text(program.program().memory()) +
+           fmt::format("  {:<24} {:>12.2f} bytes of state: {}\n", "per Linear weight", sum, parts) +
            fmt::format("  {:<24} {:>12.3f} MB  code, libraries, graphs and plans\n",
                        "beside it, on the host", static_cast<double>(resident_bytes()) * 1e-6);
 }

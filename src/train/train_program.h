@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -59,7 +60,11 @@ class TrainProgram {
     std::string last_micro_ = "micro";
 };
 
-// The memory table of the plan, and below it what this process already takes on the host.
+// Bytes of State per weight of the Linear layers, by role.
+std::map<std::string, double> linear_state_bytes(const TrainProgram&);
+
+// The memory table of the plan, and below it what a Linear weight takes of it, and what this
+// process already takes on the host.
 std::string memory_text(const TrainProgram&);
 
 // Training floating-point operations per token: 6 per weight of the linear layers and the head, and

@@ -133,7 +133,7 @@ class Trainer {
         const Architecture& a = architecture();
         out_.print(fmt::format("{}: {:.2f} M parameters, recipe {}", describe(a),
                                static_cast<double>(parameter_count(a)) * 1e-6,
-                               config_.recipe.name));
+                               describe(config_.recipe)));
         out_.print(memory_text(program_));
         program_.allocate(memory_limit(config_, backend_));
     }
@@ -150,10 +150,17 @@ class Trainer {
             "run.dir, or remove the folder.",
             folder_.path.string(), found ? found->filename().string() : "");
         if (found) {
-            const CheckpointInfo info = load_checkpoint(*found, program_.state());
+            std::vector<std::string> converted;
+            const CheckpointInfo info =
+                load_checkpoint(*found, program_.state(), Verify::contents, &converted);
             step_ = info.step;
             saved_ = step_;
             out_.print(fmt::format("resumed from {} at step {}", found->string(), step_));
+            if (!converted.empty()) {
+                program_.refresh();
+                out_.print(fmt::format("{} tensors converted to this run's formats, first {}",
+                                       converted.size(), converted.front()));
+            }
         } else {
             check(resume != "must",
                   "{} has no checkpoint to resume from\n  Set checkpoint.resume = \"auto\" to "
@@ -176,7 +183,7 @@ class Trainer {
             }
         }
         return {.name = folder_.path.filename().string(),
-                .recipe = config_.recipe.name,
+                .recipe = describe(config_.recipe),
                 .model = describe(architecture()),
                 .parameters = parameter_count(architecture()),
                 .state_bytes = state_bytes};
@@ -253,7 +260,7 @@ class Trainer {
         const CheckpointInfo info{.step = step_,
                                   .tokens = step_ * step_tokens(),
                                   .cursor = step_ * config_.train.batch * config_.train.grad_accum,
-                                  .recipe = config_.recipe.name,
+                                  .recipe = describe(config_.recipe),
                                   .octavo = std::string(kVersion),
                                   .extra = {{"tokenizer", tokenizer_}}};
         save_checkpoint(folder_.checkpoints(), program_.program().state(), info,

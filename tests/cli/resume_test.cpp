@@ -99,6 +99,59 @@ TEST_F(Resume, NarrowStatesGoOnExactly) {
     EXPECT_NE(slurp(checkpoint / "config.json").find("bfloat16"), std::string::npos);
 }
 
+class ResumeLevel : public Resume, public testing::WithParamInterface<const char*> {};
+
+TEST_P(ResumeLevel, StoppedRunsGoOnExactly) {
+    // Gradients of one micro-batch rest in e4m3, those of two in f32.
+    for (const std::string grad_accum : {"1", "2"}) {
+        const std::vector<std::string> level{"--recipe.level", GetParam(), "--train.grad_accum",
+                                             grad_accum};
+        const std::string whole = "whole" + grad_accum, parts = "parts" + grad_accum;
+        ASSERT_EQ(run(train(whole, "fp8-lm", level)).exit_code, 0);
+        for (const auto& [steps, code] : {std::pair{"7", 130}, {"12", 130}, {"0", 0}}) {
+            auto some = level;
+            some.insert(some.end(), {"--stop-after", steps});
+            const Finished done = run(train(parts, "fp8-lm", some));
+            ASSERT_EQ(done.exit_code, code) << done.text;
+            EXPECT_EQ(done.text.find("converted"), std::string::npos) << done.text;
+        }
+        expect_same_run(whole, parts);
+    }
+}
+
+TEST_P(ResumeLevel, TheCheckpointIsAModelThatGenerates) {
+    ASSERT_EQ(run(train("run", "fp8-lm", {"--recipe.level", GetParam()})).exit_code, 0);
+    const std::filesystem::path checkpoint = folder_ / "run" / "checkpoints" / "step_0000024";
+    EXPECT_NE(slurp(checkpoint / "config.json").find("float32"), std::string::npos);
+    std::string as_run, as_folder;
+    for (const bool whole_run : {true, false}) {
+        const Finished done = run({"generate", whole_run ? path("run") : checkpoint.string(),
+                                   "--prompt", "line", "--tokens", "12"});
+        EXPECT_EQ(done.exit_code, 0) << done.text;
+        (whole_run ? as_run : as_folder) = done.text;
+    }
+    EXPECT_EQ(as_run, as_folder);
+}
+
+INSTANTIATE_TEST_SUITE_P(Levels, ResumeLevel, testing::Values("O1", "O2", "O3"),
+                         [](const auto& level) { return std::string(level.param); });
+
+TEST_F(Resume, AnotherLevelConvertsTheStates) {
+    const auto at = [&](const char* level, const char* steps) {
+        return run(train("run", "fp8-lm", {"--recipe.level", level, "--stop-after", steps}));
+    };
+    EXPECT_EQ(at("O0", "6").exit_code, 130);
+    for (const char* level : {"O3", "O1", "O0"}) {
+        const Finished done = at(level, "4");
+        EXPECT_EQ(done.exit_code, 130) << done.text;
+        EXPECT_NE(done.text.find("tensors converted to this run's formats"), std::string::npos)
+            << done.text;
+    }
+    const Finished same = at("O0", "0");
+    EXPECT_EQ(same.exit_code, 0) << same.text;
+    EXPECT_EQ(same.text.find("converted"), std::string::npos) << same.text;
+}
+
 TEST_F(Resume, SignalsLeaveACheckpoint) {
     for (const int signal : {SIGINT, SIGTERM}) {
         const std::string dir = "run" + std::to_string(signal);

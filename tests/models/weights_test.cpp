@@ -131,6 +131,31 @@ TEST(LoadWeights, ConvertsEveryWideFloat) {
     }
 }
 
+TEST(LoadWeights, RoundsToMastersUnderAScale) {
+    for (const Dtype dtype : {Dtype::f64, Dtype::f32, Dtype::bf16, Dtype::f16}) {
+        const Folder folder(kLlama, dtype);
+        folder.write();
+        FarBackend backend;
+        State state;
+        for (const Parameter& p : parameters(kLlama)) {
+            state.declare(p.name, {Dtype::f16, p.shape, kPerTensor});
+        }
+        state.allocate(backend);
+        load_weights(folder.path(), state);
+        std::size_t i = 0;
+        for (const Parameter& p : parameters(kLlama)) {
+            const auto want = values(static_cast<std::size_t>(p.shape.elements()), i++);
+            std::vector<std::byte> all(
+                static_cast<std::size_t>(total_bytes(state.at(p.name).type)));
+            state.read_all_parts(p.name, all.data());
+            const TensorRef t = tensor_at(state.at(p.name).type, all.data());
+            std::vector<float> got(want.size());
+            dequantise(t.data, Dtype::f16, *t.scales(), got.data(), Dtype::f32, std::ssize(got));
+            EXPECT_EQ(got, want) << p.name;
+        }
+    }
+}
+
 TEST(LoadWeights, KeepsNan) {
     Folder folder(kLlama, Dtype::bf16);
     const std::uint16_t nan = 0x7fc0;

@@ -45,7 +45,7 @@ std::vector<HostTensor> operands(const Shape& shape, double factor, Formats f = 
     HostTensor v = random_tensor(Dtype::f32, shape, 4, 0.1);
     for (double& x : v.values) x *= x;
     return {stored(f.w, shape, random_tensor(Dtype::f32, shape, 1).values),
-            tensor(f.g, shape, random_tensor(Dtype::f32, shape, 2, 0.1).values),
+            stored(f.g, shape, random_tensor(Dtype::f32, shape, 2, 0.1).values),
             stored(f.m, shape, random_tensor(Dtype::f32, shape, 3, 0.1).values),
             stored(f.v, shape, v.values),
             scalar(factor),
@@ -117,6 +117,8 @@ TEST(AdamW, KeepsStatesInAnyFormat) {
     const Formats cases[] = {{Dtype::bf16, Dtype::bf16, Dtype::bf16, Dtype::bf16},
                              {Dtype::bf16, Dtype::bf16, Dtype::e4m3, Dtype::f16},
                              {Dtype::f16, Dtype::f32, Dtype::e4m3, Dtype::e5m2},
+                             {Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16},
+                             {Dtype::f32, Dtype::e4m3, Dtype::f32, Dtype::f32},
                              {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::e4m3},
                              {Dtype::f32, Dtype::bf16, Dtype::f32, Dtype::f32}};
     for (const Formats& f : cases) {
@@ -143,12 +145,24 @@ TEST(AdamW, KeepsStatesInAnyFormat) {
     }
 }
 
-// Golden vectors: one weight matrix through two steps, moments in E4M3 and FP16 (FP8-LM, arXiv
-// 2310.18313, with exact and with power-of-two scales).
-TEST(AdamW, MomentsOfFp8Lm) {
+std::vector<int> codes_of(const HostTensor& t) {
+    std::vector<int> codes;
+    const std::size_t size = size_of(t.type.dtype);
+    for (std::size_t at = 0; at < t.codes.size(); at += size) {
+        std::uint16_t code = 0;
+        std::memcpy(&code, t.codes.data() + at, size);
+        codes.push_back(code);
+    }
+    return codes;
+}
+
+// Golden vectors: one weight matrix through two steps, moments in E4M3 and FP16 with exact and with
+// power-of-two scales (FP8-LM, arXiv 2310.18313). The master is in FP16 under a power of two either
+// way, and the E4M3 codes that products read come from the rounded master.
+TEST(AdamW, StatesOfFp8Lm) {
     struct Golden {
         ScaleRounding rounding;
-        std::vector<std::uint16_t> m, v;
+        std::vector<int> m, v;
         double k_m, k_v;
     };
     const std::vector<Golden> steps[] = {{{ScaleRounding::exact,
@@ -177,7 +191,7 @@ TEST(AdamW, MomentsOfFp8Lm) {
                        .eps = 0,
                        .weight_decay = 0,
                        .scale_rounding = rounding};
-        HostTensor w = vector(Dtype::f32, {0.5, -0.25, 0.125, 0.0625});
+        HostTensor w = stored(Dtype::f16, {4}, {0.5, -0.25, 0.125, 0.0625});
         HostTensor m = stored(Dtype::e4m3, {4}, {0, 0, 0, 0});
         HostTensor v = stored(Dtype::f16, {4}, {0, 0, 0, 0});
         double beta1 = 1, beta2 = 1;
@@ -192,20 +206,93 @@ TEST(AdamW, MomentsOfFp8Lm) {
             w = out[0];
             m = out[1];
             v = out[2];
-            if (step == 0) expect_each(w, {0.484375, -0.234375, 0.109375, 0.046875}, 1e-7);
+            if (step == 0) {
+                EXPECT_EQ(w.values, (std::vector{0.484375, -0.234375, 0.109375, 0.046875}));
+                EXPECT_EQ(codes_of(w), (std::vector{0x7BC0, 0xF780, 0x7300, 0x6E00}));
+                EXPECT_EQ(w.scales, std::vector{0x1p-17f});
+                const HostTensor working = run(
+                    [](Builder& b, const Values& in) {
+                        const Value one = b.constant({Dtype::f32, {1}}, 1);
+                        const ComputeScale rule{{.to = Dtype::e4m3}};
+                        const Value scale = b.one(rule, {b.one(Amax{}, in), one});
+                        return Values{b.one(Quantise{Dtype::e4m3}, {in[0], scale})};
+                    },
+                    {w})[0];
+                EXPECT_EQ(codes_of(working), (std::vector{0x78, 0xEF, 0x66, 0x5C}));
+                EXPECT_EQ(working.scales, std::vector{0x1p-9f});
+            }
             for (const Golden& want : steps[step]) {
                 if (want.rounding != rounding) continue;
-                for (std::size_t i = 0; i < 4; ++i) {
-                    std::uint16_t code = 0;
-                    std::memcpy(&code, v.codes.data() + 2 * i, 2);
-                    EXPECT_EQ(static_cast<int>(m.codes[i]), want.m[i]) << step << " " << i;
-                    EXPECT_EQ(code, want.v[i]) << step << " " << i;
-                }
+                EXPECT_EQ(codes_of(m), want.m) << step;
+                EXPECT_EQ(codes_of(v), want.v) << step;
                 EXPECT_NEAR(1 / m.scales[0], want.k_m, 1e-6 * want.k_m);
                 EXPECT_NEAR(1 / v.scales[0], want.k_v, 1e-6 * want.k_v);
             }
         }
     }
+}
+
+// The clip factor multiplies the scale that FP8 gradients are decoded with.
+TEST(AdamW, ClipsAScaledGradientThroughItsScale) {
+    const float factor = 0.3f;
+    auto in = operands({37, 113}, factor, {Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16});
+    const auto clipped = run(as_is(kOp), in);
+    in[1].scales[0] *= factor;
+    in[4] = scalar(1);
+    const auto scaled = run(as_is(kOp), in);
+    for (std::size_t k = 0; k < 3; ++k) expect_identical(clipped[k], scaled[k]);
+}
+
+// What a step is made of, with m in E4M3 and v in FP16, beside the same in f32: independent
+// gradients for 600 steps.
+TEST(AdamW, NarrowMomentsChangeUpdatesALittle) {
+    constexpr std::int64_t kElements = 20000;
+    const Shape shape{kElements};
+    const std::vector<double> zeros(kElements, 0);
+    const AdamW op{.beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0};
+    Graph graph;
+    Builder b(graph);
+    const Value g = b.input("g", {Dtype::f32, shape});
+    const Value schedule = b.input("schedule", {Dtype::f32, {3}});
+    const Value step = b.input("step", {Dtype::i32, {1}});
+    const Value zero = b.constant({Dtype::f32, shape}, 0);
+    for (const bool narrow : {false, true}) {
+        const std::string which = narrow ? "narrow" : "wide";
+        const Type m_type{narrow ? Dtype::e4m3 : Dtype::f32, shape,
+                          narrow ? kPerTensor : kUnscaled};
+        const Type v_type{narrow ? Dtype::f16 : Dtype::f32, shape, m_type.scaling};
+        const Value m = b.load("m." + which, m_type), v = b.load("v." + which, v_type);
+        const Value factor = b.constant({Dtype::f32, {1}}, 1);
+        // From w = 0 with a rate of 1, w' is the update.
+        const Values next = b.emit(op, {zero, g, m, v, factor, schedule, step});
+        b.output(which, next[0]);
+        b.store("m." + which, next[1]);
+        b.store("v." + which, next[2]);
+    }
+    Program program(backend());
+    program.add("test", graph);
+    program.allocate(std::int64_t{1} << 30);
+    initialise_scales(program.state());
+    Plan& plan = program.plan("test");
+    double beta1 = 1, beta2 = 1;
+    for (int t = 1; t <= 600; ++t) {
+        beta1 *= op.beta1;
+        beta2 *= op.beta2;
+        write_tensor(plan.input("g"), random_tensor(Dtype::f32, shape, 1000 + t));
+        write_tensor(plan.input("schedule"), vector(Dtype::f32, {1, 1 - beta1, 1 - beta2}));
+        write_tensor(plan.input("step"), count(t));
+        program.run("test");
+    }
+    const auto wide = read_tensor(plan.output("wide")).values;
+    const auto narrow = read_tensor(plan.output("narrow")).values;
+    double error = 0, squares = 0, narrow_squares = 0;
+    for (std::size_t i = 0; i < wide.size(); ++i) {
+        error += std::pow(narrow[i] - wide[i], 2);
+        squares += wide[i] * wide[i];
+        narrow_squares += narrow[i] * narrow[i];
+    }
+    EXPECT_NEAR(std::sqrt(error / squares), 0.055, 0.005);
+    EXPECT_NEAR(std::sqrt(narrow_squares / squares), 0.998, 0.005);
 }
 
 TEST(AdamW, RoundsStochasticallyByStreamStepAndElement) {
@@ -266,7 +353,7 @@ TEST(RoundingNoise, NumbersOfAPacketDoNotRepeatEachOther) {
 }
 
 TEST(AdamW, ReportsTheAmaxOfWhatItStored) {
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {  // f16 under a scale
         for (const double factor : {1.0, kNan}) {
             AdamW op = kOp;
             op.amax = true;

@@ -1,3 +1,4 @@
+#include "ops/kernel_test.h"
 #include "ops/plain_test.h"
 
 namespace octavo::test {
@@ -12,6 +13,17 @@ TEST(Amax, IsTheLargestMagnitude) {
             double want = 0;
             for (double v : x.values) want = std::max(want, std::abs(v));
             EXPECT_EQ(amax(x), static_cast<float>(want)) << name(d) << " " << n;
+        }
+    }
+}
+
+TEST(Amax, OfCodesUnderAScale) {
+    for (const Dtype d : {Dtype::f16, Dtype::e4m3, Dtype::e5m2}) {
+        for (const std::int64_t n : {0, 1, 333, 70001}) {
+            const HostTensor x = scaled_tensor(d, {n}, 5, 0.3f);
+            float want = 0;
+            for (double v : x.values) want = std::max(want, static_cast<float>(std::abs(v)));
+            EXPECT_EQ(amax(x), want) << name(d) << " " << n;
         }
     }
 }
@@ -52,10 +64,10 @@ TEST(Amax, ShowsInfinityAndNaN) {
     EXPECT_EQ(amax(vector(Dtype::f64, {1e300, 1})), kInf);
 }
 
-TEST(Amax, RefusesScaledTensors) {
-    EXPECT_EQ(refusal(as_is(Amax{}), {{Dtype::e4m3, {8}, kPerTensor}}),
-              "amax: operand 0 must be an unscaled f64, f32, bf16 or f16 tensor, got e4m3[8] x "
-              "tensor");
+TEST(Amax, RefusesFinerScales) {
+    EXPECT_EQ(
+        refusal(as_is(Amax{}), {{Dtype::e4m3, {8}, {Granularity::row}}}),
+        "amax: operand 0 must be an unscaled f64, f32, bf16 or f16 tensor, got e4m3[8] x row");
 }
 
 }  // namespace

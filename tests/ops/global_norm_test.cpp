@@ -1,3 +1,4 @@
+#include "ops/kernel_test.h"
 #include "ops/plain_test.h"
 
 namespace octavo::test {
@@ -16,6 +17,21 @@ TEST(GlobalNorm, MatchesTheOracle) {
             EXPECT_NEAR(norm(in), want, rounding(Dtype::f32) * 1.001 * want) << in.size();
         }
     }
+}
+
+TEST(GlobalNorm, DecodesCodesUnderAScale) {
+    std::vector<HostTensor> in{random_tensor(Dtype::f32, {333}, 9)};
+    in.push_back(scaled_tensor(Dtype::e4m3, {70001}, 1, 0x1p-7f));
+    in.push_back(scaled_tensor(Dtype::f16, {3, 129}, 2, 0.3f));
+    in.push_back(scaled_tensor(Dtype::e5m2, {7}, 3, 100));
+    long double squares = 0;
+    for (const HostTensor& t : in) {
+        for (double x : t.values) squares += x * x;
+    }
+    const double want = std::sqrt(static_cast<double>(squares));
+    EXPECT_NEAR(norm(in), want, 2 * rounding(Dtype::f32) * want);
+    in[1].scales[0] = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_TRUE(std::isnan(norm(in)));
 }
 
 TEST(GlobalNorm, SquaresBeyondF32) {

@@ -1,4 +1,5 @@
 #include "base/codec_reference.h"
+#include "ops/kernel_test.h"
 #include "ops/plain_test.h"
 
 namespace octavo::test {
@@ -56,6 +57,27 @@ INSTANTIATE_TEST_SUITE_P(Formats, QuantiseTest,
                                          Case{Dtype::f64, Dtype::e4m3, 1, 1.0},
                                          Case{Dtype::f32, Dtype::e4m3, 0, 0.25}));
 
+// Codes under a scale give what their decoded values would.
+TEST(Quantise, FromAnotherScale) {
+    for (const Dtype from : {Dtype::f16, Dtype::e4m3, Dtype::e5m2}) {
+        for (const Shape& shape : kShapes) {
+            SCOPED_TRACE(fmt::format("{} {}", name(from), to_string(shape)));
+            const std::vector<HostTensor> in{scaled_tensor(from, shape, 3, 0.3f), scalar(0.07)};
+            const auto two_steps = run(
+                [](Builder& b, const Values& v) {
+                    const Value wide = b.one(Dequantise{Dtype::f32}, {v[0]});
+                    return b.emit(Quantise{Dtype::e4m3}, {wide, v[1]});
+                },
+                in);
+            for_each_kernel(Quantise{Dtype::e4m3}, in, [&](const std::vector<HostTensor>& out) {
+                expect_identical(out[0], two_steps[0]);
+            });
+        }
+    }
+    expect_same_on_any_threads(as_is(Quantise{}),
+                               {scaled_tensor(Dtype::f16, {90001}, 1, 0.3f), scalar(0.1)});
+}
+
 TEST(Quantise, OnAnyThreads) {
     expect_same_on_any_threads(as_is(Quantise{}),
                                {random_tensor(Dtype::f32, {90001}, 1), scalar(0.1)});
@@ -74,6 +96,8 @@ TEST(Quantise, KeepsTheShape) {
 TEST(Quantise, RefusesFormatsWithoutScale) {
     EXPECT_EQ(refusal(as_is(Quantise{Dtype::bf16}), {{Dtype::f32, {4}}, {Dtype::f32, {1}}}),
               "quantise: expected a format that takes a scale (e4m3, e5m2 or f16), got bf16");
+    EXPECT_EQ(refusal(as_is(Quantise{}), {{Dtype::e4m3, {4}}, {Dtype::f32, {1}}}),
+              "quantise: operand 0 must be an unscaled f64, f32, bf16 or f16 tensor, got e4m3[4]");
     EXPECT_EQ(refusal(as_is(Quantise{}), {{Dtype::f32, {4}}, {Dtype::f64, {1}}}),
               "quantise: operand 1 must be unscaled f32, got f64[1]");
 }

@@ -167,7 +167,7 @@ TEST(Fp8LmWeights, AreCodesUnderARecordedScale) {
         names_of(g, false, "work.bf16/"),
         (std::set<std::string>{"work.bf16/model.embed_tokens.weight", "work.bf16/lm_head.weight"}));
     EXPECT_EQ(names_of(g, false, "work.e4m3/").size(), 14u);
-    for (const WorkingWeight& w : working_weights(g)) {
+    for (const WorkingWeight& w : working_weights(recipe_named("fp8-lm"), g)) {
         EXPECT_EQ(w.state.substr(w.state.find('/') + 1), w.weight);
         EXPECT_EQ(w.type.scaling, w.type.dtype == Dtype::e4m3 ? kPerTensor : kUnscaled);
     }
@@ -217,6 +217,44 @@ TEST(Fp8LmHead, IsQuantisedOnRequest) {
     }
     EXPECT_EQ(products, 3);
     EXPECT_TRUE(names_of(g, false, "work.e4m3/").contains("work.e4m3/lm_head.weight"));
+}
+
+// Without cached codes, forward and backward each cast the master; a fused head casts once.
+TEST(Fp8LmWeights, AreCastInEachPassOnRequest) {
+    StepOptions o = tiny_options(Family::llama, "fp8-lm");
+    o.recipe.cache_weights = false;
+    o.recipe.quantise_head = true;
+    for (const Dtype master : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+        o.recipe.states.master = master;
+        const Graph g = micro_graph(o, false);
+        verify(g);
+        EXPECT_TRUE(names_of(g, false, "work.e4m3/").empty());
+        EXPECT_EQ(names_of(g, false, "work.scale/").size(), 15u);
+        std::map<std::string, std::vector<Phase>> casts;
+        int heads = 0;
+        for (const Node& n : g.nodes()) {
+            heads += std::holds_alternative<HeadLoss>(n.op);
+            if (!std::holds_alternative<Quantise>(n.op)) continue;
+            const Node& w = g.node(g.producer(n.in[0]));
+            ASSERT_TRUE(std::holds_alternative<Load>(w.op));
+            casts[std::get<Load>(w.op).name].push_back(n.phase);
+        }
+        EXPECT_EQ(heads, 1);
+        EXPECT_EQ(casts.size(), 15u);
+        for (const auto& [name, phases] : casts) {
+            const auto want = name == "lm_head.weight"
+                                  ? std::vector{Phase::forward}
+                                  : std::vector{Phase::forward, Phase::backward};
+            EXPECT_EQ(phases, want) << name;
+        }
+        for (const WorkingWeight& w : working_weights(o.recipe, g)) {
+            if (!w.state.starts_with("work.scale/")) continue;
+            EXPECT_EQ(w.type, (Type{Dtype::f32, {1}}));
+            const bool head = w.weight == "lm_head.weight";
+            const Dtype want = head && master == Dtype::f16 ? Dtype::f32 : master;
+            EXPECT_EQ(w.master.dtype, want) << w.weight;
+        }
+    }
 }
 
 TEST(Bf16, ActivationsAreBf16AndSumsF32) {

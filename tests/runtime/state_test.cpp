@@ -77,13 +77,32 @@ TEST(State, StartsAtZeroAndScalesAtOne) {
 TEST(State, ValuesAreRoundedToItsDtype) {
     State state;
     state.declare("w", {Dtype::bf16, {2}});
-    state.declare("q", {Dtype::e4m3, {2}, kPerTensor});
+    state.declare("rows/w", {Dtype::e4m3, {2}, {Granularity::row}});
     state.allocate(test::backend());
-    const float values[] = {1.0f, 1.00390625f};
-    write_values(state, "w", values);
+    const float values[] = {1.0f, 1.00390625f, 2.0f};
+    write_values(state, "w", std::span(values).first(2));
     EXPECT_EQ(test::read_tensor(state.tensor("w")).values, (std::vector<double>{1, 1}));
-    EXPECT_EQ(error_of([&] { write_values(state, "q", values); }),
-              "state 'q': expected values for e4m3[2] x tensor, got 2");
+    EXPECT_EQ(error_of([&] { write_values(state, "w", values); }),
+              "state 'w': expected values for bf16[2], got 3");
+    EXPECT_EQ(error_of([&] { write_values(state, "rows/w", std::span(values).first(2)); }),
+              "state 'rows/w': expected one scale or none, got e4m3[2] x row");
+}
+
+// Masters under a power of two, moments under the scale that puts the largest on the top code.
+TEST(State, ValuesBringTheirScale) {
+    State state;
+    state.declare("w", {Dtype::f16, {2}, kPerTensor});
+    state.declare("adam.m/w", {Dtype::e4m3, {2}, kPerTensor});
+    state.allocate(test::backend());
+    const float values[] = {-0.25f, 0.75f};
+    write_values(state, "w", values);
+    write_values(state, "adam.m/w", values);
+    EXPECT_EQ(test::read_tensor(state.tensor("w")).scales, std::vector{0x1p-16f});
+    EXPECT_EQ(test::read_tensor(state.tensor("w")).values, (std::vector<double>{-0.25, 0.75}));
+    EXPECT_EQ(test::read_tensor(state.tensor("adam.m/w")).scales, std::vector{0.75f / 448});
+    initialise_scales(state);
+    EXPECT_EQ(test::read_tensor(state.tensor("w")).scales, std::vector{0x1p-16f});
+    EXPECT_EQ(test::read_tensor(state.tensor("adam.m/w")).scales, std::vector{1.0f});
 }
 
 TEST(State, ReadsAndWritesCodesOrAllParts) {

@@ -13,6 +13,7 @@
 #include <random>
 #include <thread>
 
+#include "base/convert.h"
 #include "io/safetensors.h"
 #include "io/scratch.h"
 #include "train/checkpoint_format.h"
@@ -306,6 +307,129 @@ TEST_F(CheckpointTest, NamesWhatAnotherRecipeOrShapeChanges) {
     EXPECT_TRUE(contains(error, "expected e4m3[4, 64] x 128x128, got e4m3[4, 64] x tensor"));
     error = refusal(path, {{"p", w}, {"q", w}, {"r", w}});
     EXPECT_TRUE(contains(error, "and 3 more"));
+}
+
+// Master weights under a scale: the model's files hold their values, the others their codes.
+
+struct Masters {
+    Masters(const Type& master, const Type& m, const Type& work) {
+        state.declare("w", master);
+        state.declare("adam.m/w", m);
+        state.declare("work." + std::string(name(work.dtype)) + "/w", work);
+        state.allocate(backend);
+        initialise_scales(state);
+    }
+    std::vector<float> read(const std::string& name) const {
+        const Type& type = state.at(name).type;
+        std::vector<std::byte> all(static_cast<std::size_t>(total_bytes(type)));
+        state.read_all_parts(name, all.data());
+        const TensorRef t = tensor_at(type, all.data());
+        std::vector<float> values(static_cast<std::size_t>(type.shape.elements()));
+        dequantise(t.data, type.dtype, t.scale ? *t.scales() : 1.0f, values.data(), Dtype::f32,
+                   std::ssize(values));
+        return values;
+    }
+
+    FarBackend backend;
+    State state;
+};
+
+const Type kWide{Dtype::f32, {4, 64}}, kWork{Dtype::e4m3, {4, 64}, kPerTensor};
+const Type kMaster{Dtype::f16, {4, 64}, kPerTensor}, kMoment{Dtype::e4m3, {4, 64}, kPerTensor};
+
+std::vector<float> ramp() {
+    std::vector<float> values(256);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        values[i] = 0.003f * (static_cast<float>(i) - 100.3f);
+    }
+    return values;
+}
+
+TEST_F(CheckpointTest, KeepsCodesAndValuesOfScaledMasters) {
+    Masters a(kMaster, kMoment, kWork);
+    write_values(a.state, "w", ramp());
+    // A scale that the values alone would not give.
+    const float scale = 0x1p-14f;
+    const std::vector<float> values = a.read("w");
+    std::vector<std::byte> codes(512);
+    quantise(values.data(), Dtype::f32, 1 / scale, codes.data(), Dtype::f16, 256);
+    a.state.write("w", codes.data());
+    a.state.write_scales("w", &scale);
+    EXPECT_EQ(a.read("w"), values);
+    const fs::path path = save_checkpoint(folder, a.state, info_of(1), kTexts);
+
+    const SafetensorsModel model(path);
+    EXPECT_EQ(model.names(), std::vector<std::string>{"w"});
+    EXPECT_EQ(model.at("w").dtype, Dtype::f32);
+    EXPECT_TRUE(std::ranges::equal(model.at("w").bytes,
+                                   std::as_bytes(std::span<const float>(a.read("w")))));
+    const SafetensorsFile state(path / "state-00001-of-00001.safetensors");
+    EXPECT_EQ(state.at("master/w").dtype, Dtype::f16);
+    EXPECT_EQ(state.metadata().at("master/w"), "f16[4, 64] x tensor");
+
+    Masters b(kMaster, kMoment, kWork);
+    std::vector<std::string> converted;
+    load_checkpoint(path, b.state, Verify::contents, &converted);
+    EXPECT_EQ(converted, std::vector<std::string>{});
+    std::vector<std::byte> x(static_cast<std::size_t>(total_bytes(kMaster))), y = x;
+    a.state.read_all_parts("w", x.data());
+    b.state.read_all_parts("w", y.data());
+    EXPECT_EQ(x, y);
+}
+
+TEST_F(CheckpointTest, ConvertsMastersAndMomentsOnRequest) {
+    const Type wide_work{Dtype::bf16, {4, 64}};
+    Masters narrow(kMaster, kMoment, kWork), wide(kWide, kWide, wide_work);
+    for (Masters* m : {&narrow, &wide}) {
+        write_values(m->state, "w", ramp());
+        write_values(m->state, "adam.m/w", ramp());
+    }
+    const fs::path from_narrow = save_checkpoint(folder, narrow.state, info_of(1), kTexts);
+    const fs::path from_wide = save_checkpoint(folder, wide.state, info_of(2), kTexts);
+    const std::vector<float> w = narrow.read("w"), m = narrow.read("adam.m/w");
+
+    Masters refuses(kWide, kWide, wide_work);
+    EXPECT_TRUE(contains(error_of([&] { load_checkpoint(from_narrow, refuses.state); }),
+                         "'adam.m/w': expected f32[4, 64], got e4m3[4, 64] x tensor"));
+    EXPECT_EQ(refuses.read("w"), std::vector<float>(256));
+
+    std::vector<std::string> converted;
+    Masters widened(kWide, kWide, wide_work);
+    load_checkpoint(from_narrow, widened.state, Verify::contents, &converted);
+    EXPECT_EQ(converted.size(), 6u);  // m, codes and scale of w, working copies
+    EXPECT_EQ(widened.read("w"), w);
+    EXPECT_EQ(widened.read("adam.m/w"), m);
+
+    converted.clear();
+    Masters narrowed(kMaster, kMoment, kWork);
+    load_checkpoint(from_wide, narrowed.state, Verify::contents, &converted);
+    EXPECT_EQ(converted.size(), 4u);
+    EXPECT_EQ(converted[0], "'master/w': expected f16[4, 64] x tensor, got none");
+    EXPECT_EQ(narrowed.read("w"), w);
+    EXPECT_EQ(narrowed.read("adam.m/w"), m);
+}
+
+TEST_F(CheckpointTest, ConvertsNothingElse) {
+    Masters a(kMaster, kMoment, kWork);
+    const fs::path path = save_checkpoint(folder, a.state, info_of(1), kTexts);
+    std::vector<std::string> converted;
+    const auto error = [&](const std::string& name, const Type& type) {
+        FarBackend backend;
+        State state;
+        state.declare("w", kMaster);
+        if (name != "adam.m/w") state.declare("adam.m/w", kMoment);
+        state.declare(name, type);
+        state.allocate(backend);
+        return error_of([&] { load_checkpoint(path, state, Verify::contents, &converted); });
+    };
+    EXPECT_TRUE(contains(error("adam.m/w", {Dtype::f32, {4, 32}}),
+                         "'adam.m/w': expected f32[4, 32], got e4m3[4, 64] x tensor"));
+    EXPECT_TRUE(contains(error("adam.m/w", {Dtype::e4m3, {4, 64}, {Granularity::row}}),
+                         "expected e4m3[4, 64] x row, got e4m3[4, 64] x tensor"));
+    EXPECT_TRUE(contains(error("adam.v/w", kWide), "'adam.v/w': expected f32[4, 64], got none"));
+    EXPECT_TRUE(contains(error("scale.value/x", {Dtype::f32, {1}}),
+                         "'scale.value/x': expected f32[1], got none"));
+    EXPECT_EQ(converted, std::vector<std::string>{});
 }
 
 TEST_F(CheckpointTest, RefusesNamesThatCollide) {

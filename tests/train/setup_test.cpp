@@ -57,9 +57,34 @@ TEST(Setup, OptimizerStatesTakeTheirFormats) {
     c.optimizer = {.master = "bf16", .gradient = "bf16", .m = "e4m3", .v = "f16"};
     const StateFormats want{Dtype::bf16, Dtype::bf16, Dtype::e4m3, Dtype::f16};
     EXPECT_EQ(recipe_of(c).states, want);
+    c.optimizer.master = "f16";
+    EXPECT_EQ(recipe_of(c).states.master, Dtype::f16);
     c.recipe.name = "fp32";
     EXPECT_EQ(error_of([&] { recipe_of(c); }),
-              "optimizer.master: recipe fp32 computes in f32 and needs f32 masters, got bf16");
+              "optimizer.master: recipe fp32 computes in f32 and needs f32 masters, got f16");
+}
+
+TEST(Setup, LevelsSetTheStatesThatKeysDoNot) {
+    RunConfig c = config();
+    c.recipe.name = "fp8-lm";
+    EXPECT_EQ(recipe_of(c).states, StateFormats{});
+    EXPECT_TRUE(recipe_of(c).cache_weights);
+    EXPECT_EQ(describe(c.recipe), "fp8-lm");
+    c.recipe.level = "O1";
+    EXPECT_EQ(describe(c.recipe), "fp8-lm O1");
+    EXPECT_EQ(recipe_of(c).states, (StateFormats{Dtype::f16, Dtype::e4m3, Dtype::f32, Dtype::f32}));
+    for (const char* level : {"O2", "O3"}) {
+        c.recipe.level = level;
+        EXPECT_EQ(recipe_of(c).states,
+                  (StateFormats{Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16}));
+    }
+    c.optimizer = {.gradient = "bf16", .gradient_sum = "bf16", .v = "f32"};
+    EXPECT_EQ(recipe_of(c).states,
+              (StateFormats{Dtype::f16, Dtype::bf16, Dtype::e4m3, Dtype::f32, Dtype::bf16}));
+    c.recipe.weight_cast = "per_forward";
+    EXPECT_FALSE(recipe_of(c).cache_weights);
+    c.recipe.level = "O4";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }), "recipe.level: expected O0, O1, O2 or O3, got 'O4'");
 }
 
 TEST(Setup, StepOptionsTakeTheirs) {

@@ -62,7 +62,8 @@ TEST(TrainProgram, MemorisesABatch) {
 
 constexpr StateFormats kNarrow[] = {{Dtype::bf16, Dtype::bf16, Dtype::bf16, Dtype::bf16},
                                     {Dtype::bf16, Dtype::bf16, Dtype::e4m3, Dtype::f16},
-                                    {Dtype::f32, Dtype::bf16, Dtype::e4m3, Dtype::e5m2}};
+                                    {Dtype::f32, Dtype::bf16, Dtype::e4m3, Dtype::e5m2},
+                                    {Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16}};
 
 TEST(TrainProgram, MemorisesABatchWithNarrowStates) {
     for (const char* recipe : {"bf16", "fp8-lm"}) {

@@ -4,6 +4,7 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/scaling.h"
 #include "base/convert.h"
+#include "base/scale_rule.h"
 #include "base/stochastic.h"
 
 namespace octavo::cpu {
@@ -13,8 +14,9 @@ namespace {
 struct Step {
     float factor, decay, step, unbias, b1, b2, eps;
 
-    Step(const KernelCall& call, const AdamW& op)
-        : factor(*call.in[4].as<float>()), b1(op.beta1), b2(op.beta2), eps(op.eps) {
+    // g is multiplied by `g_factor`.
+    Step(const KernelCall& call, const AdamW& op, float g_factor)
+        : factor(g_factor), b1(op.beta1), b2(op.beta2), eps(op.eps) {
         const float* schedule = call.in[5].as<float>();
         decay = 1.0f - schedule[0] * op.weight_decay;
         step = schedule[0] / schedule[1];
@@ -70,7 +72,7 @@ Refusal reject_f32(const NodeView& node) {
 }
 
 void update_f32(const KernelCall& call, const AdamW& op) {
-    const Step step(call, op);
+    const Step step(call, op, *call.in[4].as<float>());
     const float *w = call.in[0].as<float>(), *g = call.in[1].as<float>();
     const float *m = call.in[2].as<float>(), *v = call.in[3].as<float>();
     float *w2 = call.out[0].as<float>(), *m2 = call.out[1].as<float>();
@@ -95,9 +97,10 @@ using Chunk = std::array<float, kChunk>;
 class States {
   public:
     States(const KernelCall& call, const AdamW& op)
-        : call_(call), op_(op), step_(call, op), n_(call.in[0].type.shape.elements()) {
+        : call_(call), op_(op), step_(call, op, 1), n_(call.in[0].type.shape.elements()) {
         // Results may lie where operands do: the old scales have to be kept.
         for (std::size_t i = 0; i < 4; ++i) old_[i] = call.in[i].scale ? *call.in[i].scales() : 1;
+        old_[1] *= *call.in[4].as<float>();  // decoding clips
     }
 
     void run() {
@@ -137,7 +140,7 @@ class States {
         for (std::size_t k = 0; k < 3; ++k) {
             const TensorRef& t = call_.out[k];
             if (!t.scale) continue;
-            const ScaleRule rule{t.type.dtype, op_.scale_rounding, 0};
+            const ScaleRule rule{t.type.dtype, k == 0 ? kMasterRounding : op_.scale_rounding, 0};
             next_[k] = next_scale(rule, tops[k].value(), old_[kOperandOf[k]]);
             *t.scales() = next_[k];
         }

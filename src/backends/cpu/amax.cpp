@@ -5,7 +5,10 @@ namespace octavo::cpu {
 namespace {
 
 Prepared prepare(const NodeView&) {
-    return {[](const KernelCall& call) { *call.out[0].as<float>() = tensor_amax(call.in[0]); }};
+    return {[](const KernelCall& call) {
+        const TensorRef& x = call.in[0];
+        *call.out[0].as<float>() = tensor_amax(x) * (x.scale ? *x.scales() : 1.0f);
+    }};
 }
 
 }  // namespace

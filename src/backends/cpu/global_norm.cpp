@@ -10,12 +10,13 @@ namespace {
 constexpr std::int64_t kChunk = 1 << 15;
 
 template <class T>
-double squares(const void* data, std::int64_t begin, std::int64_t end) {
-    const T* x = static_cast<const T*>(data);
+double squares(const TensorRef& t, std::int64_t begin, std::int64_t end) {
+    const T* x = t.as<T>();
+    const compute_t<T> scale = t.scale ? *t.scales() : 1.0f;
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (std::int64_t i = begin; i < end; ++i) {
-        const double v = static_cast<double>(compute_t<T>(x[i]));
+        const double v = static_cast<double>(compute_t<T>(x[i]) * scale);
         sum += v * v;
     }
     return sum;
@@ -24,7 +25,7 @@ double squares(const void* data, std::int64_t begin, std::int64_t end) {
 struct Chunk {
     std::size_t operand;
     std::int64_t begin, end;
-    double (*squares)(const void*, std::int64_t, std::int64_t);
+    double (*squares)(const TensorRef&, std::int64_t, std::int64_t);
 };
 
 std::vector<Chunk> chunks_of(std::span<const Type> operands) {
@@ -48,7 +49,7 @@ Prepared prepare(const NodeView& node) {
         parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t i = begin; i < end; ++i) {
                 const Chunk& c = chunks[i];
-                sums[i] = c.squares(call.in[c.operand].data, c.begin, c.end);
+                sums[i] = c.squares(call.in[c.operand], c.begin, c.end);
             }
         });
         const double total = std::accumulate(sums, sums + count, 0.0);

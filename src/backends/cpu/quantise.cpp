@@ -1,13 +1,32 @@
+#include <array>
+
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/scaling.h"
+#include "base/convert.h"
 
 namespace octavo::cpu {
 namespace {
 
-Prepared prepare(const NodeView&) {
-    return {[](const KernelCall& call) {
-        quantise_tensor(call.in[0], *call.in[1].as<float>(), call.out[0]);
-    }};
+// From codes under another scale.
+void requantise(const TensorRef& x, float scale, const TensorRef& y) {
+    constexpr std::int64_t kChunk = 512;
+    const float old = *x.scales(), inv_scale = 1.0f / scale;
+    *y.scales() = scale;
+    const std::int64_t n = x.type.shape.elements(), chunks = (n + kChunk - 1) / kChunk;
+    parallel_for(chunks, row_grain(kChunk), [&](std::int64_t begin, std::int64_t end) {
+        std::array<float, kChunk> values;
+        for (std::int64_t at = begin * kChunk; at < std::min(n, end * kChunk); at += kChunk) {
+            const std::int64_t count = std::min(kChunk, n - at);
+            dequantise(element(x, at), x.type.dtype, old, values.data(), Dtype::f32, count);
+            quantise(values.data(), Dtype::f32, inv_scale, element(y, at), y.type.dtype, count);
+        }
+    });
+}
+
+Prepared prepare(const NodeView& node) {
+    const auto run = node.in[0].scaling == kUnscaled ? quantise_tensor : requantise;
+    return {
+        [run](const KernelCall& call) { run(call.in[0], *call.in[1].as<float>(), call.out[0]); }};
 }
 
 }  // namespace

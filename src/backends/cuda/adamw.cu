@@ -81,7 +81,7 @@ struct Step {
     __device__ float next_scale(int k) const { return scales ? scales->next[k] : 1.0f; }
 
     template <int N>
-    __device__ void decode(int operand, const Raw<N>& raw, float (&x)[N]) const {
+    __device__ void decode(int operand, const Raw<N>& raw, float scale, float (&x)[N]) const {
         typed(in[operand], [&](const auto* p) {
             using T = std::remove_cvref_t<decltype(*p)>;
             Packet<T, N> packet;
@@ -89,7 +89,6 @@ struct Step {
 #pragma unroll
             for (int k = 0; k < N; ++k) x[k] = widen(packet.x[k]);
         });
-        const float scale = old_scale(operand);
 #pragma unroll
         for (int k = 0; k < N; ++k) x[k] *= scale;
     }
@@ -101,17 +100,16 @@ struct Step {
         Raw<N> w;
         if (with_w) w = fetch<N>(in[0], i);
         float d[N];
-        decode(1, g, d);
-        decode(2, m, x[1]);
-        decode(3, v, x[2]);
+        decode(1, g, old_scale(1) * clip, d);
+        decode(2, m, old_scale(2), x[1]);
+        decode(3, v, old_scale(3), x[2]);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-            const float scaled = d[k] * clip;
-            x[1][k] = op.beta1 * x[1][k] + (1.0f - op.beta1) * scaled;
-            x[2][k] = op.beta2 * x[2][k] + (1.0f - op.beta2) * scaled * scaled;
+            x[1][k] = op.beta1 * x[1][k] + (1.0f - op.beta1) * d[k];
+            x[2][k] = op.beta2 * x[2][k] + (1.0f - op.beta2) * d[k] * d[k];
         }
         if (!with_w) return;
-        decode(0, w, x[0]);
+        decode(0, w, old_scale(0), x[0]);
         const float decay = 1.0f - schedule[0] * op.weight_decay;
         const float rate = schedule[0] / schedule[1];
         const float unbias = 1.0f / sqrtf(schedule[2]);
@@ -165,7 +163,7 @@ struct Step {
                 write_packet<N>(p + i, read_packet<N>(static_cast<const T*>(from.data) + i));
             });
         }
-        decode(operand_of(k), fetch<N>(from, i), x);
+        decode(operand_of(k), fetch<N>(from, i), old_scale(operand_of(k)), x);
     }
 };
 
@@ -201,7 +199,7 @@ __global__ void scales_kernel(const __grid_constant__ Step step) {
         const float old = step.scales->old[operand_of(k)];
         step.scales->next[k] = 1.0f;
         if (!s.scale) continue;
-        const ScaleRule rule{s.dtype, step.op.scale_rounding, 0};
+        const ScaleRule rule{s.dtype, k == 0 ? kMasterRounding : step.op.scale_rounding, 0};
         const float next = skip ? old : next_scale(rule, step.scales->top[k], old);
         step.scales->next[k] = next;
         *s.scale = next;
@@ -253,8 +251,10 @@ void adamw(const KernelCall& call, const AdamW& op) {
     if (std::ranges::any_of(step.in, scaled)) {
         step.scales = reinterpret_cast<Scales*>(call.scratch);
         start_kernel<<<1, 1, 0, stream()>>>(step);
-        const std::int64_t resident = std::int64_t{device().multiprocessors()} * kAmaxBlocks;
-        amaxes_kernel<<<packet_blocks(n, resident), kBlock, 0, stream()>>>(n, step);
+        if (std::ranges::any_of(step.out, scaled)) {
+            const std::int64_t resident = std::int64_t{device().multiprocessors()} * kAmaxBlocks;
+            amaxes_kernel<<<packet_blocks(n, resident), kBlock, 0, stream()>>>(n, step);
+        }
         scales_kernel<<<1, 1, 0, stream()>>>(step);
     }
     // As many blocks as there are packets: with one round each, the last ones do not straggle.

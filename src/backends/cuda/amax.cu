@@ -6,13 +6,15 @@ namespace {
 constexpr int kAmaxBlocks = 1056;  // 8 for each multiprocessor of an H100
 
 template <class T>
-__global__ void __launch_bounds__(kBlock) amax_kernel(const T* x, std::int64_t n, float* amax) {
+__global__ void __launch_bounds__(kBlock)
+    amax_kernel(const T* x, const float* scale, std::int64_t n, float* amax) {
+    const compute_t<T> s = scale ? *scale : 1.0f;
     std::uint32_t top = 0;
     for_packets(n, [&]<int N>(std::int64_t i) {
         compute_t<T> v[N];
         load<N>(x + i, v);
 #pragma unroll
-        for (int k = 0; k < N; ++k) top = max(top, magnitude_bits(v[k]));
+        for (int k = 0; k < N; ++k) top = max(top, magnitude_bits(v[k] * s));
     });
     raise_to_block_max(amax, top);
 }
@@ -25,7 +27,8 @@ void amax(const KernelCall& call) {
     if (n == 0) return;
     dispatch_float(x.type.dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        amax_kernel<<<packet_blocks(n, kAmaxBlocks), kBlock, 0, stream()>>>(x.as<T>(), n, top);
+        amax_kernel<<<packet_blocks(n, kAmaxBlocks), kBlock, 0, stream()>>>(x.as<T>(), x.scales(),
+                                                                            n, top);
         launched("amax");
     });
 }

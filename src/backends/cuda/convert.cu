@@ -41,6 +41,38 @@ void convert_with(const void* x, Dtype from, void* y, Dtype to, const float* fac
     });
 }
 
+template <class From, class To>
+struct Requantise {
+    const From* x;
+    To* y;
+    const float *x_scale, *scale;
+
+    template <int N>
+    __device__ void run(std::int64_t i) const {
+        const float s = *x_scale, k = __frcp_rn(*scale);
+        float v[N];
+        load<N>(x + i, v);
+#pragma unroll
+        for (int e = 0; e < N; ++e) v[e] = v[e] * s * k;
+        store<N>(y + i, v);
+    }
+};
+
+// f(element type) for the formats that take a scale.
+template <class F>
+void dispatch_scaled(Dtype dtype, F&& f) {
+    switch (dtype) {
+        case Dtype::f16:
+            return f(std::type_identity<f16>{});
+        case Dtype::e4m3:
+            return f(std::type_identity<e4m3>{});
+        case Dtype::e5m2:
+            return f(std::type_identity<e5m2>{});
+        default:
+            fail("quantise: expected codes of f16, e4m3 or e5m2, got {}", name(dtype));
+    }
+}
+
 }  // namespace
 
 void convert(const void* x, Dtype from, void* y, Dtype to, std::int64_t n) {
@@ -53,6 +85,17 @@ void dequantise(const void* x, Dtype from, const float* scale, void* y, Dtype to
 
 void quantise(const void* x, Dtype from, const float* scale, void* y, Dtype to, std::int64_t n) {
     convert_with<Factor::over>(x, from, y, to, scale, n);
+}
+
+void requantise(const void* x, Dtype from, const float* x_scale, const float* scale, void* y,
+                Dtype to, std::int64_t n) {
+    dispatch_scaled(from, [&]<class From>(std::type_identity<From>) {
+        dispatch_scaled(to, [&]<class To>(std::type_identity<To>) {
+            for_elements("quantise", n,
+                         Requantise<From, To>{static_cast<const From*>(x), static_cast<To*>(y),
+                                              x_scale, scale});
+        });
+    });
 }
 
 }  // namespace octavo::cuda

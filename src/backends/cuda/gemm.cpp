@@ -44,7 +44,8 @@ std::string key(const GemmDesc& g) {
         text += fmt::format(" strides {} {} {}", g.row_a(), g.row_b(), g.row_c());
     }
     if (g.a_scales != Granularity::tensor || g.b_scales != Granularity::tensor) {
-        text += fmt::format(" {}x{}", to_string(Scaling{g.a_scales}), to_string(Scaling{g.b_scales}));
+        text +=
+            fmt::format(" {}x{}", to_string(Scaling{g.a_scales}), to_string(Scaling{g.b_scales}));
     }
     return text;
 }

@@ -12,6 +12,7 @@ constexpr std::int64_t kChunk = std::int64_t{1} << 16;
 
 struct Operand {
     const void* data;
+    const float* scale;  // null: none
     std::int64_t elements;
     std::int64_t first_chunk;  // in this launch
     Dtype dtype;
@@ -19,23 +20,24 @@ struct Operand {
 
 // As many as fit into the parameters of a kernel.
 struct Operands {
-    static constexpr int kMost = 120;
+    static constexpr int kMost = 96;
     std::array<Operand, kMost> operands;
     int count = 0;
     std::int64_t chunks = 0;
 
-    void add(const void* data, std::int64_t elements, Dtype dtype) {
-        operands[count++] = {data, elements, chunks, dtype};
+    void add(const TensorRef& x) {
+        const std::int64_t elements = x.type.shape.elements();
+        operands[count++] = {x.data, x.scales(), elements, chunks, x.type.dtype};
         chunks += ceil_div(elements, kChunk);
     }
 };
 static_assert(sizeof(Operands) < 4096);
 
 template <class T>
-__device__ double squares(const T* x, std::int64_t n) {
+__device__ double squares(const T* x, compute_t<T> scale, std::int64_t n) {
     double sum = 0;
-    const auto add = [&](auto value) {
-        const auto v = static_cast<double>(value);
+    const auto add = [&](compute_t<T> value) {
+        const auto v = static_cast<double>(value * scale);
         sum += v * v;
     };
     const std::int64_t packets = n / kPacket;
@@ -62,8 +64,9 @@ __global__ void __launch_bounds__(kNormBlock)
     const std::int64_t begin = (chunk - operand.first_chunk) * kChunk;
     const std::int64_t left = operand.elements - begin;
     const std::int64_t n = left < kChunk ? left : kChunk;
+    const float scale = operand.scale ? *operand.scale : 1.0f;
     const auto of = [&](auto type) {
-        return squares(static_cast<const decltype(type)*>(operand.data) + begin, n);
+        return squares(static_cast<const decltype(type)*>(operand.data) + begin, scale, n);
     };
     double sum = 0;
     switch (operand.dtype) {
@@ -76,8 +79,14 @@ __global__ void __launch_bounds__(kNormBlock)
         case Dtype::bf16:
             sum = of(bf16{});
             break;
-        default:
+        case Dtype::f16:
             sum = of(f16{});
+            break;
+        case Dtype::e4m3:
+            sum = of(e4m3{});
+            break;
+        default:
+            sum = of(e5m2{});
     }
     sum = block_sum(sum);
     if (threadIdx.x == 0) sums[chunk] = sum;
@@ -106,10 +115,9 @@ void global_norm(const KernelCall& call) {
         table = {};
     };
     for (const TensorRef& x : call.in) {
-        const std::int64_t n = x.type.shape.elements();
-        if (n == 0) continue;
+        if (x.type.shape.elements() == 0) continue;
         if (table.count == Operands::kMost) launch();
-        table.add(x.data, n, x.type.dtype);
+        table.add(x);
     }
     launch();
     norm_kernel<<<1, kNormBlock, 0, stream()>>>(sums, chunks, call.out[0].as<float>());

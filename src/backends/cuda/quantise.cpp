@@ -9,7 +9,12 @@ Prepared prepare(const NodeView&) {
     return {[](const KernelCall& call) {
         const TensorRef &x = call.in[0], &y = call.out[0];
         const float* scale = call.in[1].as<float>();
-        quantise(x.data, x.type.dtype, scale, y.data, y.type.dtype, x.type.shape.elements());
+        const std::int64_t n = x.type.shape.elements();
+        if (x.scale) {
+            requantise(x.data, x.type.dtype, x.scales(), scale, y.data, y.type.dtype, n);
+        } else {
+            quantise(x.data, x.type.dtype, scale, y.data, y.type.dtype, n);
+        }
         copy(scale, y.scale, sizeof(float));
     }};
 }
