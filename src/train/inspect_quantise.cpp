@@ -94,7 +94,8 @@ Parts quantise(Backend& backend, const Format& format, const TensorInfo& tensor)
     program.run("quantise");
 
     const TensorRef codes = plan.output("codes"), values = plan.output("values");
-    Parts p{.type = codes.type};
+    Parts p;
+    p.type = codes.type;
     p.codes = read_bytes(backend, codes.data, data_bytes(codes.type));
     p.values.resize(static_cast<std::size_t>(n));
     backend.copy_out(reinterpret_cast<std::byte*>(p.values.data()), values.as<std::byte>(), n * 4);
@@ -143,7 +144,8 @@ QuantiseError error_of(const TensorInfo& tensor, const Parts& p) {
     std::vector<float> x(n);
     convert(tensor.bytes, tensor.dtype, std::as_writable_bytes(std::span(x)), Dtype::f32);
     const Largest largest(p);
-    QuantiseError e{.tensor = tensor.name};
+    QuantiseError e;
+    e.tensor = tensor.name;
     double signal = 0, noise = 0;
     std::int64_t nonzero = 0, flushed = 0, saturated = 0;
     for (std::size_t i = 0; i < n; ++i) {

@@ -76,7 +76,8 @@ TEST_P(ResumeRecipe, KilledRunsGoOnExactly) {
     expect_same_run("whole", "killed");
 }
 
-INSTANTIATE_TEST_SUITE_P(Recipes, ResumeRecipe, testing::Values("fp32", "bf16", "fp8-lm"),
+INSTANTIATE_TEST_SUITE_P(Recipes, ResumeRecipe,
+                         testing::Values("fp32", "bf16", "fp8-lm", "moss", "blockwise"),
                          [](const auto& param_info) {
                              std::string name = param_info.param;
                              std::erase(name, '-');

@@ -104,7 +104,10 @@ TEST_P(Steps, WeightGradientsDoNotPileUp) {
 INSTANTIATE_TEST_SUITE_P(All, Steps,
                          testing::Values(Case{Family::llama, "fp32"}, Case{Family::llama, "bf16"},
                                          Case{Family::llama, "fp8-lm"}, Case{Family::gpt2, "fp32"},
-                                         Case{Family::gpt2, "bf16"}, Case{Family::gpt2, "fp8-lm"}),
+                                         Case{Family::gpt2, "bf16"}, Case{Family::gpt2, "fp8-lm"},
+                                         Case{Family::llama, "moss"}, Case{Family::gpt2, "moss"},
+                                         Case{Family::llama, "blockwise"},
+                                         Case{Family::gpt2, "blockwise"}),
                          [](const auto& test) {
                              std::string text =
                                  fmt::format("{}_{}", name(test.param.family), test.param.recipe);
@@ -125,7 +128,7 @@ TEST(StepGraphs, FusionChangesRoundingOnly) {
 }
 
 TEST(StepGraphs, AGradientOfEarlierBatchesIsAddedInPlace) {
-    for (const char* recipe : {"fp32", "bf16", "fp8-lm"}) {
+    for (const char* recipe : {"fp32", "bf16", "fp8-lm", "moss", "blockwise"}) {
         const StepOptions o = tiny_options(Family::llama, recipe);
         const Graph g = micro_graph(o, true);
         const MemoryPlan plan = plan_memory(g);

@@ -9,6 +9,7 @@
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/gemm_kernels.h"
 #include "backends/cuda/kernels.h"
+#include "backends/cuda/moss_gemm.h"
 #include "backends/matmul_dequantised.h"
 
 namespace octavo::cuda {
@@ -115,6 +116,41 @@ Prepared prepare_fp8(const NodeView& node) {
             scratch.bytes()};
 }
 
+// Groups of the first operand, and of the second unless it is a weight, on our own kernel.
+Refusal reject_moss(const NodeView& node) {
+    const Type &a = node.in[0], &b = node.in[1];
+    if (a.scaling.granularity != Granularity::micro) return "the first operand has no micro groups";
+    if (b.dtype == Dtype::e5m2) return "the second operand is e5m2";
+    const GemmDesc g = describe(node);
+    if (g.k % 16 != 0) return fmt::format("K = {} is not a multiple of 16", g.k);
+    if (g.m == 0 || g.n == 0 || g.k == 0) return "no elements";
+    if (g.c != Dtype::bf16 && g.c != Dtype::f32) return "the result is neither bf16 nor f32";
+    return std::nullopt;
+}
+
+Prepared prepare_moss(const NodeView& node) {
+    const GemmDesc g = describe(node);
+    const int group = node.in[0].scaling.group;
+    return {[g, group](const KernelCall& call) {
+        const TensorRef &a = call.in[0], &b = call.in[1];
+        moss_gemm({.m = g.m,
+                   .n = g.n,
+                   .k = g.k,
+                   .group = group,
+                   .a_type = g.a,
+                   .a = a.data,
+                   .b = b.data,
+                   .a_groups = a.groups,
+                   .b_groups = b.groups,
+                   .a_scale = a.scales(),
+                   .b_scale = b.scales(),
+                   .out_type = g.c,
+                   .acc = g.accumulate ? call.in[2].data : nullptr,
+                   .out = call.out[0].data},
+                  stream());
+    }};
+}
+
 bool has_fine_scales(const NodeView& node) {
     return octavo::has_fine_scales(node.in[0]) || octavo::has_fine_scales(node.in[1]);
 }
@@ -205,6 +241,7 @@ Prepared prepare_converted(const NodeView& node) {
 constexpr Kernel kKernels[] = {
     {"empty", reject_empty, prepare_empty},
     {"cublaslt_fp8", reject_fp8, prepare_fp8},
+    {"moss", reject_moss, prepare_moss},
     {"dequantised", reject_dequantised, prepare_dequantised},
     {"cublaslt", reject_converted, prepare_converted},
 };
