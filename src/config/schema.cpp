@@ -183,7 +183,7 @@ void add_runtime(std::vector<Key>& keys) {
     s.key("deterministic", &R::deterministic,
           "the same bits in every run on a GPU, too, for a slower attention backward");
     s.key("trace", &R::trace,
-          "if a GPU fails, name the one step it was at rather than a few, for a launch per step");
+          "a GPU that fails names the one step it was at, for a launch per step");
     s.key("threads", &R::threads, "processor threads; 0: all", between(0, 4096));
     s.key("recompute", &R::recompute, "what the backward pass computes again to save memory",
           one_of({"none", "norms", "ffn", "block"}));

@@ -75,7 +75,7 @@ class Backend {
     // For a plan of this name with these steps; null where faults arrive with the call that causes
     // them.
     virtual std::unique_ptr<Trail> make_trail(const std::string& /*plan*/,
-                                              std::vector<std::string> /*steps*/) {
+                                              const std::vector<std::string>& /*steps*/) {
         return nullptr;
     }
 

@@ -7,10 +7,13 @@ namespace octavo {
 Prepared prepare_op(const KernelRegistry& registry, const Op& op, std::span<const Type> in) {
     const Types out = rules_of(op).type(op, Operands(op_name(op), in));
     const NodeView node{op, in, out, {}};
+    std::string refusals;
     for (const Kernel& kernel : registry.kernels(op)) {
-        if (!kernel.reject(node)) return kernel.prepare(node);
+        const Refusal why = kernel.reject(node);
+        if (!why) return kernel.prepare(node);
+        refusals += fmt::format("{}{}: {}", refusals.empty() ? "" : "; ", kernel.name, *why);
     }
-    fail("{}: no kernel takes it as a step of another", op_name(op));
+    fail("{}: no kernel takes it as a step of another\n  {}", op_name(op), refusals);
 }
 
 Prepared prepare_matmul(const KernelRegistry& registry, const Matmul& matmul, const Type& a,

@@ -116,7 +116,7 @@ void Plan::bind(Backend& backend, const State& state, std::byte* arena, std::byt
     }
     std::vector<std::string> names;
     for (const Step& step : steps_) names.push_back(describe(step.node));
-    trail_ = backend.make_trail(name_, std::move(names));
+    trail_ = backend.make_trail(name_, names);
 }
 
 std::string Plan::describe(std::int32_t i) const {

@@ -1,7 +1,5 @@
 #include "backends/cuda/breadcrumbs.h"
 
-#include <utility>
-
 #include "backends/cuda/device.h"
 
 namespace octavo::cuda {
@@ -32,11 +30,11 @@ __global__ void leave_mark_kernel(volatile std::uint32_t* to, std::uint32_t mark
 
 class Breadcrumbs final : public Trail {
   public:
-    Breadcrumbs(const std::string& plan, std::vector<std::string> steps, std::size_t spacing)
+    Breadcrumbs(const std::string& plan, const std::vector<std::string>& steps, std::size_t spacing)
         : count_(steps.size()),
           spacing_(spacing),
           memory_(mark_memory()),
-          first_(trails().add(plan, std::move(steps), spacing)) {}
+          first_(trails().add(plan, steps, spacing)) {}
     ~Breadcrumbs() override { trails().remove(first_); }
     Breadcrumbs(const Breadcrumbs&) = delete;
     Breadcrumbs& operator=(const Breadcrumbs&) = delete;
@@ -66,9 +64,9 @@ class Breadcrumbs final : public Trail {
 
 }  // namespace
 
-std::unique_ptr<Trail> make_trail(const std::string& plan, std::vector<std::string> steps,
+std::unique_ptr<Trail> make_trail(const std::string& plan, const std::vector<std::string>& steps,
                                   std::size_t spacing) {
-    return std::make_unique<Breadcrumbs>(plan, std::move(steps), spacing);
+    return std::make_unique<Breadcrumbs>(plan, steps, spacing);
 }
 
 Stretch last_stretch() { return g_mark ? trails().after(*g_mark) : Stretch{}; }

@@ -16,7 +16,7 @@ namespace octavo::cuda {
 // on the GPU.
 inline constexpr std::size_t kMarkSpacing = 8;
 
-std::unique_ptr<Trail> make_trail(const std::string& plan, std::vector<std::string> steps,
+std::unique_ptr<Trail> make_trail(const std::string& plan, const std::vector<std::string>& steps,
                                   std::size_t spacing);
 
 // Where the GPU is, or stopped.

@@ -167,8 +167,8 @@ class CudaBackend final : public Backend {
     }
 
     std::unique_ptr<Trail> make_trail(const std::string& plan,
-                                      std::vector<std::string> steps) override {
-        return cuda::make_trail(plan, std::move(steps), mark_spacing_);
+                                      const std::vector<std::string>& steps) override {
+        return cuda::make_trail(plan, steps, mark_spacing_);
     }
 
   private:

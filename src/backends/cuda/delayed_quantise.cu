@@ -259,6 +259,10 @@ void quantise_source(const KernelCall& call, const DelayedQuantise& op) {
     }
 }
 
+Refusal reject(const NodeView& node) {
+    return std::get<DelayedQuantise>(node.op).transpose ? reject_tall(node.in[0]) : std::nullopt;
+}
+
 Prepared prepare(const NodeView& node) {
     const DelayedQuantise op = std::get<DelayedQuantise>(node.op);
     return dispatch_plain(node.in[0].dtype, [&]<class T>(std::type_identity<T>) -> Prepared {
@@ -280,7 +284,7 @@ Prepared prepare(const NodeView& node) {
 }  // namespace
 
 void register_delayed_quantise(KernelRegistry& registry) {
-    registry.add<DelayedQuantise>({"delayed_quantise", takes_all, prepare});
+    registry.add<DelayedQuantise>({"delayed_quantise", reject, prepare});
 }
 
 }  // namespace octavo::cuda

@@ -92,7 +92,15 @@ Prepared prepare(const NodeView&) {
     return {[](const KernelCall& call) { transpose(call.in[0], call.out[0]); }};
 }
 
+Refusal reject(const NodeView& node) { return reject_tall(node.in[0]); }
+
 }  // namespace
+
+Refusal reject_tall(const Type& x) {
+    constexpr std::int64_t kMostRows = 65535 * 64;  // blocks along y, with rows of a tile
+    if (x.shape.rows() <= kMostRows) return std::nullopt;
+    return fmt::format("{} rows; up to {} are supported", x.shape.rows(), kMostRows);
+}
 
 void transpose(const TensorRef& x, const TensorRef& y) {
     const std::int64_t m = x.type.shape.rows(), n = x.type.shape.last();
@@ -115,7 +123,7 @@ void transpose(const TensorRef& x, const TensorRef& y) {
 }
 
 void register_transpose(KernelRegistry& registry) {
-    registry.add<Transpose>({"transpose", takes_all, prepare});
+    registry.add<Transpose>({"transpose", reject, prepare});
 }
 
 }  // namespace octavo::cuda

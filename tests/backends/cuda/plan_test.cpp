@@ -30,5 +30,35 @@ TEST(CudaPlan, RefusesLongHeads) {
     EXPECT_TRUE(contains(text, "heads of 320 elements; up to 256 are supported"));
 }
 
+TEST(CudaPlan, RefusesTallTransposes) {
+    Graph g;
+    Builder b(g);
+    const auto scope = b.scope("lm_head");
+    b.output("y", b.one(Transpose{}, {b.input("x", {Dtype::bf16, {5'000'000, 8}})}));
+    const Unreachable backend;
+    EXPECT_EQ(error_of([&] { Plan(g, backend); }),
+              "transpose 'lm_head': no kernel of backend cuda takes transpose(bf16[5000000, 8]).\n"
+              "  transpose: 5000000 rows; up to 4194240 are supported");
+}
+
+// A refusal inside of another kernel's preparation.
+TEST(CudaPlan, RefusesVocabulariesThatAStepOfTheHeadDoesNotTake) {
+    Graph g;
+    Builder b(g);
+    const auto scope = b.scope("lm_head");
+    const Type x{Dtype::e4m3, {32, 16}, kPerTensor}, w{Dtype::e4m3, {5'000'000, 16}, kPerTensor};
+    const Type one{Dtype::f32, {1}};
+    const Values out = b.emit(
+        HeadLoss{.chunk = 32, .quantise = ScaleRule{.to = Dtype::e5m2}},
+        {b.input("x", x), b.input("w", w), b.input("targets", {Dtype::i32, {32}}),
+         b.input("weight", one), b.input("dloss", one), b.input("history", {Dtype::f32, {4}}),
+         b.input("counter", {Dtype::i32, {1}}), b.input("scale", one)});
+    b.output("loss", out[0]);
+    const Unreachable backend;
+    EXPECT_EQ(error_of([&] { Plan(g, backend); }),
+              "head_loss 'lm_head': transpose: no kernel takes it as a step of another\n"
+              "  transpose: 5000000 rows; up to 4194240 are supported");
+}
+
 }  // namespace
 }  // namespace octavo
