@@ -106,6 +106,26 @@ TEST_F(BadInput, Models) {
     expect_refusal({"generate", path("nowhere")}, 1, {"nowhere"});
 }
 
+TEST_F(BadInput, NoGpu) {
+    const Finished doctor = run({"doctor"});
+    ASSERT_EQ(doctor.exit_code, 0) << doctor.text;
+    if (doctor.text.find("none: ") == std::string::npos) GTEST_SKIP() << "there is a GPU";
+    const auto on = [&](const std::string& backend) {
+        return train("run", "bf16", {"--stop-after", "3", "--runtime.backend", backend});
+    };
+    EXPECT_EQ(run(on("cpu")).exit_code, 130);
+    const std::string latest = slurp(folder_ / "run" / "checkpoints" / "latest");
+    expect_refusal(on("cuda"), 1, {"octavo: backend cuda: ", "\n  "});
+    EXPECT_EQ(slurp(folder_ / "run" / "checkpoints" / "latest"), latest);
+    const Finished automatic = run(on("auto"));
+    EXPECT_EQ(automatic.exit_code, 130) << automatic.text;
+    EXPECT_NE(automatic.text.find("at step 3"), std::string::npos) << automatic.text;
+    // A build without CUDA has nothing to explain.
+    EXPECT_EQ(automatic.text.find("octavo: computing on the CPU: ") != std::string::npos,
+              doctor.text.find("this build has only the CPU") == std::string::npos)
+        << automatic.text;
+}
+
 TEST_F(BadInput, LossThatIsNotFinite) {
     ASSERT_EQ(run(train("run", "bf16", {"--stop-after", "5"})).exit_code, 130);
     const std::string latest = slurp(folder_ / "run" / "checkpoints" / "latest");

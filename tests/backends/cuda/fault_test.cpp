@@ -50,6 +50,8 @@ struct Case {
     int good_runs;  // before the bad one: the first is launched, the second is recorded
 };
 
+std::ostream& operator<<(std::ostream& os, const Case& c) { return os << c.what; }
+
 // Exit code 1 and the message on stderr, as the program does it.
 [[noreturn]] void run_into_fault(const Case& c) {
     int code = 0;
