@@ -209,35 +209,51 @@ int bench_step(const Args& args) {
 
 std::string text(const GemmCase& c) {
     static constexpr std::string_view kKinds[] = {"plain", "fprop", "dgrad", "wgrad"};
-    return fmt::format("{} {} x {} -> {}{}", kKinds[static_cast<int>(c.kind)], name(c.a), name(c.b),
-                       name(c.out), c.accumulate ? " + acc" : "");
+    const bool plain = !is_fp8(c.a) || (c.a_scaling == kPerTensor && c.b_scaling == kPerTensor);
+    const std::string scales =
+        plain ? "" : fmt::format(", {} x {}", to_string(c.a_scaling), to_string(c.b_scaling));
+    return fmt::format("{} {} x {} -> {}{}{}", kKinds[static_cast<int>(c.kind)], name(c.a),
+                       name(c.b), name(c.out), c.accumulate ? " + acc" : "", scales);
 }
 
 int bench_gemm(const Args& args) {
     constexpr int kSamples = 1000;
     constexpr Dtype f32 = Dtype::f32, bf16 = Dtype::bf16, e4m3 = Dtype::e4m3, e5m2 = Dtype::e5m2;
     constexpr MatmulKind fprop = MatmulKind::fprop, dgrad = MatmulKind::dgrad;
+    constexpr MatmulKind wgrad = MatmulKind::wgrad;
+    constexpr Scaling kRow{Granularity::row}, kRuns{Granularity::block_1x128},
+        kSquares{Granularity::block_128x128}, kMicro32{Granularity::micro, f32, 32},
+        kMicro64{Granularity::micro, f32, 64}, kMicro128{Granularity::micro, f32, 128};
     constexpr GemmCase kCases[] = {{f32, f32, f32},
                                    {bf16, bf16, bf16},
                                    {bf16, bf16, f32},
-                                   {bf16, bf16, f32, MatmulKind::wgrad, true},
+                                   {bf16, bf16, f32, wgrad, true},
                                    {e4m3, e4m3, bf16},
                                    {e4m3, e4m3, f32},
                                    {e4m3, e4m3, f32, dgrad},
                                    {e5m2, e4m3, bf16, dgrad},
                                    {e5m2, e4m3, f32, fprop},
                                    {e5m2, e4m3, f32, dgrad},
-                                   {e5m2, e4m3, f32, MatmulKind::wgrad, true}};
+                                   {e5m2, e4m3, f32, wgrad, true},
+                                   {e4m3, e4m3, bf16, fprop, false, kRow, kRow},
+                                   {e4m3, e4m3, bf16, fprop, false, kRuns, kSquares},
+                                   {e4m3, e4m3, f32, wgrad, true, kRuns, kRuns},
+                                   {e4m3, e4m3, bf16, fprop, false, kMicro32, kPerTensor},
+                                   {e4m3, e4m3, bf16, fprop, false, kMicro64, kPerTensor},
+                                   {e4m3, e4m3, bf16, fprop, false, kMicro128, kPerTensor},
+                                   {e4m3, e4m3, f32, wgrad, true, kMicro32, kMicro32},
+                                   {e4m3, e4m3, f32, wgrad, true, kMicro64, kMicro64},
+                                   {e4m3, e4m3, f32, wgrad, true, kMicro128, kMicro128}};
     const auto backend = open_backend(args.config().runtime);
     const auto m = args.flag<std::int64_t>("m"), n = args.flag<std::int64_t>("n"),
                k = args.flag<std::int64_t>("k");
     fmt::print("{} x {} x {}; error: RMS of {} elements against sums in f64, relative\n", m, n, k,
                kSamples);
-    fmt::print("{:<32} {:>12} {:>12}  {}\n", "product", "TFLOP/s", "error", "kernel");
+    fmt::print("{:<56} {:>10} {:>10}  {}\n", "product", "TFLOP/s", "error", "kernel");
     for (const GemmCase& c : kCases) {
         const GemmRate rate =
             measure_gemm(*backend, c, m, n, k, args.flag<double>("seconds"), kSamples);
-        fmt::print("{:<32} {:>12.4f} {:>12.2e}  {}\n", text(c), rate.flops_per_s * 1e-12,
+        fmt::print("{:<56} {:>10.4f} {:>10.2e}  {}\n", text(c), rate.flops_per_s * 1e-12,
                    rate.error, rate.kernel);
         Json j = machine(*backend);
         j["bench"] = "gemm";

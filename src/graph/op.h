@@ -80,7 +80,7 @@ OCTAVO_PLAIN_OP(Transpose);
 
 struct AdamW {
     float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
-    ScaleRounding scale_rounding = ScaleRounding::exact;  // of results under a scale
+    ScaleRounding scale_rounding = ScaleRounding::exact;  // of m and v under a scale
     bool stochastic = false;   // results in bf16 are rounded up or down at random
     std::uint64_t stream = 0;  // of the random numbers
     bool amax = false;         // a result more: the amax of w'
@@ -98,6 +98,8 @@ struct AttentionGrad {
     float scale = 1;
     bool operator==(const AttentionGrad&) const = default;
 };
+// What a fused quantiser computes before it quantises: the op of that name, or nothing.
+enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad };
 // Which copies a quantiser makes: of the tensor, of its transpose, or both.
 enum class Copies : std::uint8_t { rows, columns, both };
 struct BlockQuantise {
@@ -106,6 +108,7 @@ struct BlockQuantise {
     ScaleRounding rounding = ScaleRounding::exact;
     float floor = 0x1p-100f;  // smaller amaxes count as this one
     bool global = false;      // micro: all rows under the tensor's scale
+    QuantiseSource of = QuantiseSource::value;
     Copies copies = Copies::rows;
     bool operator==(const BlockQuantise&) const = default;
 };
@@ -126,8 +129,6 @@ struct Constant {
     double value = 0;
     bool operator==(const Constant&) const = default;
 };
-// What a fused quantiser computes before it quantises: the op of that name, or nothing.
-enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad };
 struct DelayedQuantise {
     ScaleRule rule;
     QuantiseSource of = QuantiseSource::value;

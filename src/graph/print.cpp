@@ -26,6 +26,12 @@ std::string_view kind_name(MatmulKind k) {
     return "";
 }
 
+std::string_view source_name(QuantiseSource of) {
+    static constexpr std::string_view kSources[] = {"", " of swiglu", " of gelu", " of gelu_grad",
+                                                    " of swiglu_grad"};
+    return kSources[static_cast<int>(of)];
+}
+
 struct Attributes {
     std::string operator()(const Input& o) const { return " '" + o.name + "'"; }
     std::string operator()(const Load& o) const { return " '" + o.name + "'"; }
@@ -42,18 +48,17 @@ struct Attributes {
     }
     std::string operator()(const BlockQuantise& o) const {
         static constexpr std::string_view kCopies[] = {"", " columns", " both"};
-        return fmt::format(" {} {}{}{}{}", name(o.to), to_string(o.scaling),
+        return fmt::format(" {} {}{}{}{}{}", name(o.to), to_string(o.scaling),
                            o.rounding == ScaleRounding::pow2 ? " pow2" : "",
-                           o.global ? " global" : "", kCopies[static_cast<int>(o.copies)]);
+                           o.global ? " global" : "", source_name(o.of),
+                           kCopies[static_cast<int>(o.copies)]);
     }
     std::string operator()(const Cast& o) const { return fmt::format(" {}", name(o.to)); }
     std::string operator()(const ClipFactor& o) const { return fmt::format(" {}", o.max_norm); }
     std::string operator()(const ComputeScale& o) const { return text(o.rule); }
     std::string operator()(const Constant& o) const { return fmt::format(" {}", o.value); }
     std::string operator()(const DelayedQuantise& o) const {
-        static constexpr std::string_view kSources[] = {"", " of swiglu", " of gelu",
-                                                        " of gelu_grad", " of swiglu_grad"};
-        return fmt::format("{}{}{}", text(o.rule), kSources[static_cast<int>(o.of)],
+        return fmt::format("{}{}{}", text(o.rule), source_name(o.of),
                            o.transpose ? " transpose" : "");
     }
     std::string operator()(const DelayedScale& o) const { return text(o.rule); }

@@ -1,4 +1,5 @@
-// How the operands of a DelayedQuantise are laid out, for whoever makes or reads one.
+// What fused quantisers compute before they quantise, and how the operands of a DelayedQuantise are
+// laid out, for whoever makes or reads one.
 #pragma once
 
 #include <cstddef>

@@ -265,6 +265,31 @@ bool quantise_source_of(const Matcher& match, const Node& n, Rewriter& rewrite) 
     return true;
 }
 
+// The element-wise op whose results are quantised by themselves and read nowhere else joins their
+// quantisers. Same bits.
+bool block_quantise_source(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<BlockQuantise>(&n.op);
+    if (!op || op->of != QuantiseSource::value || !match.target().fused_quantisers) return false;
+    const Node& source = match.producer(n.in[0]);
+    const auto of = quantise_source(source.op);
+    if (!of) return false;
+    std::vector<const Node*> quantisers;
+    for (const Value v : source.out) {
+        const Node* q = match.only_reader_as<BlockQuantise>(v);
+        if (!q || q->op != n.op) return false;
+        quantisers.push_back(q);
+    }
+    BlockQuantise fused = *op;
+    fused.of = *of;
+    rewrite.stand_at(n);
+    const Values out = rewrite.b.emit(fused, rewrite(source.in));
+    std::size_t next = 0;
+    for (const Node* q : quantisers) {
+        for (const Value v : q->out) rewrite.replace(v, out[next++]);
+    }
+    return true;
+}
+
 constexpr FusionRule kFusions[] = {
     {"head_loss", head_loss},
     {"head_accumulate", head_accumulate},
@@ -275,6 +300,7 @@ constexpr FusionRule kFusions[] = {
     {"quantise_transpose", quantise_transpose},
     {"quantise_source", quantise_source_of},
     {"block_quantise_columns", block_quantise_columns},
+    {"block_quantise_source", block_quantise_source},
     {"adamw_amax", adamw_amax},
 };
 

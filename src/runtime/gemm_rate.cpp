@@ -14,8 +14,8 @@
 namespace octavo {
 namespace {
 
-Type operand(Dtype dtype, std::int64_t rows, std::int64_t columns) {
-    return {dtype, {rows, columns}, is_fp8(dtype) ? kPerTensor : kUnscaled};
+Type operand(Dtype dtype, const Scaling& scaling, std::int64_t rows, std::int64_t columns) {
+    return {dtype, {rows, columns}, is_fp8(dtype) ? scaling : kUnscaled};
 }
 
 std::vector<float> read_values(Backend& backend, const TensorRef& t) {
@@ -53,7 +53,8 @@ GemmRate measure_gemm(Backend& backend, const GemmCase& c, std::int64_t m, std::
                       std::int64_t k, double seconds, int samples) {
     Graph g;
     Builder b(g);
-    Values in{b.input("x", operand(c.a, m, k)), b.input("w", operand(c.b, n, k))};
+    Values in{b.input("x", operand(c.a, c.a_scaling, m, k)),
+              b.input("w", operand(c.b, c.b_scaling, n, k))};
     if (c.accumulate) in.push_back(b.input("acc", {c.out, {m, n}}));
     b.output(
         "y",

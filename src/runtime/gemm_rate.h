@@ -5,11 +5,12 @@
 
 namespace octavo {
 
-// (M, K) x (N, K)^T [+ acc], codes under scale 1.
+// (M, K) x (N, K)^T [+ acc], codes under scales of 1.
 struct GemmCase {
     Dtype a, b, out;
     MatmulKind kind = MatmulKind::fprop;  // FP8 products of kind fprop may accumulate fast
     bool accumulate = false;
+    Scaling a_scaling = kPerTensor, b_scaling = kPerTensor;  // of FP8 operands
 };
 
 struct GemmRate {

@@ -37,9 +37,14 @@ void fill_random(Backend& backend, const TensorRef& t, std::uint64_t seed, std::
     }
     backend.copy_in(t.as<std::byte>(), bytes.data(), std::ssize(bytes));
     if (t.scale) {
-        const float one = 1.0f;
-        backend.copy_in(static_cast<std::byte*>(t.scale), reinterpret_cast<const std::byte*>(&one),
-                        sizeof(one));
+        const std::vector<float> ones(static_cast<std::size_t>(scale_count(t.type)), 1.0f);
+        const auto raw = std::as_bytes(std::span(ones));
+        backend.copy_in(static_cast<std::byte*>(t.scale), raw.data(), std::ssize(raw));
+    }
+    if (t.groups) {
+        const std::vector<std::byte> units(static_cast<std::size_t>(group_bytes(t.type)),
+                                           std::byte{127});  // 2^0
+        backend.copy_in(reinterpret_cast<std::byte*>(t.groups), units.data(), std::ssize(units));
     }
 }
 

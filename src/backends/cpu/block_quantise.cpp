@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/quantise_source.h"
 #include "backends/cpu/scaling.h"
 #include "backends/cpu/transpose.h"
 #include "base/convert.h"
@@ -120,16 +121,24 @@ void quantise_rows(const BlockQuantise& op, const TensorRef& x, const TensorRef&
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<BlockQuantise>(node.op);
-    const Type& x = node.in[0];
+    const QuantisedSource source(op.of, node.in);
+    const Type& x = source.types().empty() ? node.in[0] : source.types()[0];
     const Type transposed{x.dtype, {x.shape.last(), x.shape.rows()}};
-    const auto run = [op, transposed](const KernelCall& call) {
-        if (op.copies != Copies::columns) quantise_rows(op, call.in[0], call.out[0]);
-        if (op.copies == Copies::rows) return;
-        const TensorRef turned = tensor_at(transposed, call.scratch);
-        transpose(call.in[0], turned);
-        quantise_rows(op, turned, call.out.back());
+    ScratchCounter scratch;
+    const std::int64_t source_at = scratch.reserve(source.scratch_bytes());
+    const std::int64_t turned_at =
+        op.copies == Copies::rows ? 0 : scratch.reserve(total_bytes(transposed));
+    const auto run = [=](const KernelCall& call) {
+        auto out = call.out.begin();
+        for (const TensorRef& value : source.values(call.in, call.scratch + source_at)) {
+            if (op.copies != Copies::columns) quantise_rows(op, value, *out++);
+            if (op.copies == Copies::rows) continue;
+            const TensorRef turned = tensor_at(transposed, call.scratch + turned_at);
+            transpose(value, turned);
+            quantise_rows(op, turned, *out++);
+        }
     };
-    return {run, op.copies == Copies::rows ? 0 : total_bytes(transposed)};
+    return {run, scratch.bytes()};
 }
 
 }  // namespace

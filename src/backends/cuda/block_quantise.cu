@@ -4,8 +4,12 @@
 #include "base/block_scale.h"
 
 #include "backends/cuda/convert.h"
+#include "backends/cuda/quantise_source.cuh"
 #include "backends/cuda/scaling.cuh"
 #include "backends/cuda/transpose.cuh"
+#include "backends/cuda/transpose.h"
+#include "graph/rules.h"
+#include "ops/delayed_quantise.h"
 
 namespace octavo::cuda {
 namespace {
@@ -26,6 +30,12 @@ struct Side {
     int top_step = 1;               // 0: one amax for all of them
 };
 
+// Of each result of the source.
+template <int kResults>
+struct Sides {
+    Side rows[kResults], columns[kResults];
+};
+
 struct Rule {
     float floor, max;
     ScaleRounding rounding;
@@ -37,36 +47,59 @@ struct Factors {
     float inverse, inv_scale;
 };
 
-template <class T>
+// A tile of one of the source's results; neighbouring blocks take the other results of the same
+// tile, whose operands are in the cache then.
+template <class T, class Source>
 struct Tile {
-    const T* x;
-    std::int64_t m, n, row0, column0;
+    static constexpr int kResults = Source::kResults;
+
+    std::int64_t m, n;
     bool packets;  // rows are whole, aligned packets
+    int result = static_cast<int>(blockIdx.x) % kResults;
+    std::int64_t across = blockIdx.x / kResults, down = blockIdx.y;  // in tiles
+    std::int64_t row0 = down * kTile, column0 = across * kTile;
     float v[kSteps][kPacket];
+
+    __device__ Tile(const Source& source, std::int64_t rows, std::int64_t columns,
+                    bool whole_packets)
+        : m(rows), n(columns), packets(whole_packets) {
+        load(source);
+    }
 
     __device__ static int packet() { return static_cast<int>(threadIdx.x) % kPackets; }
     __device__ static int row(int step) {
         return step * kRowsAtOnce + static_cast<int>(threadIdx.x) / kPackets;
     }
+    // How many tiles there are across.
+    __device__ static std::int64_t tiles() { return gridDim.x / kResults; }
 
     // Elements outside the matrix count as zeros.
-    __device__ void load() {
+    __device__ void load(const Source& source) {
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
             const std::int64_t r = row0 + row(s), c = column0 + packet() * kPacket;
+#pragma unroll
+            for (float& e : v[s]) e = 0;
+            if (r >= m || c >= n) continue;
             if (packets) {
-                if (r < m && c < n) {
-                    octavo::cuda::load<kPacket>(x + r * n + c, v[s]);
-                } else {
-#pragma unroll
-                    for (float& e : v[s]) e = 0;
-                }
-            } else {
-#pragma unroll
-                for (int i = 0; i < kPacket; ++i) {
-                    v[s][i] = r < m && c + i < n ? widen(x[r * n + c + i]) : 0.0f;
-                }
+                take<kPacket>(source, r * n + c, v[s]);
+                continue;
             }
+#pragma unroll
+            for (int i = 0; i < kPacket; ++i) {
+                if (c + i < n)
+                    take<1>(source, r * n + c + i, reinterpret_cast<float(&)[1]>(v[s][i]));
+            }
+        }
+    }
+
+    template <int N>
+    __device__ void take(const Source& source, std::int64_t at, float (&to)[N]) const {
+        compute_t<T> values[kResults][N];
+        source.get(at, values);
+#pragma unroll
+        for (int i = 0; i < N; ++i) {
+            to[i] = kResults == 2 && result == 1 ? values[kResults - 1][i] : values[0][i];
         }
     }
 
@@ -89,8 +122,9 @@ __device__ std::uint32_t lanes_max(std::uint32_t x) {
 }
 
 // tops[group][column] = the maxima down groups of kGroup rows; all threads call it.
-template <int kGroup, class T>
-__device__ void column_tops(const Tile<T>& tile, std::uint32_t (&tops)[kTile / kGroup][kTile]) {
+template <int kGroup, class T, class Source>
+__device__ void column_tops(const Tile<T, Source>& tile,
+                            std::uint32_t (&tops)[kTile / kGroup][kTile]) {
     constexpr int kGroups = kTile / kGroup, kStepsOfGroup = kSteps / kGroups;
     for (int i = static_cast<int>(threadIdx.x); i < kGroups * kTile; i += kBlock) {
         tops[i / kTile][i % kTile] = 0;
@@ -119,12 +153,12 @@ __device__ inline void raise(std::uint32_t* top, std::uint32_t magnitude) {
     if (__ldcg(top) < magnitude) atomicMax(top, magnitude);
 }
 
-template <class T>
+template <class T, class Source>
 __global__ void __launch_bounds__(kBlock, 2)
-    tops_kernel(const T* x, std::int64_t m, std::int64_t n, bool packets, Side rows, Side columns) {
-    Tile<T> tile{x,      m, n, std::int64_t{blockIdx.y} * kTile, std::int64_t{blockIdx.x} * kTile,
-                 packets};
-    tile.load();
+    tops_kernel(Source source, std::int64_t m, std::int64_t n, bool packets,
+                Sides<Source::kResults> sides) {
+    const Tile<T, Source> tile(source, m, n, packets);
+    const Side &rows = sides.rows[tile.result], &columns = sides.columns[tile.result];
     if (rows.codes) {
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
@@ -181,8 +215,8 @@ __device__ uint2 encode(const float (&v)[kPacket], const Factors& f) {
     return encode_packet<To>(scaled);
 }
 
-template <class T>
-__device__ void write_codes(const Tile<T>& tile, std::uint8_t* y, int step, uint2 codes) {
+template <class Tile>
+__device__ void write_codes(const Tile& tile, std::uint8_t* y, int step, uint2 codes) {
     const std::int64_t r = tile.row0 + tile.row(step), c = tile.column0 + tile.packet() * kPacket;
     if (r >= tile.m) return;
     std::uint8_t* const to = y + r * tile.n + c;
@@ -197,14 +231,14 @@ __device__ void write_codes(const Tile<T>& tile, std::uint8_t* y, int step, uint
     }
 }
 
-template <class T>
-__device__ void put_codes(const Tile<T>& tile, ByteTile& bytes, int step, uint2 codes) {
+template <class Tile>
+__device__ void put_codes(const Tile& tile, ByteTile& bytes, int step, uint2 codes) {
     bytes.words[tile.row(step)][tile.packet() * 2] = codes.x;
     bytes.words[tile.row(step)][tile.packet() * 2 + 1] = codes.y;
 }
 
-template <class T>
-__device__ void write_transposed(const Tile<T>& tile, const ByteTile& bytes, std::uint8_t* y) {
+template <class Tile>
+__device__ void write_transposed(const Tile& tile, const ByteTile& bytes, std::uint8_t* y) {
     if (tile.m % 16 == 0 && tile.n % 16 == 0) {
         store_transposed(bytes, y, tile.m, tile.n, tile.row0, tile.column0);
         return;
@@ -217,22 +251,21 @@ __device__ void write_transposed(const Tile<T>& tile, const ByteTile& bytes, std
     }
 }
 
-template <class To, Granularity kGranularity, int kGroup, class T>
+template <class To, Granularity kGranularity, int kGroup, class T, class Source>
 __global__ void __launch_bounds__(kBlock, 2)
-    lines_kernel(const T* x, std::int64_t m, std::int64_t n, bool packets, Side rows, Side columns,
-                 Rule rule) {
+    lines_kernel(Source source, std::int64_t m, std::int64_t n, bool packets,
+                 Sides<Source::kResults> sides, Rule rule) {
     constexpr int kGroups = kTile / kGroup, kStepsOfGroup = kSteps / kGroups;
     constexpr int kLanes = kGroup / kPacket;
-    Tile<T> tile{x,      m, n, std::int64_t{blockIdx.y} * kTile, std::int64_t{blockIdx.x} * kTile,
-                 packets};
-    tile.load();
+    const Tile<T, Source> tile(source, m, n, packets);
+    const Side &rows = sides.rows[tile.result], &columns = sides.columns[tile.result];
     if (rows.codes) {
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
             const std::uint32_t top = lanes_max<kLanes>(tile.row_magnitude(s));
             const int group = tile.packet() / kLanes;
             const Factors f = factors_of<kGranularity, kGroup>(
-                rows, rule, top, tile.row0 + tile.row(s), m, blockIdx.x, group,
+                rows, rule, top, tile.row0 + tile.row(s), m, tile.across, group,
                 tile.column0 + group * kGroup >= n, tile.packet() % kLanes == 0);
             write_codes(tile, rows.codes, s, encode<To>(tile.v[s], f));
         }
@@ -245,7 +278,7 @@ __global__ void __launch_bounds__(kBlock, 2)
     for (int i = static_cast<int>(threadIdx.x); i < kGroups * kTile; i += kBlock) {
         const int group = i / kTile, column = i % kTile;
         factors[group][column] = factors_of<kGranularity, kGroup>(
-            columns, rule, tops[group][column], tile.column0 + column, n, blockIdx.y, group,
+            columns, rule, tops[group][column], tile.column0 + column, n, tile.down, group,
             tile.row0 + group * kGroup >= m, true);
     }
     __syncthreads();
@@ -277,16 +310,15 @@ __device__ inline void write_block_scale(const Side& side, std::int64_t down, st
     for (std::int64_t i = blocks; i < side.pitch; ++i) side.scales[down * side.pitch + i] = 0;
 }
 
-template <class To, class T>
+template <class To, class T, class Source>
 __global__ void __launch_bounds__(kBlock, 2)
-    squares_kernel(const T* x, std::int64_t m, std::int64_t n, bool packets, Side rows,
-                   Side columns, Rule rule) {
-    Tile<T> tile{x,      m, n, std::int64_t{blockIdx.y} * kTile, std::int64_t{blockIdx.x} * kTile,
-                 packets};
+    squares_kernel(Source source, std::int64_t m, std::int64_t n, bool packets,
+                   Sides<Source::kResults> sides, Rule rule) {
     __shared__ ByteTile bytes;
     __shared__ std::uint32_t shared_top;
     if (threadIdx.x == 0) shared_top = 0;
-    tile.load();
+    const Tile<T, Source> tile(source, m, n, packets);
+    const Side &rows = sides.rows[tile.result], &columns = sides.columns[tile.result];
     std::uint32_t top = 0;
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) top = max(top, tile.row_magnitude(s));
@@ -297,8 +329,8 @@ __global__ void __launch_bounds__(kBlock, 2)
     const float scale = rule.scale(__uint_as_float(shared_top));
     const Factors f{1.0f, 1.0f / scale};
     if (threadIdx.x == 0) {
-        if (rows.codes) write_block_scale(rows, blockIdx.y, blockIdx.x, gridDim.x, scale);
-        if (columns.codes) write_block_scale(columns, blockIdx.x, blockIdx.y, gridDim.y, scale);
+        if (rows.codes) write_block_scale(rows, tile.down, tile.across, tile.tiles(), scale);
+        if (columns.codes) write_block_scale(columns, tile.across, tile.down, gridDim.y, scale);
     }
 #pragma unroll
     for (int s = 0; s < kSteps; ++s) {
@@ -312,15 +344,6 @@ __global__ void __launch_bounds__(kBlock, 2)
 }
 
 // ---- Launching ---------------------------------------------------------------------------------
-
-// A matrix to be quantised, the copies wanted, and room for the maxima of its rows and columns.
-struct Job {
-    BlockQuantise op;
-    const void* x;
-    Dtype dtype;
-    std::int64_t m, n;
-    Side rows, columns;
-};
 
 Side side_of(const TensorRef& y, bool global, std::uint32_t*& tops) {
     const ScaleLayout layout = scale_layout(y.type);
@@ -336,90 +359,135 @@ Side side_of(const TensorRef& y, bool global, std::uint32_t*& tops) {
     return side;
 }
 
-template <class To, class T>
-void launch(const Job& job) {
-    const dim3 tiles(static_cast<unsigned>(ceil_div(job.n, kTile)),
-                     static_cast<unsigned>(ceil_div(job.m, kTile)));
-    const auto* x = static_cast<const T*>(job.x);
-    const bool packets = job.n % kPacket == 0;
-    const Rule rule{job.op.floor, max_value(job.op.to), job.op.rounding};
+// `tops`: room for the maxima of the rows and columns of each result, zeros.
+template <int kResults>
+Sides<kResults> sides_of(const BlockQuantise& op, std::span<const TensorRef> out,
+                         std::uint32_t* tops) {
+    Sides<kResults> sides;
+    std::size_t next = 0;
+    for (int r = 0; r < kResults; ++r) {
+        if (op.copies != Copies::columns) sides.rows[r] = side_of(out[next++], op.global, tops);
+        if (op.copies != Copies::rows) sides.columns[r] = side_of(out[next++], op.global, tops);
+        if (op.global) ++tops;
+    }
+    return sides;
+}
+
+template <class To, class T, class Source>
+void launch(const BlockQuantise& op, const Source& source, std::int64_t m, std::int64_t n,
+            const Sides<Source::kResults>& sides) {
+    const dim3 tiles(static_cast<unsigned>(ceil_div(n, kTile) * Source::kResults),
+                     static_cast<unsigned>(ceil_div(m, kTile)));
+    const bool packets = n % kPacket == 0;
+    const Rule rule{op.floor, max_value(op.to), op.rounding};
     const auto lines = [&]<Granularity kGranularity, int kGroup>() {
-        lines_kernel<To, kGranularity, kGroup>
-            <<<tiles, kBlock, 0, stream()>>>(x, job.m, job.n, packets, job.rows, job.columns, rule);
+        if (kGranularity != Granularity::block_1x128) {
+            tops_kernel<T><<<tiles, kBlock, 0, stream()>>>(source, m, n, packets, sides);
+        }
+        lines_kernel<To, kGranularity, kGroup, T>
+            <<<tiles, kBlock, 0, stream()>>>(source, m, n, packets, sides, rule);
     };
-    const auto find_tops = [&] {
-        tops_kernel<<<tiles, kBlock, 0, stream()>>>(x, job.m, job.n, packets, job.rows,
-                                                    job.columns);
-    };
-    switch (job.op.scaling.granularity) {
+    switch (op.scaling.granularity) {
         case Granularity::block_1x128:
             lines.template operator()<Granularity::block_1x128, 128>();
             break;
         case Granularity::block_128x128:
-            squares_kernel<To><<<tiles, kBlock, 0, stream()>>>(x, job.m, job.n, packets, job.rows,
-                                                               job.columns, rule);
+            squares_kernel<To, T>
+                <<<tiles, kBlock, 0, stream()>>>(source, m, n, packets, sides, rule);
             break;
         case Granularity::row:
-            find_tops();
             lines.template operator()<Granularity::row, 128>();
             break;
         default:
-            find_tops();
-            switch (job.op.scaling.group) {
-                case 32:
-                    lines.template operator()<Granularity::micro, 32>();
-                    break;
-                case 64:
-                    lines.template operator()<Granularity::micro, 64>();
-                    break;
-                default:
-                    lines.template operator()<Granularity::micro, 128>();
-            }
+            if (op.scaling.group == 32) lines.template operator()<Granularity::micro, 32>();
+            if (op.scaling.group == 64) lines.template operator()<Granularity::micro, 64>();
+            if (op.scaling.group == 128) lines.template operator()<Granularity::micro, 128>();
     }
     launched("block_quantise");
 }
 
-void launch(const Job& job) {
-    const auto with = [&]<class T>() {
-        if (job.op.to == Dtype::e4m3) return launch<e4m3, T>(job);
-        return launch<e5m2, T>(job);
-    };
-    if (job.dtype == Dtype::bf16) return with.template operator()<bf16>();
-    return with.template operator()<float>();
+// Fused are the sources of a training step, in bf16. Other dtypes and sources go through memory:
+// the rare dtypes as f32, the rare sources as they are.
+bool fuses(const BlockQuantise& op, Dtype dtype) {
+    return op.of == QuantiseSource::value || dtype == Dtype::bf16;
 }
 
-Prepared prepare(const NodeView& node) {
+Prepared prepare_fused(const NodeView& node) {
     const auto op = std::get<BlockQuantise>(node.op);
-    const Type& x = node.in[0];
-    const std::int64_t m = x.shape.rows(), n = x.shape.last();
-    // The rare dtypes travel through f32.
-    const bool converts = x.dtype != Dtype::bf16 && x.dtype != Dtype::f32;
+    const Dtype given = node.in[0].dtype;
+    const std::int64_t m = node.in[0].shape.rows(), n = node.in[0].shape.last();
+    const bool converts = given != Dtype::bf16 && given != Dtype::f32;
     ScratchCounter scratch;
-    const std::int64_t tops_bytes = (m + n) * static_cast<std::int64_t>(sizeof(std::uint32_t));
+    const std::int64_t tops_bytes =
+        static_cast<std::int64_t>(quantised_results(op.of) * sizeof(std::uint32_t)) * (m + n + 1);
     const std::int64_t tops_at = scratch.reserve(tops_bytes);
     const std::int64_t wide_at = converts ? scratch.reserve(m * n * 4) : 0;
     const auto run = [=](const KernelCall& call) {
         if (m == 0 || n == 0) return;
-        const TensorRef& values = call.in[0];
         clear(call.scratch + tops_at, tops_bytes);
         auto* tops = reinterpret_cast<std::uint32_t*>(call.scratch + tops_at);
-        Job job{op, values.data, values.type.dtype, m, n, {}, {}};
-        if (converts) {
-            convert(values.data, values.type.dtype, call.scratch + wide_at, Dtype::f32, m * n);
-            job.x = call.scratch + wide_at;
-            job.dtype = Dtype::f32;
+        const auto with = [&]<class T>(const auto& source) {
+            using Source = std::remove_cvref_t<decltype(source)>;
+            const auto sides = sides_of<Source::kResults>(op, call.out, tops);
+            if (op.to == Dtype::e4m3) return launch<e4m3, T>(op, source, m, n, sides);
+            return launch<e5m2, T>(op, source, m, n, sides);
+        };
+        if (given == Dtype::bf16) {
+            return with_source<bf16>(op.of, call.in, [&](const auto& source) {
+                with.template operator()<bf16>(source);
+            });
         }
-        if (op.copies != Copies::columns) job.rows = side_of(call.out[0], op.global, tops);
-        if (op.copies != Copies::rows) job.columns = side_of(call.out.back(), op.global, tops);
-        launch(job);
+        const auto* x = call.in[0].as<float>();
+        if (converts) {
+            auto* const wide = reinterpret_cast<float*>(call.scratch + wide_at);
+            convert(x, given, wide, Dtype::f32, m * n);
+            x = wide;
+        }
+        with.template operator()<float>(ValueSource<float>{x});
     };
     return {run, scratch.bytes()};
+}
+
+// The source's results in scratch, and each quantised as a value.
+Prepared prepare_in_parts(const NodeView& node) {
+    const auto op = std::get<BlockQuantise>(node.op);
+    BlockQuantise one = op;
+    one.of = QuantiseSource::value;
+    const Op source = *source_op(op.of);
+    const Types values = rules_of(source).type(source, Operands(op_name(source), node.in));
+    ScratchCounter scratch;
+    std::vector<std::int64_t> at;
+    for (const Type& t : values) at.push_back(scratch.reserve(total_bytes(t)));
+    const Prepared first = prepare_op(kernel_registry(), source, node.in);
+    const Prepared rest = prepare_op(kernel_registry(), one, std::span(values).first(1));
+    const std::int64_t scratch_at =
+        scratch.reserve(std::max(first.scratch_bytes, rest.scratch_bytes));
+    const auto run = [=](const KernelCall& call) {
+        std::vector<TensorRef> results;
+        for (std::size_t k = 0; k < values.size(); ++k) {
+            results.push_back(tensor_at(values[k], call.scratch + at[k]));
+        }
+        first.run({call.in, results, call.scratch + scratch_at});
+        const std::size_t copies = call.out.size() / results.size();
+        for (std::size_t k = 0; k < results.size(); ++k) {
+            rest.run({std::span(results).subspan(k, 1), call.out.subspan(k * copies, copies),
+                      call.scratch + scratch_at});
+        }
+    };
+    return {run, scratch.bytes()};
+}
+
+Refusal reject(const NodeView& node) { return reject_tall(node.in[0]); }
+
+Prepared prepare(const NodeView& node) {
+    const auto& op = std::get<BlockQuantise>(node.op);
+    return fuses(op, node.in[0].dtype) ? prepare_fused(node) : prepare_in_parts(node);
 }
 
 }  // namespace
 
 void register_block_quantise(KernelRegistry& registry) {
-    registry.add<BlockQuantise>({"block_quantise", takes_all, prepare});
+    registry.add<BlockQuantise>({"block_quantise", reject, prepare});
 }
 
 }  // namespace octavo::cuda

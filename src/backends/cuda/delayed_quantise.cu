@@ -1,4 +1,4 @@
-#include "backends/cuda/activations.cuh"
+#include "backends/cuda/quantise_source.cuh"
 #include "backends/cuda/scaling.cuh"
 #include "backends/cuda/transpose.cuh"
 #include "backends/cuda/transpose.h"
@@ -8,61 +8,6 @@ namespace octavo::cuda {
 namespace {
 
 constexpr int kFirstPassBlocks = 1056;  // 8 for each multiprocessor of an H100
-
-// ---- What is quantised: get<N>(i, v) gives elements [i, i + N) of each result, rounded to T.
-// -----
-
-template <class T>
-struct ValueSource {
-    static constexpr int kResults = 1;
-    const T* x;
-
-    template <int N>
-    __device__ void get(std::int64_t i, compute_t<T> (&v)[1][N]) const {
-        load<N>(x + i, v[0]);
-    }
-};
-
-template <class T, class F, int Operands>
-struct MapSource {
-    static constexpr int kResults = 1;
-    const T* in[Operands];
-
-    template <int N>
-    __device__ void get(std::int64_t i, compute_t<T> (&v)[1][N]) const {
-        compute_t<T> x[Operands][N];
-#pragma unroll
-        for (int k = 0; k < Operands; ++k) load<N>(in[k] + i, x[k]);
-#pragma unroll
-        for (int k = 0; k < N; ++k) {
-            if constexpr (Operands == 1) {
-                v[0][k] = widen(round_to<T>(F{}(x[0][k])));
-            } else {
-                v[0][k] = widen(round_to<T>(F{}(x[0][k], x[1][k])));
-            }
-        }
-    }
-};
-
-template <class T>
-struct SwiGluGradSource {
-    static constexpr int kResults = 2;
-    const T *gate, *up, *dy;
-
-    template <int N>
-    __device__ void get(std::int64_t i, compute_t<T> (&v)[2][N]) const {
-        compute_t<T> g[N], u[N], d[N];
-        load<N>(gate + i, g);
-        load<N>(up + i, u);
-        load<N>(dy + i, d);
-#pragma unroll
-        for (int k = 0; k < N; ++k) {
-            swiglu_gradients(g[k], u[k], d[k], v[0][k], v[1][k]);
-            v[0][k] = widen(round_to<T>(v[0][k]));
-            v[1][k] = widen(round_to<T>(v[1][k]));
-        }
-    }
-};
 
 // ---- Under which scale -------------------------------------------------------------------------
 
@@ -242,23 +187,6 @@ void quantise(const KernelCall& call, const DelayedQuantise& op, const Source& s
     }
 }
 
-template <class T, class To>
-void quantise_source(const KernelCall& call, const DelayedQuantise& op) {
-    const auto in = [&](int i) { return call.in[i].as<T>(); };
-    switch (op.of) {
-        case QuantiseSource::value:
-            return quantise<T, To>(call, op, ValueSource<T>{in(0)});
-        case QuantiseSource::swiglu:
-            return quantise<T, To>(call, op, MapSource<T, SwiGluFunction, 2>{{in(0), in(1)}});
-        case QuantiseSource::gelu:
-            return quantise<T, To>(call, op, MapSource<T, GeluFunction, 1>{{in(0)}});
-        case QuantiseSource::gelu_grad:
-            return quantise<T, To>(call, op, MapSource<T, GeluGradFunction, 2>{{in(0), in(1)}});
-        case QuantiseSource::swiglu_grad:
-            return quantise<T, To>(call, op, SwiGluGradSource<T>{in(0), in(1), in(2)});
-    }
-}
-
 Refusal reject(const NodeView& node) {
     return std::get<DelayedQuantise>(node.op).transpose ? reject_tall(node.in[0]) : std::nullopt;
 }
@@ -267,7 +195,11 @@ Prepared prepare(const NodeView& node) {
     const DelayedQuantise op = std::get<DelayedQuantise>(node.op);
     return dispatch_plain(node.in[0].dtype, [&]<class T>(std::type_identity<T>) -> Prepared {
         const auto with = [&]<class To>(std::type_identity<To>) {
-            return Prepared{[op](const KernelCall& call) { quantise_source<T, To>(call, op); },
+            return Prepared{[op](const KernelCall& call) {
+                                with_source<T>(op.of, call.in, [&](const auto& source) {
+                                    quantise<T, To>(call, op, source);
+                                });
+                            },
                             2 * sizeof(float)};
         };
         switch (op.rule.to) {

@@ -1,0 +1,80 @@
+// What fused quantisers quantise: get<N>(i, v) gives elements [i, i + N) of each result, rounded to
+// T.
+#pragma once
+
+#include "backends/cuda/activations.cuh"
+#include "backends/cuda/kernels.cuh"
+
+namespace octavo::cuda {
+
+template <class T>
+struct ValueSource {
+    static constexpr int kResults = 1;
+    const T* x;
+
+    template <int N>
+    __device__ void get(std::int64_t i, compute_t<T> (&v)[1][N]) const {
+        load<N>(x + i, v[0]);
+    }
+};
+
+template <class T, class F, int Operands>
+struct MapSource {
+    static constexpr int kResults = 1;
+    const T* in[Operands];
+
+    template <int N>
+    __device__ void get(std::int64_t i, compute_t<T> (&v)[1][N]) const {
+        compute_t<T> x[Operands][N];
+#pragma unroll
+        for (int k = 0; k < Operands; ++k) load<N>(in[k] + i, x[k]);
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            if constexpr (Operands == 1) {
+                v[0][k] = widen(round_to<T>(F{}(x[0][k])));
+            } else {
+                v[0][k] = widen(round_to<T>(F{}(x[0][k], x[1][k])));
+            }
+        }
+    }
+};
+
+template <class T>
+struct SwiGluGradSource {
+    static constexpr int kResults = 2;
+    const T *gate, *up, *dy;
+
+    template <int N>
+    __device__ void get(std::int64_t i, compute_t<T> (&v)[2][N]) const {
+        compute_t<T> g[N], u[N], d[N];
+        load<N>(gate + i, g);
+        load<N>(up + i, u);
+        load<N>(dy + i, d);
+#pragma unroll
+        for (int k = 0; k < N; ++k) {
+            swiglu_gradients(g[k], u[k], d[k], v[0][k], v[1][k]);
+            v[0][k] = widen(round_to<T>(v[0][k]));
+            v[1][k] = widen(round_to<T>(v[1][k]));
+        }
+    }
+};
+
+// f(source) for the operands of the source op.
+template <class T, class F>
+void with_source(QuantiseSource of, std::span<const TensorRef> operands, F&& f) {
+    const auto in = [&](std::size_t i) { return operands[i].as<T>(); };
+    switch (of) {
+        case QuantiseSource::value:
+            return f(ValueSource<T>{in(0)});
+        case QuantiseSource::swiglu:
+            return f(MapSource<T, SwiGluFunction, 2>{{in(0), in(1)}});
+        case QuantiseSource::gelu:
+            return f(MapSource<T, GeluFunction, 1>{{in(0)}});
+        case QuantiseSource::gelu_grad:
+            return f(MapSource<T, GeluGradFunction, 2>{{in(0), in(1)}});
+        case QuantiseSource::swiglu_grad:
+            return f(SwiGluGradSource<T>{in(0), in(1), in(2)});
+    }
+}
+
+}  // namespace octavo::cuda
