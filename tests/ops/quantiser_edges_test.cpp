@@ -2,6 +2,7 @@
 // their definition (FP8-LM, arXiv 2310.18313; base/scale.h): scales by search instead of from bits,
 // codes by search among the values of all codes, products in doubles rounded once.
 #include "base/codec_reference.h"
+#include "base/scale_rule.h"
 #include "ops/delayed_quantise.h"
 #include "ops/plain_test.h"
 
