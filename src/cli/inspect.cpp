@@ -13,10 +13,11 @@
 namespace octavo {
 namespace {
 
-const Flag kGraphFlag{.name = "graph",
-                      .initial = std::string("micro"),
-                      .help = "which graph of the step",
-                      .rule = one_of({"micro", "micro_next", "update", "eval", "refresh"})};
+const Flag kGraphFlag{
+    .name = "graph",
+    .initial = std::string("micro"),
+    .help = "which graph of the step",
+    .rule = one_of({"micro", "micro_next", "update", "update_measured", "eval", "refresh"})};
 
 // Compiled but without memory: nothing is allocated to look at a plan.
 TrainProgram compile(const Args& args, Backend& backend) {
@@ -28,7 +29,7 @@ const Plan& chosen_plan(const Args& args, const TrainProgram& program) {
     if (!program.program().has(name)) {
         fail_usage(
             "--graph {}: this run has no such graph\n  micro_next is there with "
-            "train.grad_accum > 1.",
+            "train.grad_accum > 1, update_measured with predicted scales.",
             name);
     }
     return program.program().plan(name);

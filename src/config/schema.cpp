@@ -122,8 +122,7 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("global_scale", &R::global_scale, "moss: what groups share a scale; auto: row",
           one_of({"auto", "row", "tensor"}));
     s.key("weight_scale", &R::weight_scale,
-          "one scale per weight, measured or predicted from the learning rate; auto: predicted in "
-          "moss",
+          "scales of weights, measured or predicted from lr; auto: predicted in moss",
           one_of({"auto", "measured", "predicted"}));
     s.key("bound", &R::bound,
           "predicted scales: AdamW's tight bound on an update / lr, or 1 as MOSS has it",

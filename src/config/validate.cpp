@@ -60,8 +60,8 @@ void validate_recipe(const RunConfig::Recipe& r) {
                 "gradient, m and v by themselves.",
                 r.name, r.level);
     check_usage(fp8_lm || r.weight_cast == "cached",
-                "recipe.weight_cast: expected cached with recipe {}, which has no FP8 weights, got "
-                "{}\n  Set recipe.name = \"fp8-lm\".",
+                "recipe.weight_cast: expected cached with recipe {}, got {}\n"
+                "  Casts in every pass are those of fp8-lm: set recipe.name = \"fp8-lm\".",
                 r.name, r.weight_cast);
     check_usage(r.level != "O3" || r.weight_cast == "cached",
                 "recipe.weight_cast: expected cached at level O3, whose working weights are E4M3, "

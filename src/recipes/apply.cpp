@@ -121,7 +121,8 @@ class Quantiser {
         const Node& source = g_.node(g_.producer(v));
         if (const auto* load = std::get_if<Load>(&source.op)) {
             if (!recipe_.weight) return rewrite_(v);
-            return recipe_.cache_weights ? weight(n, v, *load) : cast_weight(v, *load, n);
+            check_tiles(n, {recipe_.weight->dtype, load->type.shape, scaling_of(*recipe_.weight)});
+            return recipe_.cache_weights ? weight(v, *load) : cast_weight(v, *load, n);
         }
         const bool forward = source.phase == Phase::forward;
         const auto& format = forward ? recipe_.activation : recipe_.output_grad;
@@ -136,11 +137,10 @@ class Quantiser {
         return q;
     }
 
-    Value weight(const Node& n, Value v, const Load& load) {
+    Value weight(Value v, const Load& load) {
         Value& q = quantised_[{v.id, false}];
         if (q) return q;
         const Type type{recipe_.weight->dtype, load.type.shape, scaling_of(*recipe_.weight)};
-        check_tiles(n, type);
         return q = rewrite_.b.load(working_name(type.dtype, master_name(load)), type);
     }
 

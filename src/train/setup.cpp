@@ -63,6 +63,8 @@ void set_prediction(Recipe& r, const RunConfig::Recipe& o, const RunConfig::Trai
 void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     const bool fine = r.activation && !has_tensor_scale(*r.activation);
     refuse_option(fine && o.margin != 0, "margin", r, "has no delayed scales to leave room in");
+    refuse_option(fine && o.history != RunConfig::Recipe{}.history, "history", r,
+                  "has no delayed scales");
     refuse_option(fine && o.fp8_lm_head, "fp8_lm_head", r, "keeps the head in 16 bits");
     refuse_option(!r.output_grad && o.gradient != "auto", "gradient", r,
                   "keeps output gradients unscaled");

@@ -100,6 +100,23 @@ TEST_F(Resume, NarrowStatesGoOnExactly) {
     EXPECT_NE(slurp(checkpoint / "config.json").find("bfloat16"), std::string::npos);
 }
 
+// Across and between measured amaxes, at steps 5, 10, 15 and 20.
+TEST_F(Resume, PredictedScalesGoOnExactly) {
+    const std::vector<std::string> predicted{"--recipe.interval", "5", "--recipe.weight_scale",
+                                             "predicted"};
+    for (const std::string recipe : {"moss", "fp8-lm"}) {
+        const std::string whole = "whole-" + recipe, parts = "parts-" + recipe;
+        ASSERT_EQ(run(train(whole, recipe, predicted)).exit_code, 0);
+        for (const auto& [steps, code] : {std::pair{"7", 130}, {"12", 130}, {"0", 0}}) {
+            auto some = predicted;
+            some.insert(some.end(), {"--stop-after", steps});
+            const Finished done = run(train(parts, recipe, some));
+            ASSERT_EQ(done.exit_code, code) << done.text;
+        }
+        expect_same_run(whole, parts);
+    }
+}
+
 class ResumeLevel : public Resume, public testing::WithParamInterface<const char*> {};
 
 TEST_P(ResumeLevel, StoppedRunsGoOnExactly) {

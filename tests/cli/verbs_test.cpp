@@ -35,6 +35,24 @@ TEST_F(Verbs, InspectShowsARecipe) {
     expect_text(memory, "beside it, on the host");
 }
 
+TEST_F(Verbs, InspectShowsScalesOfBlocksAndPredictions) {
+    const auto graph = [&](const std::string& recipe, const std::string& name) {
+        return expect_success({"inspect", "graph", path("run.toml"), "--recipe", recipe,
+                               "--train.grad_accum", "1", "--graph", name});
+    };
+    expect_text(graph("moss", "micro"), "e4m3[2, 32, 32] x micro(32)");
+    expect_text(graph("blockwise", "micro"), "e4m3[2, 32, 32] x 1x128");
+    expect_text(graph("blockwise", "micro"), "e4m3[32, 64] x 128x128");
+    expect_text(graph("moss", "update"), "predict_amax");
+    EXPECT_EQ(graph("moss", "update_measured").find("predict_amax"), std::string::npos);
+    expect_text(expect_success({"inspect", "memory", path("run.toml"), "--recipe", "moss"}),
+                "scale.bound");
+    const Finished none = run({"inspect", "graph", path("run.toml"), "--recipe", "blockwise",
+                               "--graph", "update_measured"});
+    EXPECT_EQ(none.exit_code, 2);
+    expect_text(none.text, "update_measured with predicted scales");
+}
+
 TEST_F(Verbs, GenerateIsAFunctionOfTheSeed) {
     ASSERT_EQ(run(train("run", "fp8-lm")).exit_code, 0);
     const std::vector<std::string> args{"generate", path("run"), "--prompt", "line ",

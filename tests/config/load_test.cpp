@@ -105,7 +105,8 @@ TEST(Load, TypesAndRangesHavePositions) {
     EXPECT_EQ(refusal("train.lr = {}"),
               "run.toml:1:12: train.lr: expected a number >= 0, got a table");
     EXPECT_EQ(refusal("recipe.name = 'fp9'"),
-              "run.toml:1:15: recipe.name: expected one of fp32, bf16, fp8-lm, got \"fp9\"");
+              "run.toml:1:15: recipe.name: expected one of fp32, bf16, fp8-lm, moss, "
+              "blockwise, got \"fp9\"");
     EXPECT_EQ(refusal("", {set("train.steps", "1e3")}),
               "--train.steps: expected an integer in [1, 1000000000], got '1e3'");
 }
@@ -159,8 +160,11 @@ TEST(Load, KeysMustFitEachOther) {
               "train.decay_fraction: expected at most 100 steps after warm-up, got 160 of 200");
     EXPECT_EQ(wrong("recipe.level = 'O2'"), "recipe.level: expected O0 with recipe bf16, got O2");
     EXPECT_EQ(wrong("recipe.weight_cast = 'per_forward'"),
-              "recipe.weight_cast: expected cached with recipe bf16, which has no FP8 weights, got "
-              "per_forward");
+              "recipe.weight_cast: expected cached with recipe bf16, got per_forward");
+    EXPECT_EQ(wrong("recipe = {name = 'moss', weight_cast = 'per_forward'}"),
+              "recipe.weight_cast: expected cached with recipe moss, got per_forward");
+    EXPECT_EQ(wrong("recipe = {name = 'blockwise', level = 'O1'}"),
+              "recipe.level: expected O0 with recipe blockwise, got O1");
     EXPECT_EQ(
         wrong("recipe = {name = 'fp8-lm', level = 'O3', weight_cast = 'per_forward'}"),
         "recipe.weight_cast: expected cached at level O3, whose working weights are E4M3, got "

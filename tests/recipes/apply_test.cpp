@@ -3,36 +3,17 @@
 
 #include "io/scratch.h"
 #include "passes/simplify.h"
+#include "recipes/graph_queries.h"
 #include "recipes/recipe.h"
 #include "train/tiny.h"
 
 namespace octavo {
 namespace {
 
+using test::is_head;
+using test::names_of;
+using test::products;
 using test::tiny_options;
-
-bool is_head(const Node& n) { return n.label.ends_with("lm_head"); }
-
-// The products of the Linear layers: of a layer, not of the head.
-std::vector<const Node*> products(const Graph& g, MatmulKind kind) {
-    std::vector<const Node*> found;
-    for (const Node& n : g.nodes()) {
-        const auto* m = std::get_if<Matmul>(&n.op);
-        if (m && m->kind == kind && !is_head(n)) found.push_back(&n);
-    }
-    return found;
-}
-
-std::set<std::string> names_of(const Graph& g, bool stores, std::string_view prefix) {
-    std::set<std::string> names;
-    for (const Node& n : g.nodes()) {
-        const auto* load = std::get_if<Load>(&n.op);
-        const auto* store = std::get_if<Store>(&n.op);
-        const std::string name = stores ? (store ? store->name : "") : (load ? load->name : "");
-        if (!name.empty() && name.starts_with(prefix)) names.insert(name);
-    }
-    return names;
-}
 
 TEST(Recipe, AreKnownByName) {
     EXPECT_EQ(recipe_names(),

@@ -170,13 +170,18 @@ TEST(Scales, RefuseWhatIsNotThere) {
     Graph g;
     Builder b(g);
     const Value x = b.input("x", {Dtype::f32, {4, 4}});
-    EXPECT_EQ(
-        error_of([&] { emit_quantise(b, {.granularity = Granularity::row}, x, "up_proj.x", 16); }),
-        "'up_proj.x': only one scale per tensor is there yet, got granularity row");
-    EXPECT_EQ(
-        error_of([&] { emit_quantise(b, {.provider = Provider::recorded}, x, "up_proj.x", 16); }),
-        "'up_proj.x': a recorded scale is for weights, which are quantised when they are "
-        "written");
+    const auto refused = [&](const Format& format) {
+        return error_of([&] { emit_quantise(b, format, x, "up_proj.x", 16); });
+    };
+    for (const Provider provider : {Provider::delayed, Provider::recorded, Provider::predicted}) {
+        EXPECT_EQ(refused({.granularity = Granularity::row, .provider = provider}),
+                  "'up_proj.x': scales per row or block follow from the tensor itself, now");
+    }
+    for (const Provider provider : {Provider::recorded, Provider::predicted}) {
+        EXPECT_EQ(refused({.provider = provider}),
+                  "'up_proj.x': a recorded or predicted scale is for weights, which are quantised "
+                  "when they are written");
+    }
 }
 
 }  // namespace

@@ -51,6 +51,116 @@ TEST(Setup, RecipeTakesItsSettings) {
     EXPECT_FALSE(recipe_of(c).activation);
 }
 
+TEST(Setup, MossTakesItsSettings) {
+    RunConfig c = config();
+    c.recipe.name = "moss";
+    Recipe r = recipe_of(c);
+    for (const auto& format : {r.activation, r.output_grad}) {
+        ASSERT_TRUE(format);
+        EXPECT_EQ(*format, (Format{.dtype = Dtype::e4m3,
+                                   .granularity = Granularity::micro,
+                                   .rounding = ScaleRounding::exact,
+                                   .group = 32}));
+    }
+    EXPECT_EQ(*r.weight, (Format{.dtype = Dtype::e4m3,
+                                 .provider = Provider::predicted,
+                                 .rounding = ScaleRounding::exact}));
+    EXPECT_EQ(r.prediction, (Prediction{adam_bound(0.9, 0.95), 500}));
+
+    c.recipe.group = 128;
+    c.recipe.global_scale = "tensor";
+    c.recipe.gradient = "e5m2";
+    c.recipe.bound = "paper";
+    c.recipe.interval = 100;
+    r = recipe_of(c);
+    for (const auto& format : {r.activation, r.output_grad}) {
+        EXPECT_EQ(format->group, 128);
+        EXPECT_TRUE(format->global);
+    }
+    EXPECT_EQ(r.activation->dtype, Dtype::e4m3);
+    EXPECT_EQ(r.output_grad->dtype, Dtype::e5m2);
+    EXPECT_EQ(r.prediction, (Prediction{1, 100}));
+
+    c.recipe = {.name = "moss", .weight_scale = "measured"};
+    r = recipe_of(c);
+    EXPECT_EQ(r.weight->provider, Provider::recorded);
+    EXPECT_FALSE(predicts_scales(r));
+}
+
+TEST(Setup, BlockwiseTakesItsSettings) {
+    RunConfig c = config();
+    c.recipe.name = "blockwise";
+    EXPECT_EQ(recipe_of(c).output_grad->dtype, Dtype::e4m3);
+    c.recipe.scale_rounding = "pow2";
+    c.recipe.gradient = "e5m2";
+    const Recipe r = recipe_of(c);
+    EXPECT_EQ(*r.activation, (Format{.dtype = Dtype::e4m3,
+                                     .granularity = Granularity::block_1x128,
+                                     .rounding = ScaleRounding::pow2,
+                                     .floor = 1e-10f}));
+    EXPECT_EQ(*r.weight, (Format{.dtype = Dtype::e4m3,
+                                 .granularity = Granularity::block_128x128,
+                                 .provider = Provider::recorded,
+                                 .rounding = ScaleRounding::pow2,
+                                 .floor = 1e-10f}));
+    EXPECT_EQ(*r.output_grad, (Format{.dtype = Dtype::e5m2,
+                                      .granularity = Granularity::block_1x128,
+                                      .rounding = ScaleRounding::pow2,
+                                      .floor = 0x1p-100f}));
+}
+
+TEST(Setup, Fp8LmMayPredictItsWeightScales) {
+    RunConfig c = config();
+    c.recipe = {.name = "fp8-lm", .weight_scale = "predicted", .interval = 50};
+    c.train.beta2 = 0.999;
+    const Recipe r = recipe_of(c);
+    EXPECT_EQ(*r.weight, (Format{.dtype = Dtype::e4m3,
+                                 .provider = Provider::predicted,
+                                 .rounding = ScaleRounding::pow2}));
+    EXPECT_EQ(r.activation->provider, Provider::delayed);
+    EXPECT_EQ(r.prediction, (Prediction{adam_bound(0.9, 0.999), 50}));
+}
+
+TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
+    using R = RunConfig::Recipe;
+    const std::vector<std::pair<R, std::string>> refused = {
+        {{.name = "fp8-lm", .group = 64}, "group: recipe fp8-lm has no micro groups"},
+        {{.name = "blockwise", .global_scale = "row"},
+         "global_scale: recipe blockwise has no micro groups"},
+        {{.name = "blockwise", .weight_scale = "predicted"},
+         "weight_scale: recipe blockwise has no weights under one scale"},
+        {{.name = "bf16", .weight_scale = "measured"},
+         "weight_scale: recipe bf16 has no weights under one scale"},
+        {{.name = "fp8-lm", .bound = "paper"}, "bound: recipe fp8-lm predicts no scales"},
+        {{.name = "moss", .weight_scale = "measured", .interval = 100},
+         "interval: recipe moss predicts no scales"},
+        {{.name = "moss", .margin = 1},
+         "margin: recipe moss has no delayed scales to leave room in"},
+        {{.name = "blockwise", .history = 8}, "history: recipe blockwise has no delayed scales"},
+        {{.name = "blockwise", .fp8_lm_head = true},
+         "fp8_lm_head: recipe blockwise keeps the head in 16 bits"},
+        {{.name = "bf16", .gradient = "e4m3"},
+         "gradient: recipe bf16 keeps output gradients unscaled"},
+        {{.name = "moss", .scale_rounding = "pow2"},
+         "scale_rounding: recipe moss has powers of two below exact scales"}};
+    for (const auto& [recipe, message] : refused) {
+        RunConfig c = config();
+        c.recipe = recipe;
+        EXPECT_EQ(error_of([&] { recipe_of(c); }), "recipe." + message + "\n  Leave it out.");
+    }
+    RunConfig c = config();
+    c.recipe = {.name = "moss", .group = 48};
+    EXPECT_EQ(error_of([&] { recipe_of(c); }), "recipe.group: expected 32, 64 or 128, got 48");
+    c.recipe = {.name = "moss"};
+    c.train.beta1 = 0.95;
+    c.train.beta2 = 0.9;
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "predicted scales need train.beta1^2 < train.beta2, got 0.95 and 0.9\n"
+              "  Nothing bounds AdamW's steps otherwise: take measured scales.");
+    c.recipe.weight_scale = "measured";
+    EXPECT_NO_THROW(recipe_of(c));
+}
+
 TEST(Setup, OptimizerStatesTakeTheirFormats) {
     RunConfig c = config();
     EXPECT_EQ(recipe_of(c).states, StateFormats{});
