@@ -73,8 +73,20 @@ struct Tile {
     // How many tiles there are across.
     __device__ static std::int64_t tiles() { return gridDim.x / kResults; }
 
-    // Elements outside the matrix count as zeros.
+    // Elements outside the matrix count as zeros. A tile that lies inside has no branches, so that
+    // all of its loads are on their way at once.
     __device__ void load(const Source& source) {
+        if (packets && row0 + kTile <= m && column0 + kTile <= n) {
+#pragma unroll
+            for (int s = 0; s < kSteps; ++s) {
+                take<kPacket>(source, (row0 + row(s)) * n + column0 + packet() * kPacket, v[s]);
+            }
+        } else {
+            load_edge(source);
+        }
+    }
+
+    __device__ void load_edge(const Source& source) {
 #pragma unroll
         for (int s = 0; s < kSteps; ++s) {
             const std::int64_t r = row0 + row(s), c = column0 + packet() * kPacket;
@@ -87,8 +99,9 @@ struct Tile {
             }
 #pragma unroll
             for (int i = 0; i < kPacket; ++i) {
-                if (c + i < n)
+                if (c + i < n) {
                     take<1>(source, r * n + c + i, reinterpret_cast<float(&)[1]>(v[s][i]));
+                }
             }
         }
     }
