@@ -57,7 +57,9 @@ class Recording {
         cudaGraphDestroy(graph);
         expect(status, "cudaGraphInstantiate");
     }
-    ~Recording() { cudaGraphExecDestroy(executable_); }
+    ~Recording() {
+        if (!faulted()) cudaGraphExecDestroy(executable_);
+    }
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
 

@@ -49,6 +49,8 @@ std::string_view remedy(cudaError_t status) {
 
 }  // namespace
 
+bool faulted() { return g_faulted; }
+
 void expect(cudaError_t status, std::string_view call) {
     if (status == cudaSuccess) return;
     const std::string words =
@@ -87,7 +89,7 @@ Device::Device() {
 }
 
 Device::~Device() {
-    if (g_faulted) return;  // there is nothing left to destroy
+    if (faulted()) return;
     // The driver may be gone already when the process ends: nothing to report then.
     cublasLtDestroy(blas_);
     cudaStreamDestroy(stream_);
