@@ -22,7 +22,8 @@ std::unique_ptr<Trail> make_trail(const std::string& plan, const std::vector<std
 // Where the GPU is, or stopped.
 Stretch last_stretch();
 
-// Whether a fault has been reported: the driver then crashes on some of what it is asked to destroy.
+// Whether a fault has been reported. The driver then crashes on some of what it is asked to
+// destroy.
 bool faulted();
 
 }  // namespace octavo::cuda

@@ -58,7 +58,7 @@ class Recording {
         expect(status, "cudaGraphInstantiate");
     }
     ~Recording() {
-        if (!faulted()) cudaGraphExecDestroy(executable_);
+        if (!cuda::faulted()) cudaGraphExecDestroy(executable_);
     }
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
