@@ -63,7 +63,11 @@ class Recording {
     Recording(const Recording&) = delete;
     Recording& operator=(const Recording&) = delete;
 
-    void replay() const { expect(cudaGraphLaunch(executable_, stream()), "cudaGraphLaunch"); }
+    // The driver crashes on a recording that follows a fault.
+    void replay() const {
+        cuda::expect_no_fault();
+        expect(cudaGraphLaunch(executable_, stream()), "cudaGraphLaunch");
+    }
 
   private:
     cudaGraphExec_t executable_ = nullptr;
@@ -75,6 +79,7 @@ class CudaStopwatch final : public Stopwatch {
     CudaStopwatch(const CudaStopwatch&) = delete;
     CudaStopwatch& operator=(const CudaStopwatch&) = delete;
     ~CudaStopwatch() override {
+        if (cuda::faulted()) return;
         for (const cudaEvent_t e : marks_) cudaEventDestroy(e);
     }
     void mark() override {
@@ -133,6 +138,7 @@ class CudaBackend final : public Backend {
     }
     void release(std::byte* memory, std::int64_t bytes) override {
         own_bytes_ -= bytes;
+        if (cuda::faulted()) return;
         cudaStreamSynchronize(stream());
         cudaFree(memory);
     }

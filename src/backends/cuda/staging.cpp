@@ -2,10 +2,13 @@
 
 #include <algorithm>
 
+#include "backends/cuda/breadcrumbs.h"
+
 namespace octavo::cuda {
 
 Staging::~Staging() {
     for (const Slot& slot : slots_) {
+        if (faulted()) return;
         if (slot.sent) cudaEventDestroy(slot.sent);
         if (slot.memory) cudaFreeHost(slot.memory);
     }

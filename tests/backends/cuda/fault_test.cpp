@@ -1,5 +1,8 @@
 // Kernels that read where there is nothing, in a process of their own, which is lost for CUDA
 // afterwards: the error names the step, and everything is torn down without another word.
+#include <chrono>
+#include <thread>
+
 #include <gtest/gtest.h>
 
 #include <limits>
@@ -99,7 +102,8 @@ INSTANTIATE_TEST_SUITE_P(Runs, Fault,
                                          Case{"ReplayedWithTrace", true, 3}),
                          [](const auto& of) { return std::string(of.param.what); });
 
-// As whoever launches something after the fault hears of it.
+// As whoever launches something after the fault hears of it. Not while it strikes: driver 580
+// itself crashes in cuGraphLaunch when a fault meets hundreds of waiting launches.
 [[noreturn]] void launch_after_fault() {
     int code = 0;
     try {
@@ -109,8 +113,9 @@ INSTANTIATE_TEST_SUITE_P(Runs, Fault,
         program.allocate(backend->available_bytes());
         const std::vector<std::int32_t> rows(kRows, std::numeric_limits<std::int32_t>::max());
         program.write_input("micro", "rows", rows.data());
-        for (int i = 0; i < 1000; ++i) program.run("micro");
-        backend->synchronize();
+        for (int i = 0; i < 3; ++i) program.run("micro");
+        std::this_thread::sleep_for(std::chrono::milliseconds(500));
+        program.run("micro");
     } catch (const DeviceFault& fault) {
         std::fputs(fault.what(), stderr);
         code = 1;
