@@ -230,20 +230,29 @@ bool block_quantise_columns(const Matcher& match, const Node& n, Rewriter& rewri
     return true;
 }
 
+// Quantisers like `n`, of kind Q, of all results of the element-wise op that n's operand comes
+// from; none if some result is read by anything else, or the backend does not fuse them.
+template <class Q>
+std::vector<const Node*> quantisers_of_source(const Matcher& match, const Node& n) {
+    const auto* op = std::get_if<Q>(&n.op);
+    if (!op || op->of != QuantiseSource::value || !match.target().fused_quantisers) return {};
+    const Node& source = match.producer(n.in[0]);
+    if (!quantise_source(source.op)) return {};
+    std::vector<const Node*> quantisers;
+    for (const Value v : source.out) {
+        const Node* q = match.only_reader_as<Q>(v);
+        if (!q || q->op != n.op) return {};
+        quantisers.push_back(q);
+    }
+    return quantisers;
+}
+
 // The element-wise op whose results are quantised and read nowhere else joins its quantisers. Same
 // bits: results are rounded to their dtype all the same.
 bool quantise_source_of(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    const auto* op = std::get_if<DelayedQuantise>(&n.op);
-    if (!op || op->of != QuantiseSource::value || !match.target().fused_quantisers) return false;
+    const auto quantisers = quantisers_of_source<DelayedQuantise>(match, n);
+    if (quantisers.empty()) return false;
     const Node& source = match.producer(n.in[0]);
-    const auto of = quantise_source(source.op);
-    if (!of) return false;
-    std::vector<const Node*> quantisers;
-    for (const Value v : source.out) {
-        const Node* q = match.only_reader_as<DelayedQuantise>(v);
-        if (!q || std::get<DelayedQuantise>(q->op) != *op) return false;
-        quantisers.push_back(q);
-    }
     Values in = rewrite(source.in);
     for (auto q = quantisers.rbegin(); q != quantisers.rend(); ++q) {
         for (std::size_t i = 1; i < (*q)->in.size(); ++i) {
@@ -253,34 +262,25 @@ bool quantise_source_of(const Matcher& match, const Node& n, Rewriter& rewrite) 
             in.push_back(rewrite(v));
         }
     }
-    DelayedQuantise fused = *op;
-    fused.of = *of;
+    DelayedQuantise fused = std::get<DelayedQuantise>(n.op);
+    fused.of = *quantise_source(source.op);
     rewrite.stand_at(n);
     const Values out = rewrite.b.emit(fused, in);
     for (std::size_t k = 0; k < quantisers.size(); ++k) {
         const Node& q = *quantisers[k];
         for (std::size_t i = 0; i < 3; ++i) rewrite.replace(q.out[i], out[3 * k + i]);
-        if (op->transpose) rewrite.replace(q.out[3], out[3 * quantisers.size() + k]);
+        if (fused.transpose) rewrite.replace(q.out[3], out[3 * quantisers.size() + k]);
     }
     return true;
 }
 
-// The element-wise op whose results are quantised by themselves and read nowhere else joins their
-// quantisers. Same bits.
+// The same for quantisers whose scales follow from the values themselves.
 bool block_quantise_source(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    const auto* op = std::get_if<BlockQuantise>(&n.op);
-    if (!op || op->of != QuantiseSource::value || !match.target().fused_quantisers) return false;
+    const auto quantisers = quantisers_of_source<BlockQuantise>(match, n);
+    if (quantisers.empty()) return false;
     const Node& source = match.producer(n.in[0]);
-    const auto of = quantise_source(source.op);
-    if (!of) return false;
-    std::vector<const Node*> quantisers;
-    for (const Value v : source.out) {
-        const Node* q = match.only_reader_as<BlockQuantise>(v);
-        if (!q || q->op != n.op) return false;
-        quantisers.push_back(q);
-    }
-    BlockQuantise fused = *op;
-    fused.of = *of;
+    BlockQuantise fused = std::get<BlockQuantise>(n.op);
+    fused.of = *quantise_source(source.op);
     rewrite.stand_at(n);
     const Values out = rewrite.b.emit(fused, rewrite(source.in));
     std::size_t next = 0;
