@@ -20,7 +20,6 @@ namespace octavo {
 // What an infinity or a NaN makes of all it shares a scale with: everything computed from it is
 // NaN, so the step that made it is skipped.
 constexpr float poisoned_scale() { return std::bit_cast<float>(0x7FC00000); }
-constexpr std::uint8_t poisoned_code() { return 0x7F; }  // NaN in both formats
 
 // An E8M0 byte: 2^(byte - 127).
 constexpr int unit_exponent() { return 127; }

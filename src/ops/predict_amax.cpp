@@ -1,5 +1,6 @@
 // A bound on max |w| that follows the optimizer instead of the weights (MOSS, arXiv 2511.05811,
-// section 3.3): no AdamW step moves an element by more than bound * learning rate.
+// section 3.3): no AdamW step moves an element by more than bound * learning rate, before it is
+// rounded to the master's dtype.
 //     p (1) f32, schedule (3) f32 = {lr, ...} and factor (1) f32 as AdamW has them
 //         -> p' (1) f32 = RN(p + RN(bound * lr)); p if the step is skipped (factor infinite or NaN)
 #include "graph/builder.h"

@@ -163,6 +163,8 @@ class Quantiser {
     Value cast_weight(Value v, const Load& load, const Node& reader) {
         Value& q = cast_[{v.id, reads_table(reader) ? Phase::forward : reader.phase}];
         if (q) return q;
+        check(recipe_.weight->granularity == Granularity::tensor,
+              "recipe {}: only weights under one scale are cast in every pass", recipe_.name);
         Builder& b = rewrite_.b;
         const std::string master(master_name(load));
         const Dtype dtype = master_dtype(recipe_, match_, v);

@@ -177,13 +177,15 @@ std::vector<TensorInfo> chosen(const SafetensorsFile& file, const QuantiseReques
         found.push_back(file.at(request.tensor));
         check(takes(found[0]), "{}: '{}' is {}, expected f64, f32, bf16 or f16", file.name(),
               request.tensor, name(found[0].dtype));
+        check(found[0].shape.elements() > 0, "{}: '{}' has no elements to quantise", file.name(),
+              request.tensor);
         return found;
     }
     for (const TensorEntry& entry : file.entries()) {
         const StoredDtype* stored = stored_dtype(entry.dtype);
         if (!stored || !stored->dtype || entry.dims.size() > Shape::kMaxRank) continue;
         const TensorInfo t = file.at(entry.name);
-        if (takes(t)) found.push_back(t);
+        if (takes(t) && t.shape.elements() > 0) found.push_back(t);
     }
     check(!found.empty(), "{}: no tensor of f64, f32, bf16 or f16 elements to quantise",
           file.name());

@@ -214,6 +214,18 @@ TEST(MatmulBlocks, TransposedSquares) {
     }
 }
 
+// A weight under one scale may lie either way, too.
+TEST(MatmulBlocks, TransposedWeights) {
+    const HostTensor a = quantised(random_tensor(Dtype::f32, {32, 272}, 1), Dtype::e4m3, micro(32));
+    const HostTensor w =
+        quantised(random_tensor(Dtype::f32, {272, 144}, 2), Dtype::e4m3, kPerTensor);
+    const HostTensor turned = run(as_is(Transpose{}), {w})[0];
+    const Matmul op{.kind = MatmulKind::dgrad};
+    Matmul op_t = op;
+    op_t.trans_b = true;
+    expect_close(run(as_is(op), {a, w})[0], run(as_is(op_t), {a, turned})[0].values, 3e-3);
+}
+
 TEST(Dequantise, IsTheCodeTimesItsScales) {
     for (const Scaling& s : {kRow, kRuns, kSquares, micro(32), micro(64), micro(128)}) {
         const HostTensor x =

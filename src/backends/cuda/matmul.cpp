@@ -122,6 +122,7 @@ Refusal reject_moss(const NodeView& node) {
     if (a.scaling.granularity != Granularity::micro) return "the first operand has no micro groups";
     if (b.dtype == Dtype::e5m2) return "the second operand is e5m2";
     const GemmDesc g = describe(node);
+    if (g.trans_a || !g.trans_b) return "an operand is not contiguous along K";
     if (g.k % 16 != 0) return fmt::format("K = {} is not a multiple of 16", g.k);
     if (g.m == 0 || g.n == 0 || g.k == 0) return "no elements";
     if (g.c != Dtype::bf16 && g.c != Dtype::f32) return "the result is neither bf16 nor f32";
