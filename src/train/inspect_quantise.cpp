@@ -16,7 +16,8 @@ std::int64_t blocks(std::int64_t n, std::int64_t size) { return (n + size - 1) /
 
 // The parts of a quantised tensor on the host, scales and exponents without padding.
 struct Parts {
-    Type type;  // as it was quantised: at least a matrix
+    Type type;                                            // as it was quantised: at least a matrix
+    std::vector<std::byte> stored_scales, stored_groups;  // as the type lays them out
     Shape scale_shape, local_shape;
     std::vector<std::byte> codes;
     std::vector<float> scales, values;
@@ -41,11 +42,28 @@ std::vector<T> gather(const Type& t, std::int64_t rows, std::int64_t columns, At
     return found;
 }
 
-void unpack_scales(Parts& p, const std::vector<std::byte>& scales,
-                   const std::vector<std::byte>& groups) {
+float stored_scale(const Parts& p, const ScaleLayout& layout, std::int64_t row,
+                   std::int64_t column) {
+    const auto* scales = reinterpret_cast<const float*>(p.stored_scales.data());
+    return scales[layout.scale_at(row, column)];
+}
+
+std::uint8_t stored_group(const Parts& p, const ScaleLayout& layout, std::int64_t row,
+                          std::int64_t column) {
+    return std::to_integer<std::uint8_t>(
+        p.stored_groups[static_cast<std::size_t>(layout.group_at(row, column))]);
+}
+
+// The largest magnitude that the code of this element can stand for.
+double largest(const Parts& p, const ScaleLayout& layout, std::int64_t row, std::int64_t column) {
+    const double scale = stored_scale(p, layout, row, column);
+    const int exponent = p.stored_groups.empty() ? 0 : stored_group(p, layout, row, column) - 127;
+    return std::ldexp(static_cast<double>(max_value(p.type.dtype)) * scale, exponent);
+}
+
+void unpack_scales(Parts& p) {
     const ScaleLayout layout = scale_layout(p.type);
     const std::int64_t rows = p.type.shape.rows(), columns = p.type.shape.last();
-    const auto* stored = reinterpret_cast<const float*>(scales.data());
     std::int64_t tile_rows = 1, tile_columns = std::max<std::int64_t>(columns, 1);
     p.scale_shape = {rows};
     switch (p.type.scaling.granularity) {
@@ -65,14 +83,12 @@ void unpack_scales(Parts& p, const std::vector<std::byte>& scales,
             break;
     }
     p.scales = gather<float>(p.type, tile_rows, tile_columns,
-                             [&](auto i, auto j) { return stored[layout.scale_at(i, j)]; });
-    if (groups.empty()) return;
+                             [&](auto i, auto j) { return stored_scale(p, layout, i, j); });
+    if (p.stored_groups.empty()) return;
     const std::int64_t group = p.type.scaling.group;
     p.local_shape = {rows, blocks(columns, group)};
-    p.locals = gather<std::uint8_t>(p.type, 1, group, [&](auto i, auto j) {
-        return std::to_integer<std::uint8_t>(
-            groups[static_cast<std::size_t>(layout.group_at(i, j))]);
-    });
+    p.locals = gather<std::uint8_t>(p.type, 1, group,
+                                    [&](auto i, auto j) { return stored_group(p, layout, i, j); });
 }
 
 Parts quantise(Backend& backend, const Format& format, const TensorInfo& tensor) {
@@ -99,51 +115,20 @@ Parts quantise(Backend& backend, const Format& format, const TensorInfo& tensor)
     p.codes = read_bytes(backend, codes.data, data_bytes(codes.type));
     p.values.resize(static_cast<std::size_t>(n));
     backend.copy_out(reinterpret_cast<std::byte*>(p.values.data()), values.as<std::byte>(), n * 4);
-    unpack_scales(p, read_bytes(backend, codes.scale, scale_bytes(codes.type)),
-                  codes.groups ? read_bytes(backend, codes.groups, group_bytes(codes.type))
-                               : std::vector<std::byte>{});
+    p.stored_scales = read_bytes(backend, codes.scale, scale_bytes(codes.type));
+    if (codes.groups) {
+        p.stored_groups = read_bytes(backend, codes.groups, group_bytes(codes.type));
+    }
+    unpack_scales(p);
     return p;
 }
-
-// The largest magnitude that an element's code can stand for.
-class Largest {
-  public:
-    explicit Largest(const Parts& p) : p_(p), max_(max_value(p.type.dtype)) {}
-
-    double operator()(std::int64_t i) const {
-        const std::int64_t columns = p_.type.shape.last(), row = i / columns, column = i % columns;
-        double scale = p_.scales[scale_index(row, column)];
-        if (!p_.locals.empty()) {
-            const auto at = row * p_.local_shape[1] + column / p_.type.scaling.group;
-            scale = std::ldexp(scale, p_.locals[static_cast<std::size_t>(at)] - 127);
-        }
-        return static_cast<double>(max_) * scale;
-    }
-
-  private:
-    std::size_t scale_index(std::int64_t row, std::int64_t column) const {
-        const Shape& s = p_.scale_shape;
-        switch (p_.type.scaling.granularity) {
-            case Granularity::block_1x128:
-                return static_cast<std::size_t>(row * s[1] + column / kScaleBlock);
-            case Granularity::block_128x128:
-                return static_cast<std::size_t>(row / kScaleBlock * s[1] + column / kScaleBlock);
-            case Granularity::tensor:
-                return 0;
-            default:
-                return static_cast<std::size_t>(row);
-        }
-    }
-
-    const Parts& p_;
-    float max_;
-};
 
 QuantiseError error_of(const TensorInfo& tensor, const Parts& p) {
     const auto n = static_cast<std::size_t>(tensor.shape.elements());
     std::vector<float> x(n);
     convert(tensor.bytes, tensor.dtype, std::as_writable_bytes(std::span(x)), Dtype::f32);
-    const Largest largest(p);
+    const ScaleLayout layout = scale_layout(p.type);
+    const auto columns = static_cast<std::size_t>(p.type.shape.last());
     QuantiseError e;
     e.tensor = tensor.name;
     double signal = 0, noise = 0;
@@ -155,7 +140,10 @@ QuantiseError error_of(const TensorInfo& tensor, const Parts& p) {
         if (want == 0) continue;
         ++nonzero;
         // Half a step beyond the largest code still rounds to it.
-        if (std::abs(want) > largest(static_cast<std::int64_t>(i)) * (1 + 1e-6)) ++saturated;
+        if (std::abs(want) > largest(p, layout, static_cast<std::int64_t>(i / columns),
+                                     static_cast<std::int64_t>(i % columns)) *
+                                 (1 + 1e-6))
+            ++saturated;
         if (p.values[i] == 0) {
             ++flushed;
         } else {

@@ -425,6 +425,12 @@ bool fuses(const BlockQuantise& op, Dtype dtype) {
     return op.of == QuantiseSource::value || dtype == Dtype::bf16;
 }
 
+// Blocks lie within a tile.
+bool needs_tops(const BlockQuantise& op) {
+    return op.scaling.granularity == Granularity::row ||
+           op.scaling.granularity == Granularity::micro;
+}
+
 Prepared prepare_fused(const NodeView& node) {
     const auto op = std::get<BlockQuantise>(node.op);
     const Dtype given = node.in[0].dtype;
@@ -432,7 +438,7 @@ Prepared prepare_fused(const NodeView& node) {
     const bool converts = given != Dtype::bf16 && given != Dtype::f32;
     ScratchCounter scratch;
     const std::int64_t tops_bytes =
-        static_cast<std::int64_t>(quantised_results(op.of) * sizeof(std::uint32_t)) * (m + n + 1);
+        needs_tops(op) ? static_cast<std::int64_t>(quantised_results(op.of) * 4) * (m + n + 1) : 0;
     const std::int64_t tops_at = scratch.reserve(tops_bytes);
     const std::int64_t wide_at = converts ? scratch.reserve(m * n * 4) : 0;
     const auto run = [=](const KernelCall& call) {
