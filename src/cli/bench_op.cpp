@@ -30,6 +30,8 @@ struct OpCase {
     std::function<void(Builder& b, const Sizes&)> build;
 };
 
+using Q = QuantiseSource;
+
 constexpr int kWindow = 16, kHeadDim = 128;
 const Type kOne{Dtype::f32, {1}};
 
@@ -67,6 +69,13 @@ OpCase quantise(std::string name, QuantiseSource of, Dtype to, std::size_t opera
             }};
 }
 
+// Both copies under scales that follow from the tensor.
+OpCase blocks(std::string name, const Scaling& scaling, Q of, std::size_t operands) {
+    return plain(std::move(name),
+                 BlockQuantise{.scaling = scaling, .of = of, .copies = Copies::both},
+                 [=](const Sizes& s) { return std::vector<Type>(operands, s.matrix()); });
+}
+
 // In place, as an update is.
 OpCase adamw(std::string name, Dtype w, Dtype g, Dtype m, Dtype v, bool stochastic) {
     return {std::move(name), [=](Builder& b, const Sizes& s) {
@@ -90,11 +99,15 @@ std::vector<Type> heads(const Sizes& s, int count) {
 
 std::vector<OpCase> cases() {
     using S = const Sizes&;
-    using Q = QuantiseSource;
     const auto alike = [](int n) {
         return [n](S s) { return std::vector<Type>(static_cast<std::size_t>(n), s.matrix()); };
     };
     const Dtype f32 = Dtype::f32, bf16 = Dtype::bf16;
+    const Scaling rows{Granularity::row}, lines{Granularity::block_1x128};
+    const Scaling squares{Granularity::block_128x128};
+    const auto groups = [](int group) {
+        return Scaling{.granularity = Granularity::micro, .group = group};
+    };
     return {
         plain("add", Add{}, alike(2)),
         plain("bias_add", BiasAdd{}, [](S s) { return std::vector{s.matrix(), s.vector()}; }),
@@ -131,6 +144,15 @@ std::vector<OpCase> cases() {
         quantise("delayed_quantise, transposed too", Q::value, Dtype::e4m3, 1, 1, true),
         quantise("swiglu -> e4m3, transposed too", Q::swiglu, Dtype::e4m3, 2, 1, true),
         quantise("swiglu_grad -> e5m2, transposed too", Q::swiglu_grad, Dtype::e5m2, 3, 2, true),
+        blocks("block_quantise, 1x128", lines, Q::value, 1),
+        blocks("swiglu -> 1x128", lines, Q::swiglu, 2),
+        blocks("swiglu_grad -> 1x128", lines, Q::swiglu_grad, 3),
+        blocks("block_quantise, 128x128", squares, Q::value, 1),
+        blocks("block_quantise, rows", rows, Q::value, 1),
+        blocks("block_quantise, groups of 32", groups(32), Q::value, 1),
+        blocks("block_quantise, groups of 128", groups(128), Q::value, 1),
+        blocks("swiglu -> groups of 128", groups(128), Q::swiglu, 2),
+        blocks("swiglu_grad -> groups of 128", groups(128), Q::swiglu_grad, 3),
         adamw("adamw, f32", f32, f32, f32, f32, false),
         adamw("adamw, bf16", bf16, bf16, bf16, bf16, true),
         adamw("adamw, w g bf16, m e4m3, v f16", bf16, bf16, Dtype::e4m3, Dtype::f16, true),

@@ -1,12 +1,11 @@
-// One tile of 128 x 128 elements per block of threads: it holds whole 1x128 blocks and micro groups
-// of the rows and of the columns, so both copies come from one read. Scales of whole rows or
-// columns need their maxima first, which a pass of its own finds.
+// A tile holds whole 1x128 blocks and micro groups of the rows and of the columns, so both copies
+// come from one read. Scales of whole rows or columns need their maxima first, which a pass of its
+// own finds.
 #include "base/block_scale.h"
 
 #include "backends/cuda/convert.h"
 #include "backends/cuda/quantise_source.cuh"
-#include "backends/cuda/scaling.cuh"
-#include "backends/cuda/transpose.cuh"
+#include "backends/cuda/squares.cuh"
 #include "backends/cuda/transpose.h"
 #include "graph/rules.h"
 #include "ops/delayed_quantise.h"
@@ -14,11 +13,10 @@
 namespace octavo::cuda {
 namespace {
 
-constexpr int kTile = kByteTile;
-constexpr int kPackets = kTile / kPacket;       // threads along a row of the tile
-constexpr int kRowsAtOnce = kBlock / kPackets;  // 16
-constexpr int kSteps = kTile / kRowsAtOnce;     // 8 rows a thread
-static_assert(kTile == kScaleBlock);
+constexpr int kLeast = 32;  // the shortest group
+constexpr int kLeasts = kTile / kLeast;
+static_assert(kTile == kScaleBlock && kBlock == 2 * kTile);
+static_assert(kSquaresDown * kPacket == kLeast);
 
 // The copy along the rows of x or, turned around, along its columns.
 struct Side {
@@ -42,276 +40,156 @@ struct Rule {
     __device__ float scale(float amax) const { return block_scale(amax, max, floor, rounding); }
 };
 
-// What elements are multiplied by: (x * inverse) * inv_scale.
+// What elements are multiplied by, in this order.
 struct Factors {
     float inverse, inv_scale;
+    __device__ float operator()(float x) const { return (x * inverse) * inv_scale; }
 };
 
-// A tile of one of the source's results; neighbouring blocks take the other results of the same
-// tile, whose operands are in the cache then.
-template <class T, class Source>
-struct Tile {
-    static constexpr int kResults = Source::kResults;
+// ---- Maxima ------------------------------------------------------------------------------------
 
-    std::int64_t m, n;
-    bool packets;  // rows are whole, aligned packets
-    int result = static_cast<int>(blockIdx.x) % kResults;
-    std::int64_t across = blockIdx.x / kResults, down = blockIdx.y;  // in tiles
-    std::int64_t row0 = down * kTile, column0 = across * kTile;
-    float v[kSteps][kPacket];
-
-    __device__ Tile(const Source& source, std::int64_t rows, std::int64_t columns,
-                    bool whole_packets)
-        : m(rows), n(columns), packets(whole_packets) {
-        load(source);
-    }
-
-    __device__ static int packet() { return static_cast<int>(threadIdx.x) % kPackets; }
-    __device__ static int row(int step) {
-        return step * kRowsAtOnce + static_cast<int>(threadIdx.x) / kPackets;
-    }
-    // How many tiles there are across.
-    __device__ static std::int64_t tiles() { return gridDim.x / kResults; }
-
-    // Elements outside the matrix count as zeros. A tile that lies inside has no branches, so that
-    // all of its loads are on their way at once.
-    __device__ void load(const Source& source) {
-        if (packets && row0 + kTile <= m && column0 + kTile <= n) {
+// Maxima over four lanes, kStride apart, of eight values: each lane is left with two of them, the
+// first two of `tops`, and gets the index of the first.
+template <int kStride>
+__device__ int share_maxima(std::uint32_t (&tops)[kPacket]) {
+    const bool high = threadIdx.x & (2 * kStride), odd = threadIdx.x & kStride;
 #pragma unroll
-            for (int s = 0; s < kSteps; ++s) {
-                take<kPacket>(source, (row0 + row(s)) * n + column0 + packet() * kPacket, v[s]);
-            }
-        } else {
-            load_edge(source);
+    for (int i = 0; i < 4; ++i) {
+        const std::uint32_t given =
+            __shfl_xor_sync(0xFFFFFFFF, high ? tops[i] : tops[i + 4], 2 * kStride);
+        tops[i] = max(high ? tops[i + 4] : tops[i], given);
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+        const std::uint32_t given =
+            __shfl_xor_sync(0xFFFFFFFF, odd ? tops[i] : tops[i + 2], kStride);
+        tops[i] = max(odd ? tops[i + 2] : tops[i], given);
+    }
+    return (high ? 4 : 0) + (odd ? 2 : 0);
+}
+
+// The maxima of a tile's rows and columns over the shortest groups.
+struct TileTops {
+    std::uint32_t of[2][kLeasts][kTile];  // [rows, columns][group][line]
+
+    // By all threads, which see the whole of it afterwards.
+    template <class T>
+    __device__ void fill(const Square<T>& square, const Place& at) {
+        std::uint32_t rows[kPacket], columns[kPacket];
+        square.tops(rows, columns);
+        const int row = at.row + share_maxima<1>(rows);
+        const int column = at.column + share_maxima<kSquaresAcross>(columns);
+        __syncthreads();  // those of an earlier square have been read
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            of[0][at.column / kLeast][row + i] = rows[i];
+            of[1][at.row / kLeast][column + i] = columns[i];
         }
+        __syncthreads();
     }
-
-    __device__ void load_edge(const Source& source) {
-#pragma unroll
-        for (int s = 0; s < kSteps; ++s) {
-            const std::int64_t r = row0 + row(s), c = column0 + packet() * kPacket;
-#pragma unroll
-            for (float& e : v[s]) e = 0;
-            if (r >= m || c >= n) continue;
-            if (packets) {
-                take<kPacket>(source, r * n + c, v[s]);
-                continue;
-            }
-#pragma unroll
-            for (int i = 0; i < kPacket; ++i) {
-                if (c + i < n) {
-                    take<1>(source, r * n + c + i, reinterpret_cast<float(&)[1]>(v[s][i]));
-                }
-            }
-        }
-    }
-
-    template <int N>
-    __device__ void take(const Source& source, std::int64_t at, float (&to)[N]) const {
-        compute_t<T> values[kResults][N];
-        source.get(at, values);
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-            to[i] = kResults == 2 && result == 1 ? values[kResults - 1][i] : values[0][i];
-        }
-    }
-
-    __device__ std::uint32_t row_magnitude(int step) const {
+    // Over a longer group.
+    template <int kGroup>
+    __device__ std::uint32_t top(int side, int group, int line) const {
+        constexpr int kParts = kGroup / kLeast;
         std::uint32_t top = 0;
 #pragma unroll
-        for (float e : v[step]) top = max(top, magnitude_bits(e));
+        for (int i = 0; i < kParts; ++i) top = max(top, of[side][group * kParts + i][line]);
         return top;
     }
 };
 
-// Maximum over `kLanes` neighbouring lanes, for all of them.
-template <int kLanes>
-__device__ std::uint32_t lanes_max(std::uint32_t x) {
-#pragma unroll
-    for (int lane = kLanes / 2; lane > 0; lane /= 2) {
-        x = max(x, __shfl_xor_sync(0xFFFFFFFF, x, lane));
-    }
-    return x;
-}
-
-// tops[group][column] = the maxima down groups of kGroup rows; all threads call it.
-template <int kGroup, class T, class Source>
-__device__ void column_tops(const Tile<T, Source>& tile,
-                            std::uint32_t (&tops)[kTile / kGroup][kTile]) {
-    constexpr int kGroups = kTile / kGroup, kStepsOfGroup = kSteps / kGroups;
-    for (int i = static_cast<int>(threadIdx.x); i < kGroups * kTile; i += kBlock) {
-        tops[i / kTile][i % kTile] = 0;
-    }
-    __syncthreads();
-#pragma unroll
-    for (int g = 0; g < kGroups; ++g) {
-#pragma unroll
-        for (int i = 0; i < kPacket; ++i) {
-            std::uint32_t top = 0;
-#pragma unroll
-            for (int s = 0; s < kStepsOfGroup; ++s) {
-                top = max(top, magnitude_bits(tile.v[g * kStepsOfGroup + s][i]));
-            }
-            top = max(top, __shfl_xor_sync(0xFFFFFFFF, top, kPackets));
-            if (threadIdx.x % kWarp < kPackets)
-                atomicMax(&tops[g][tile.packet() * kPacket + i], top);
-        }
-    }
-    __syncthreads();
-}
-
-// ---- Maxima of whole rows and columns ----------------------------------------------------------
-
+// A pass before the others, for scales of whole rows and columns.
 __device__ inline void raise(std::uint32_t* top, std::uint32_t magnitude) {
     if (__ldcg(top) < magnitude) atomicMax(top, magnitude);
 }
 
 template <class T, class Source>
-__global__ void __launch_bounds__(kBlock, 2)
-    tops_kernel(Source source, std::int64_t m, std::int64_t n, bool packets,
-                Sides<Source::kResults> sides) {
-    const Tile<T, Source> tile(source, m, n, packets);
-    const Side &rows = sides.rows[tile.result], &columns = sides.columns[tile.result];
-    if (rows.codes) {
+__global__ void __launch_bounds__(kBlock)
+    tops_kernel(Source source, std::int64_t m, std::int64_t n,
+                const __grid_constant__ Sides<Source::kResults> sides) {
+    __shared__ TileTops tops;
+    const Place at(m, n, blockIdx.x, blockIdx.y);
+    Square<T> squares[Source::kResults];
+    load_squares<T>(source, at, squares);
+    const int side = static_cast<int>(threadIdx.x) / kTile, line = threadIdx.x % kTile;
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) {
-            const std::uint32_t top = lanes_max<kPackets>(tile.row_magnitude(s));
-            const std::int64_t r = tile.row0 + tile.row(s);
-            if (tile.packet() == 0 && r < m) raise(rows.tops + r * rows.top_step, top);
+    for (int r = 0; r < Source::kResults; ++r) {
+        tops.fill(squares[r], at);
+        const Side& to = side == 0 ? sides.rows[r] : sides.columns[r];
+        const std::int64_t k = (side == 0 ? at.down : at.across) * kTile + line;
+        if (to.codes && k < (side == 0 ? m : n)) {
+            raise(to.tops + k * to.top_step, tops.top<kTile>(side, 0, line));
         }
     }
-    if (!columns.codes) return;
-    __shared__ std::uint32_t tops[1][kTile];
-    column_tops<kTile>(tile, tops);
-    const std::int64_t c = tile.column0 + threadIdx.x;
-    if (threadIdx.x < kTile && c < n)
-        raise(columns.tops + c * columns.top_step, tops[0][threadIdx.x]);
 }
 
-// ---- Scales and codes --------------------------------------------------------------------------
+// ---- Codes -------------------------------------------------------------------------------------
 
-// The factors of one group of one row (or column) from its amax, and its scale and exponent where
-// they belong; `line` counts rows (columns), `block` the 128-blocks along it. Only `writer` writes.
+// The factors of one group of one row (or column) from its amax; its scale and exponent go where
+// they belong. `line` counts rows (columns), `block` the 128-blocks along it.
 template <Granularity kGranularity, int kGroup>
 __device__ Factors factors_of(const Side& side, const Rule& rule, std::uint32_t top,
                               std::int64_t line, std::int64_t lines, std::int64_t block, int group,
-                              bool empty, bool writer) {
+                              bool empty) {
     const bool inside = line < lines;
     if constexpr (kGranularity == Granularity::block_1x128) {
         const float scale = rule.scale(__uint_as_float(top));
-        if (writer && line < side.pitch)
-            side.scales[block * side.pitch + line] = inside ? scale : 0;
+        if (line < side.pitch) side.scales[block * side.pitch + line] = inside ? scale : 0;
         return {1.0f, 1.0f / scale};
     } else {
         const float whole = inside ? __uint_as_float(side.tops[line * side.top_step]) : 0.0f;
         const float scale = rule.scale(whole);
-        if (writer && inside && block == 0 && group == 0) side.scales[line] = scale;
+        if (inside && block == 0 && group == 0) side.scales[line] = scale;
         int exponent = unit_exponent();
         if constexpr (kGranularity == Granularity::micro) {
             if (inside && !empty && is_finite_amax(whole)) {
                 exponent = group_exponent(__uint_as_float(top), whole, rule.floor);
             }
-            if (writer) {
-                side.groups[block * side.group_pitch + line * (kTile / kGroup) + group] =
-                    static_cast<std::uint8_t>(exponent);
-            }
+            side.groups[block * side.group_pitch + line * (kTile / kGroup) + group] =
+                static_cast<std::uint8_t>(exponent);
         }
         return {group_inverse(exponent), 1.0f / scale};
     }
 }
 
-template <class To>
-__device__ uint2 encode(const float (&v)[kPacket], const Factors& f) {
-    float scaled[kPacket];
-#pragma unroll
-    for (int i = 0; i < kPacket; ++i) scaled[i] = (v[i] * f.inverse) * f.inv_scale;
-    return encode_packet<To>(scaled);
-}
-
-template <class Tile>
-__device__ void write_codes(const Tile& tile, std::uint8_t* y, int step, uint2 codes) {
-    const std::int64_t r = tile.row0 + tile.row(step), c = tile.column0 + tile.packet() * kPacket;
-    if (r >= tile.m) return;
-    std::uint8_t* const to = y + r * tile.n + c;
-    if (tile.packets) {
-        if (c < tile.n) *reinterpret_cast<uint2*>(to) = codes;
-        return;
-    }
-#pragma unroll
-    for (int i = 0; i < kPacket; ++i) {
-        const std::uint32_t word = i < 4 ? codes.x : codes.y;
-        if (c + i < tile.n) to[i] = static_cast<std::uint8_t>(word >> (i % 4 * 8));
-    }
-}
-
-template <class Tile>
-__device__ void put_codes(const Tile& tile, ByteTile& bytes, int step, uint2 codes) {
-    bytes.words[tile.row(step)][tile.packet() * 2] = codes.x;
-    bytes.words[tile.row(step)][tile.packet() * 2 + 1] = codes.y;
-}
-
-template <class Tile>
-__device__ void write_transposed(const Tile& tile, const ByteTile& bytes, std::uint8_t* y) {
-    if (tile.m % 16 == 0 && tile.n % 16 == 0) {
-        store_transposed(bytes, y, tile.m, tile.n, tile.row0, tile.column0);
-        return;
-    }
-    for (int i = static_cast<int>(threadIdx.x); i < kTile * kTile; i += kBlock) {
-        const int column = i / kTile, row = i % kTile;
-        if (tile.row0 + row >= tile.m || tile.column0 + column >= tile.n) continue;
-        y[(tile.column0 + column) * tile.m + tile.row0 + row] =
-            static_cast<std::uint8_t>(bytes.words[row][column / 4] >> (column % 4 * 8));
-    }
-}
-
 template <class To, Granularity kGranularity, int kGroup, class T, class Source>
-__global__ void __launch_bounds__(kBlock, 2)
-    lines_kernel(Source source, std::int64_t m, std::int64_t n, bool packets,
-                 Sides<Source::kResults> sides, Rule rule) {
-    constexpr int kGroups = kTile / kGroup, kStepsOfGroup = kSteps / kGroups;
-    constexpr int kLanes = kGroup / kPacket;
-    const Tile<T, Source> tile(source, m, n, packets);
-    const Side &rows = sides.rows[tile.result], &columns = sides.columns[tile.result];
-    if (rows.codes) {
+__global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
+    lines_kernel(Source source, std::int64_t m, std::int64_t n,
+                 const __grid_constant__ Sides<Source::kResults> sides, Rule rule) {
+    constexpr int kGroups = kTile / kGroup;
+    __shared__ TileTops tops;
+    __shared__ Factors factors[2][kGroups][kTile];
+    // The other way around than `tops_kernel`: what it read last is in the cache.
+    const bool again = kGranularity != Granularity::block_1x128;
+    const Place at(m, n, again ? gridDim.x - 1 - blockIdx.x : blockIdx.x,
+                   again ? gridDim.y - 1 - blockIdx.y : blockIdx.y);
+    Square<T> squares[Source::kResults];
+    load_squares<T>(source, at, squares);
+    const int side = static_cast<int>(threadIdx.x) / kTile, line = threadIdx.x % kTile;
+    const std::int64_t lines = side == 0 ? m : n, length = side == 0 ? n : m;
+    const std::int64_t block = side == 0 ? at.across : at.down;
+    const std::int64_t first = (side == 0 ? at.down : at.across) * kTile;
 #pragma unroll
-        for (int s = 0; s < kSteps; ++s) {
-            const std::uint32_t top = lanes_max<kLanes>(tile.row_magnitude(s));
-            const int group = tile.packet() / kLanes;
-            const Factors f = factors_of<kGranularity, kGroup>(
-                rows, rule, top, tile.row0 + tile.row(s), m, tile.across, group,
-                tile.column0 + group * kGroup >= n, tile.packet() % kLanes == 0);
-            write_codes(tile, rows.codes, s, encode<To>(tile.v[s], f));
+    for (int r = 0; r < Source::kResults; ++r) {
+        const Side &rows = sides.rows[r], &columns = sides.columns[r];
+        const Side& to = side == 0 ? rows : columns;
+        tops.fill(squares[r], at);
+#pragma unroll
+        for (int g = 0; g < kGroups && to.codes; ++g) {
+            factors[side][g][line] = factors_of<kGranularity, kGroup>(
+                to, rule, tops.top<kGroup>(side, g, line), first + line, lines, block, g,
+                block * kTile + g * kGroup >= length);
+        }
+        __syncthreads();
+        if (rows.codes) {
+            write_rows<To>(squares[r], at, rows.codes,
+                           [&](int i) { return factors[0][at.column / kGroup][at.row + i]; });
+        }
+        if (columns.codes) {
+            write_columns<To>(squares[r], at, columns.codes,
+                              [&](int i) { return factors[1][at.row / kGroup][at.column + i]; });
         }
     }
-    if (!columns.codes) return;
-    __shared__ ByteTile bytes;
-    __shared__ std::uint32_t tops[kGroups][kTile];
-    __shared__ Factors factors[kGroups][kTile];
-    column_tops<kGroup>(tile, tops);
-    for (int i = static_cast<int>(threadIdx.x); i < kGroups * kTile; i += kBlock) {
-        const int group = i / kTile, column = i % kTile;
-        factors[group][column] = factors_of<kGranularity, kGroup>(
-            columns, rule, tops[group][column], tile.column0 + column, n, tile.down, group,
-            tile.row0 + group * kGroup >= m, true);
-    }
-    __syncthreads();
-#pragma unroll
-    for (int g = 0; g < kGroups; ++g) {
-        Factors f[kPacket];
-#pragma unroll
-        for (int i = 0; i < kPacket; ++i) f[i] = factors[g][tile.packet() * kPacket + i];
-#pragma unroll
-        for (int s = g * kStepsOfGroup; s < (g + 1) * kStepsOfGroup; ++s) {
-            float scaled[kPacket];
-#pragma unroll
-            for (int i = 0; i < kPacket; ++i) {
-                scaled[i] = (tile.v[s][i] * f[i].inverse) * f[i].inv_scale;
-            }
-            put_codes(tile, bytes, s, encode_packet<To>(scaled));
-        }
-    }
-    __syncthreads();
-    write_transposed(tile, bytes, columns.codes);
 }
 
 // The scale of the block at (down, across) of a copy with this many blocks a row, and zeros behind
@@ -324,36 +202,33 @@ __device__ inline void write_block_scale(const Side& side, std::int64_t down, st
 }
 
 template <class To, class T, class Source>
-__global__ void __launch_bounds__(kBlock, 2)
-    squares_kernel(Source source, std::int64_t m, std::int64_t n, bool packets,
-                   Sides<Source::kResults> sides, Rule rule) {
-    __shared__ ByteTile bytes;
-    __shared__ std::uint32_t shared_top;
-    if (threadIdx.x == 0) shared_top = 0;
-    const Tile<T, Source> tile(source, m, n, packets);
-    const Side &rows = sides.rows[tile.result], &columns = sides.columns[tile.result];
-    std::uint32_t top = 0;
+__global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
+    blocks_kernel(Source source, std::int64_t m, std::int64_t n,
+                  const __grid_constant__ Sides<Source::kResults> sides, Rule rule) {
+    __shared__ std::uint32_t block_top[Source::kResults];
+    if (threadIdx.x < Source::kResults) block_top[threadIdx.x] = 0;
+    const Place at(m, n, blockIdx.x, blockIdx.y);
+    Square<T> squares[Source::kResults];
+    load_squares<T>(source, at, squares);
+    __syncthreads();
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) top = max(top, tile.row_magnitude(s));
-    top = warp_max(top);
-    __syncthreads();
-    if (threadIdx.x % kWarp == 0) atomicMax(&shared_top, top);
-    __syncthreads();
-    const float scale = rule.scale(__uint_as_float(shared_top));
-    const Factors f{1.0f, 1.0f / scale};
-    if (threadIdx.x == 0) {
-        if (rows.codes) write_block_scale(rows, tile.down, tile.across, tile.tiles(), scale);
-        if (columns.codes) write_block_scale(columns, tile.across, tile.down, gridDim.y, scale);
+    for (int r = 0; r < Source::kResults; ++r) {
+        const std::uint32_t top = warp_max(squares[r].top());
+        if (threadIdx.x % kWarp == 0) atomicMax(&block_top[r], top);
     }
+    __syncthreads();
 #pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-        const uint2 codes = encode<To>(tile.v[s], f);
-        if (rows.codes) write_codes(tile, rows.codes, s, codes);
-        if (columns.codes) put_codes(tile, bytes, s, codes);
+    for (int r = 0; r < Source::kResults; ++r) {
+        const Side &rows = sides.rows[r], &columns = sides.columns[r];
+        const float scale = rule.scale(__uint_as_float(block_top[r]));
+        if (threadIdx.x == 0) {
+            if (rows.codes) write_block_scale(rows, at.down, at.across, gridDim.x, scale);
+            if (columns.codes) write_block_scale(columns, at.across, at.down, gridDim.y, scale);
+        }
+        const auto factors = [f = Factors{1.0f, 1.0f / scale}](int) { return f; };
+        if (rows.codes) write_rows<To>(squares[r], at, rows.codes, factors);
+        if (columns.codes) write_columns<To>(squares[r], at, columns.codes, factors);
     }
-    if (!columns.codes) return;
-    __syncthreads();
-    write_transposed(tile, bytes, columns.codes);
 }
 
 // ---- Launching ---------------------------------------------------------------------------------
@@ -389,24 +264,21 @@ Sides<kResults> sides_of(const BlockQuantise& op, std::span<const TensorRef> out
 template <class To, class T, class Source>
 void launch(const BlockQuantise& op, const Source& source, std::int64_t m, std::int64_t n,
             const Sides<Source::kResults>& sides) {
-    const dim3 tiles(static_cast<unsigned>(ceil_div(n, kTile) * Source::kResults),
-                     static_cast<unsigned>(ceil_div(m, kTile)));
-    const bool packets = n % kPacket == 0;
+    const dim3 tiles = tiles_of(m, n);
     const Rule rule{op.floor, max_value(op.to), op.rounding};
     const auto lines = [&]<Granularity kGranularity, int kGroup>() {
         if (kGranularity != Granularity::block_1x128) {
-            tops_kernel<T><<<tiles, kBlock, 0, stream()>>>(source, m, n, packets, sides);
+            tops_kernel<T><<<tiles, kBlock, 0, stream()>>>(source, m, n, sides);
         }
         lines_kernel<To, kGranularity, kGroup, T>
-            <<<tiles, kBlock, 0, stream()>>>(source, m, n, packets, sides, rule);
+            <<<tiles, kBlock, 0, stream()>>>(source, m, n, sides, rule);
     };
     switch (op.scaling.granularity) {
         case Granularity::block_1x128:
             lines.template operator()<Granularity::block_1x128, 128>();
             break;
         case Granularity::block_128x128:
-            squares_kernel<To, T>
-                <<<tiles, kBlock, 0, stream()>>>(source, m, n, packets, sides, rule);
+            blocks_kernel<To, T><<<tiles, kBlock, 0, stream()>>>(source, m, n, sides, rule);
             break;
         case Granularity::row:
             lines.template operator()<Granularity::row, 128>();

@@ -1,6 +1,5 @@
 #include "backends/cuda/quantise_source.cuh"
-#include "backends/cuda/scaling.cuh"
-#include "backends/cuda/transpose.cuh"
+#include "backends/cuda/squares.cuh"
 #include "backends/cuda/transpose.h"
 #include "ops/delayed_quantise.h"
 
@@ -98,38 +97,22 @@ __global__ void __launch_bounds__(kBlock)
     for (int r = 0; r < kResults; ++r) slots.of[r].note_amax(top[r]);
 }
 
-// The same for an FP8 matrix with extents that are multiples of 16, a tile of which goes out twice.
+// The same for FP8 codes that are wanted transposed, too.
 template <class T, class To, class Source>
-__global__ void __launch_bounds__(kBlock)
+__global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
     second_pass_transposed(Source source, std::int64_t m, std::int64_t n,
-                           Slots<Source::kResults> slots, ScaleRule rule) {
-    constexpr int kResults = Source::kResults, kPackets = kByteTile / kPacket;
-    __shared__ ByteTile tiles[kResults];
-    float k[kResults];
-    std::uint32_t top[kResults] = {};
-    for (int r = 0; r < kResults; ++r) k[r] = __frcp_rn(slots.of[r].choose_scale(rule));
-    const std::int64_t column0 = std::int64_t{blockIdx.x} * kByteTile;
-    const std::int64_t row0 = std::int64_t{blockIdx.y} * kByteTile;
-    for (int i = static_cast<int>(threadIdx.x); i < kByteTile * kPackets; i += kBlock) {
-        const int row = i / kPackets, packet = i % kPackets;
-        const std::int64_t at = (row0 + row) * n + column0 + packet * kPacket;
-        if (row0 + row >= m || column0 + packet * kPacket >= n) continue;
-        compute_t<T> v[kResults][kPacket];
-        source.get(at, v);
+                           const __grid_constant__ Slots<Source::kResults> slots, ScaleRule rule) {
+    const Place at(m, n, blockIdx.x, blockIdx.y);
+    Square<T> squares[Source::kResults];
+    load_squares<T>(source, at, squares);
 #pragma unroll
-        for (int r = 0; r < kResults; ++r) {
-            float scaled[kPacket];
-            scale_values<kPacket, T>(v[r], k[r], scaled, top[r]);
-            const uint2 codes = encode_packet<To>(scaled);
-            *reinterpret_cast<uint2*>(slots.of[r].codes + at) = codes;
-            tiles[r].words[row][packet * 2] = codes.x;
-            tiles[r].words[row][packet * 2 + 1] = codes.y;
-        }
-    }
-    __syncthreads();
-    for (int r = 0; r < kResults; ++r) {
-        store_transposed(tiles[r], slots.of[r].transposed, m, n, row0, column0);
-        slots.of[r].note_amax(top[r]);
+    for (int r = 0; r < Source::kResults; ++r) {
+        const Slot& slot = slots.of[r];
+        const float k = __frcp_rn(slot.choose_scale(rule));
+        const auto scale = [k](int) { return [k](float x) { return x * k; }; };
+        write_rows<To>(squares[r], at, slot.codes, scale);
+        write_columns<To>(squares[r], at, slot.transposed, scale);
+        slot.note_amax(squares[r].top());
     }
 }
 
@@ -169,11 +152,10 @@ void quantise(const KernelCall& call, const DelayedQuantise& op, const Source& s
     first_pass<T><<<packet_blocks(n, kFirstPassBlocks), kBlock, 0, stream()>>>(source, n, slots);
     launched("delayed_quantise");
     if constexpr (sizeof(To) == 1) {
-        if (op.transpose && n > 0 && shape.rows() % 16 == 0 && shape.last() % 16 == 0) {
-            const dim3 tiles(static_cast<unsigned>(ceil_div(shape.last(), kByteTile)),
-                             static_cast<unsigned>(ceil_div(shape.rows(), kByteTile)));
-            second_pass_transposed<T, To><<<tiles, kBlock, 0, stream()>>>(
-                source, shape.rows(), shape.last(), slots, op.rule);
+        if (op.transpose && n > 0) {
+            const std::int64_t rows = shape.rows(), columns = shape.last();
+            second_pass_transposed<T, To><<<tiles_of(rows, columns), kBlock, 0, stream()>>>(
+                source, rows, columns, slots, op.rule);
             launched("delayed_quantise");
             return;
         }

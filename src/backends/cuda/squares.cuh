@@ -1,0 +1,216 @@
+// A matrix in tiles of 128 x 128, one per block of threads, of which each thread owns a square of 8
+// x 8 elements. The rows of a square and its columns are packets of codes: a quantiser writes its
+// codes and their transpose from the same registers.
+#pragma once
+
+#include "backends/cuda/scaling.cuh"
+
+namespace octavo::cuda {
+
+inline constexpr int kTile = 128;
+// A warp's squares: 8 along a row, whose loads are 128 bytes of bf16, and 4 down, whose columns are
+// 32 bytes of codes.
+inline constexpr int kSquaresAcross = 8, kSquaresDown = kWarp / kSquaresAcross;
+inline constexpr int kWarpsAcross = kTile / (kSquaresAcross * kPacket);
+static_assert(kBlock == kTile * kTile / (kPacket * kPacket));
+
+// Of an (m, n) matrix.
+inline dim3 tiles_of(std::int64_t m, std::int64_t n) {
+    return {static_cast<unsigned>(ceil_div(n, kTile)), static_cast<unsigned>(ceil_div(m, kTile))};
+}
+
+// The elements of a thread. bf16 stays in pairs: half the registers, and maxima of two at once.
+template <class T>
+struct Square {
+    float v[kPacket][kPacket];
+
+    template <class C>
+    __device__ void set(int row, const C (&x)[kPacket]) {
+#pragma unroll
+        for (int i = 0; i < kPacket; ++i) v[row][i] = static_cast<float>(x[i]);
+    }
+    __device__ float at(int row, int column) const { return v[row][column]; }
+
+    // The largest magnitude of each row and each column, as the bits of an f32.
+    __device__ void tops(std::uint32_t (&rows)[kPacket], std::uint32_t (&columns)[kPacket]) const {
+#pragma unroll
+        for (int i = 0; i < kPacket; ++i) rows[i] = columns[i] = 0;
+#pragma unroll
+        for (int r = 0; r < kPacket; ++r) {
+#pragma unroll
+            for (int c = 0; c < kPacket; ++c) {
+                const std::uint32_t top = magnitude_bits(v[r][c]);
+                rows[r] = max(rows[r], top);
+                columns[c] = max(columns[c], top);
+            }
+        }
+    }
+    __device__ std::uint32_t top() const {
+        std::uint32_t top = 0;
+#pragma unroll
+        for (int r = 0; r < kPacket; ++r) {
+#pragma unroll
+            for (float x : v[r]) top = max(top, magnitude_bits(x));
+        }
+        return top;
+    }
+};
+
+template <>
+struct Square<bf16> {
+    static constexpr int kPairs = kPacket / 2;
+    std::uint32_t v[kPacket][kPairs];  // the left one in the low half
+
+    __device__ void set(int row, const float (&x)[kPacket]) {
+#pragma unroll
+        for (int i = 0; i < kPairs; ++i) {
+            // Exact: they were rounded to bf16.
+            v[row][i] =
+                __byte_perm(__float_as_uint(x[2 * i]), __float_as_uint(x[2 * i + 1]), 0x7632);
+        }
+    }
+    __device__ float at(int row, int column) const {
+        const std::uint32_t pair = v[row][column / 2];
+        return __uint_as_float(column % 2 == 0 ? pair << 16 : pair & 0xFFFF0000u);
+    }
+
+    __device__ void tops(std::uint32_t (&rows)[kPacket], std::uint32_t (&columns)[kPacket]) const {
+        std::uint32_t down[kPairs] = {};
+#pragma unroll
+        for (int r = 0; r < kPacket; ++r) {
+            std::uint32_t across = 0;
+#pragma unroll
+            for (int i = 0; i < kPairs; ++i) {
+                const std::uint32_t magnitudes = v[r][i] & 0x7FFF7FFFu;
+                across = __vmaxu2(across, magnitudes);
+                down[i] = __vmaxu2(down[i], magnitudes);
+            }
+            rows[r] = max(across << 16, across & 0xFFFF0000u);
+        }
+#pragma unroll
+        for (int i = 0; i < kPairs; ++i) {
+            columns[2 * i] = down[i] << 16;
+            columns[2 * i + 1] = down[i] & 0xFFFF0000u;
+        }
+    }
+    __device__ std::uint32_t top() const {
+        std::uint32_t tops = 0;
+#pragma unroll
+        for (int r = 0; r < kPacket; ++r) {
+#pragma unroll
+            for (const std::uint32_t pair : v[r]) tops = __vmaxu2(tops, pair & 0x7FFF7FFFu);
+        }
+        return max(tops << 16, tops & 0xFFFF0000u);
+    }
+};
+
+// How many blocks of threads a multiprocessor holds, as far as registers go.
+template <class T, class Source>
+inline constexpr int kBlocks = sizeof(Square<T>) * Source::kResults <= 128 ? 3 : 2;
+
+// Where a thread's square lies, in the tile and in the matrix (m, n).
+struct Place {
+    std::int64_t m, n;
+    std::int64_t across, down;  // of the tile, in tiles
+    int row, column;            // of the square, in the tile
+
+    __device__ Place(std::int64_t rows, std::int64_t columns, std::int64_t tile_across,
+                     std::int64_t tile_down)
+        : m(rows), n(columns), across(tile_across), down(tile_down) {
+        const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
+        column = (warp % kWarpsAcross * kSquaresAcross + thread % kSquaresAcross) * kPacket;
+        row = (warp / kWarpsAcross * kSquaresDown + thread % kWarp / kSquaresAcross) * kPacket;
+    }
+    __device__ std::int64_t row0() const { return down * kTile + row; }
+    __device__ std::int64_t column0() const { return across * kTile + column; }
+};
+
+// Of the source's results. Elements outside the matrix count as zeros; a tile that lies inside has
+// no branches, so that all of its loads are on their way at once.
+template <class T, class Source>
+__device__ void load_squares(const Source& source, const Place& at,
+                             Square<T> (&squares)[Source::kResults]) {
+    constexpr int kResults = Source::kResults;
+    const bool packets = at.n % kPacket == 0;
+    const bool inside = packets && (at.down + 1) * kTile <= at.m && (at.across + 1) * kTile <= at.n;
+    const auto take = [&](int row) {
+        compute_t<T> x[kResults][kPacket];
+        source.get((at.row0() + row) * at.n + at.column0(), x);
+#pragma unroll
+        for (int r = 0; r < kResults; ++r) squares[r].set(row, x[r]);
+    };
+    if (inside) {
+#pragma unroll
+        for (int row = 0; row < kPacket; ++row) take(row);
+        return;
+    }
+#pragma unroll
+    for (int row = 0; row < kPacket; ++row) {
+        if (packets && at.row0() + row < at.m && at.column0() < at.n) {
+            take(row);
+            continue;
+        }
+        float x[kResults][kPacket] = {};
+#pragma unroll
+        for (int i = 0; i < kPacket; ++i) {
+            if (at.row0() + row >= at.m || at.column0() + i >= at.n) continue;
+            compute_t<T> one[kResults][1];
+            source.get((at.row0() + row) * at.n + at.column0() + i, one);
+#pragma unroll
+            for (int r = 0; r < kResults; ++r) x[r][i] = static_cast<float>(one[r][0]);
+        }
+#pragma unroll
+        for (int r = 0; r < kResults; ++r) squares[r].set(row, x[r]);
+    }
+}
+
+// ---- Codes -------------------------------------------------------------------------------------
+
+// Eight codes of a line of `length` at `at`; aligned if lines are whole packets.
+__device__ inline void write_codes(std::uint8_t* line, std::int64_t at, std::int64_t length,
+                                   uint2 codes) {
+    if (length % kPacket == 0) {
+        if (at < length) *reinterpret_cast<uint2*>(line + at) = codes;
+        return;
+    }
+#pragma unroll
+    for (int i = 0; i < kPacket; ++i) {
+        const std::uint32_t word = i < 4 ? codes.x : codes.y;
+        if (at + i < length) line[at + i] = static_cast<std::uint8_t>(word >> (i % 4 * 8));
+    }
+}
+
+// y (m, n): of row r of the square, scaled by scale(r), a function of an element.
+template <class To, class T, class F>
+__device__ void write_rows(const Square<T>& square, const Place& at, std::uint8_t* y,
+                           const F& scale) {
+#pragma unroll
+    for (int r = 0; r < kPacket; ++r) {
+        const auto scaled = scale(r);
+        float x[kPacket];
+#pragma unroll
+        for (int c = 0; c < kPacket; ++c) x[c] = scaled(square.at(r, c));
+        const uint2 codes = encode_packet<To>(x);
+        if (at.row0() + r < at.m)
+            write_codes(y + (at.row0() + r) * at.n, at.column0(), at.n, codes);
+    }
+}
+
+// The transpose, y (n, m): of column c, scaled by scale(c).
+template <class To, class T, class F>
+__device__ void write_columns(const Square<T>& square, const Place& at, std::uint8_t* y,
+                              const F& scale) {
+#pragma unroll
+    for (int c = 0; c < kPacket; ++c) {
+        const auto scaled = scale(c);
+        float x[kPacket];
+#pragma unroll
+        for (int r = 0; r < kPacket; ++r) x[r] = scaled(square.at(r, c));
+        const uint2 codes = encode_packet<To>(x);
+        if (at.column0() + c < at.n) {
+            write_codes(y + (at.column0() + c) * at.m, at.row0(), at.m, codes);
+        }
+    }
+}
+
+}  // namespace octavo::cuda
