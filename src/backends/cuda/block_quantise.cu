@@ -225,9 +225,7 @@ __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
             if (rows.codes) write_block_scale(rows, at.down, at.across, gridDim.x, scale);
             if (columns.codes) write_block_scale(columns, at.across, at.down, gridDim.y, scale);
         }
-        const auto factors = [f = Factors{1.0f, 1.0f / scale}](int) { return f; };
-        if (rows.codes) write_rows<To>(squares[r], at, rows.codes, factors);
-        if (columns.codes) write_columns<To>(squares[r], at, columns.codes, factors);
+        write_square<To>(squares[r], at, rows.codes, columns.codes, 1.0f / scale);
     }
 }
 

@@ -21,9 +21,20 @@ struct Slot {
     float *codes_scale, *transposed_scale, *used;
 
     __device__ bool just_in_time() const { return *counter < slots; }
+    // What the scale is chosen from, and the amax so far.
+    struct Basis {
+        std::int32_t count;
+        float scale, first_amax;
+        std::uint32_t noted;
+    };
+    // To be read before the elements: a wait for one after the other is what a tile takes as long for.
+    __device__ Basis basis() const {
+        return {*counter, *scale, *first_amax,
+                __ldcg(reinterpret_cast<const std::uint32_t*>(history))};
+    }
     // By all threads; one writes it to where it belongs.
-    __device__ float choose_scale(const ScaleRule& rule) const {
-        const float chosen = just_in_time() ? next_scale(rule, *first_amax, *scale) : *scale;
+    __device__ float choose_scale(const ScaleRule& rule, const Basis& b) const {
+        const float chosen = b.count < slots ? next_scale(rule, b.first_amax, b.scale) : b.scale;
         if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
             *codes_scale = chosen;
             *used = chosen;
@@ -32,10 +43,13 @@ struct Slot {
         return chosen;
     }
     // Straight into slot 0 of the history: magnitudes order like their bits, and NaN counts as
-    // infinity.
-    __device__ void note_amax(std::uint32_t top) const {
+    // infinity. Signed, so that a negative number counts as less.
+    __device__ void note_amax(std::uint32_t top, const Basis& b) const {
         constexpr std::uint32_t kInfinity = 0x7F800000;
-        raise_to_block_max(history, min(top, kInfinity));
+        const auto noted = static_cast<int>(min(warp_max(top), kInfinity));
+        if (threadIdx.x % kWarp == 0 && static_cast<int>(b.noted) < noted) {
+            atomicMax(reinterpret_cast<int*>(history), noted);
+        }
     }
 };
 
@@ -81,9 +95,13 @@ template <class T, class To, class Source>
 __global__ void __launch_bounds__(kBlock)
     second_pass(Source source, std::int64_t n, Slots<Source::kResults> slots, ScaleRule rule) {
     constexpr int kResults = Source::kResults;
+    Slot::Basis basis[kResults];
     float k[kResults];
     std::uint32_t top[kResults] = {};
-    for (int r = 0; r < kResults; ++r) k[r] = __frcp_rn(slots.of[r].choose_scale(rule));
+    for (int r = 0; r < kResults; ++r) {
+        basis[r] = slots.of[r].basis();
+        k[r] = __frcp_rn(slots.of[r].choose_scale(rule, basis[r]));
+    }
     for_packets(n, [&]<int N>(std::int64_t i) {
         compute_t<T> v[kResults][N];
         source.get(i, v);
@@ -94,7 +112,7 @@ __global__ void __launch_bounds__(kBlock)
             store<N>(reinterpret_cast<To*>(slots.of[r].codes) + i, scaled);
         }
     });
-    for (int r = 0; r < kResults; ++r) slots.of[r].note_amax(top[r]);
+    for (int r = 0; r < kResults; ++r) slots.of[r].note_amax(top[r], basis[r]);
 }
 
 // The same for FP8 codes that are wanted transposed, too.
@@ -102,17 +120,18 @@ template <class T, class To, class Source>
 __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
     second_pass_transposed(Source source, std::int64_t m, std::int64_t n,
                            const __grid_constant__ Slots<Source::kResults> slots, ScaleRule rule) {
+    Slot::Basis basis[Source::kResults];
+#pragma unroll
+    for (int r = 0; r < Source::kResults; ++r) basis[r] = slots.of[r].basis();
     const Place at(m, n, blockIdx.x, blockIdx.y);
     Square<T> squares[Source::kResults];
     load_squares<T>(source, at, squares);
 #pragma unroll
     for (int r = 0; r < Source::kResults; ++r) {
         const Slot& slot = slots.of[r];
-        const float k = __frcp_rn(slot.choose_scale(rule));
-        const auto scale = [k](int) { return [k](float x) { return x * k; }; };
-        write_rows<To>(squares[r], at, slot.codes, scale);
-        write_columns<To>(squares[r], at, slot.transposed, scale);
-        slot.note_amax(squares[r].top());
+        const float k = __frcp_rn(slot.choose_scale(rule, basis[r]));
+        write_square<To>(squares[r], at, slot.codes, slot.transposed, k);
+        slot.note_amax(squares[r].top(), basis[r]);
     }
 }
 

@@ -126,6 +126,22 @@ __device__ inline void store(T* p, const C (&x)[N]) {
     write_packet<N>(p, packet);
 }
 
+// x as T holds it.
+template <class T, int N, class C>
+__device__ inline void round_values(C (&x)[N]) {
+    if constexpr (N % 2 == 0 && std::is_same_v<T, bf16> && std::is_same_v<C, float>) {
+#pragma unroll
+        for (int i = 0; i < N; i += 2) {
+            const float2 pair = __bfloat1622float2(__floats2bfloat162_rn(x[i], x[i + 1]));
+            x[i] = pair.x;
+            x[i + 1] = pair.y;
+        }
+    } else {
+#pragma unroll
+        for (int i = 0; i < N; ++i) x[i] = static_cast<C>(widen(round_to<T>(x[i])));
+    }
+}
+
 // The codes of eight neighbours, first in the lowest byte.
 template <class To>
 __device__ inline uint2 encode_packet(const float (&x)[8]) {
@@ -144,9 +160,13 @@ template <class C>
 __device__ inline C sigmoid(C x) {
     return C(1) / (C(1) + exp(-x));
 }
+// The reciprocal of the processor, within one unit in the last place: the correctly rounded one
+// branches for every element.
 template <>
 __device__ inline float sigmoid(float x) {
-    return __frcp_rn(1.0f + expf(-x));
+    float y;
+    asm("rcp.approx.f32 %0, %1;" : "=f"(y) : "f"(1.0f + expf(-x)));
+    return y;
 }
 
 // ---- Sums and maxima over a block --------------------------------------------------------------

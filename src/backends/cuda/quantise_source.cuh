@@ -31,11 +31,12 @@ struct MapSource {
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             if constexpr (Operands == 1) {
-                v[0][k] = widen(round_to<T>(F{}(x[0][k])));
+                v[0][k] = F{}(x[0][k]);
             } else {
-                v[0][k] = widen(round_to<T>(F{}(x[0][k], x[1][k])));
+                v[0][k] = F{}(x[0][k], x[1][k]);
             }
         }
+        round_values<T>(v[0]);
     }
 };
 
@@ -53,9 +54,9 @@ struct SwiGluGradSource {
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             swiglu_gradients(g[k], u[k], d[k], v[0][k], v[1][k]);
-            v[0][k] = widen(round_to<T>(v[0][k]));
-            v[1][k] = widen(round_to<T>(v[1][k]));
         }
+        round_values<T>(v[0]);
+        round_values<T>(v[1]);
     }
 };
 

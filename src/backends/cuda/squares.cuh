@@ -213,4 +213,68 @@ __device__ void write_columns(const Square<T>& square, const Place& at, std::uin
     }
 }
 
+// ---- Codes that are the same in both copies ----------------------------------------------------
+
+// Turns 4 x 4 bytes around.
+__device__ inline void transpose_4x4(std::uint32_t (&w)[4]) {
+    const std::uint32_t a = __byte_perm(w[0], w[1], 0x5140), b = __byte_perm(w[2], w[3], 0x5140);
+    const std::uint32_t c = __byte_perm(w[0], w[1], 0x7362), d = __byte_perm(w[2], w[3], 0x7362);
+    w[0] = __byte_perm(a, b, 0x5410);
+    w[1] = __byte_perm(a, b, 0x7632);
+    w[2] = __byte_perm(c, d, 0x5410);
+    w[3] = __byte_perm(c, d, 0x7632);
+}
+
+struct CodeSquare {
+    std::uint32_t left[kPacket], right[kPacket];  // four codes of each row
+
+    __device__ void set(int row, uint2 codes) {
+        left[row] = codes.x;
+        right[row] = codes.y;
+    }
+    __device__ uint2 row(int r) const { return {left[r], right[r]}; }
+    __device__ CodeSquare transposed() const {
+        CodeSquare t;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            std::uint32_t upper[4], lower[4];
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+                upper[i] = half == 0 ? left[i] : right[i];
+                lower[i] = half == 0 ? left[i + 4] : right[i + 4];
+            }
+            transpose_4x4(upper);
+            transpose_4x4(lower);
+#pragma unroll
+            for (int i = 0; i < 4; ++i) t.set(half * 4 + i, {upper[i], lower[i]});
+        }
+        return t;
+    }
+};
+
+// The rows of a square into the lines [line0, line0 + 8) of y (lines, length), from element at0.
+__device__ inline void write_lines(const CodeSquare& codes, std::uint8_t* y, std::int64_t line0,
+                                   std::int64_t lines, std::int64_t at0, std::int64_t length) {
+#pragma unroll
+    for (int i = 0; i < kPacket; ++i) {
+        if (line0 + i < lines) write_codes(y + (line0 + i) * length, at0, length, codes.row(i));
+    }
+}
+
+// All elements times k: y (m, n) and its transpose (n, m), of which either may be null.
+template <class To, class T>
+__device__ void write_square(const Square<T>& square, const Place& at, std::uint8_t* y,
+                             std::uint8_t* transposed, float k) {
+    CodeSquare codes;
+#pragma unroll
+    for (int r = 0; r < kPacket; ++r) {
+        float x[kPacket];
+#pragma unroll
+        for (int c = 0; c < kPacket; ++c) x[c] = square.at(r, c) * k;
+        codes.set(r, encode_packet<To>(x));
+    }
+    if (y) write_lines(codes, y, at.row0(), at.m, at.column0(), at.n);
+    if (transposed) write_lines(codes.transposed(), transposed, at.column0(), at.n, at.row0(), at.m);
+}
+
 }  // namespace octavo::cuda
