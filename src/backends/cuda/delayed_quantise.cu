@@ -27,7 +27,8 @@ struct Slot {
         float scale, first_amax;
         std::uint32_t noted;
     };
-    // To be read before the elements: a wait for one after the other is what a tile takes as long for.
+    // To be read before the elements: a wait for one after the other is what a tile takes as long
+    // for.
     __device__ Basis basis() const {
         return {*counter, *scale, *first_amax,
                 __ldcg(reinterpret_cast<const std::uint32_t*>(history))};

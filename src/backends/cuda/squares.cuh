@@ -274,7 +274,8 @@ __device__ void write_square(const Square<T>& square, const Place& at, std::uint
         codes.set(r, encode_packet<To>(x));
     }
     if (y) write_lines(codes, y, at.row0(), at.m, at.column0(), at.n);
-    if (transposed) write_lines(codes.transposed(), transposed, at.column0(), at.n, at.row0(), at.m);
+    if (transposed)
+        write_lines(codes.transposed(), transposed, at.column0(), at.n, at.row0(), at.m);
 }
 
 }  // namespace octavo::cuda
