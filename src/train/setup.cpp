@@ -119,7 +119,8 @@ StepOptions step_options_of(const RunConfig& config) {
                       .weight_decay = static_cast<float>(t.weight_decay)},
             .clip = static_cast<float>(t.clip),
             .recompute = recompute_named(config.runtime.recompute),
-            .fuse = config.runtime.fuse};
+            .fuse = config.runtime.fuse,
+            .measure = config.diag.interval > 0};
 }
 
 std::int64_t memory_limit(const RunConfig& config, const Backend& backend) {

@@ -12,6 +12,7 @@
 #include "io/batches.h"
 #include "io/tokens_info.h"
 #include "models/weights.h"
+#include "report/cast_warnings.h"
 #include "report/console.h"
 #include "report/events.h"
 #include "report/report.h"
@@ -102,6 +103,10 @@ class Trainer {
         start();
         MetricsLog metrics =
             MetricsLog::open(folder_.metrics(), step_ > 0 ? step_ : MetricsLog::kNewRun);
+        if (program_.measures() || std::filesystem::exists(folder_.scales())) {
+            scales_.emplace(
+                ScalesLog::open(folder_.scales(), step_ > 0 ? step_ : StepLog::kNewRun));
+        }
         std::filesystem::create_directories(folder_.events());
         EventLog events(folder_.events(), unix_time_s(), step_);
         out_.print(header_line(config_.train.steps, style()));
@@ -112,9 +117,11 @@ class Trainer {
             metrics.append(m);
             events.append(m);
             report_step(m);
+            report_casts();
             if (due(config_.checkpoint.every) || step_ == config_.train.steps) save();
         }
         if (saved_ != step_) save();
+        if (const std::string text = warnings_.summary(); !text.empty()) out_.print(text);
         write_page();
         return TrainOutcome::finished;
     }
@@ -189,16 +196,34 @@ class Trainer {
                 .state_bytes = state_bytes};
     }
 
-    // Micro-batch `i` of a step; it stays in batch_.
-    void run_micro(std::int64_t step, std::int64_t i, bool first) {
+    // Micro-batch `i` of a step goes to batch_ and stays there.
+    void load_micro(std::int64_t step, std::int64_t i) {
         train_data_.batch((step - 1) * config_.train.grad_accum + i, batch_.ids, batch_.targets);
-        program_.micro(batch_.ids, batch_.targets, 1.0f / static_cast<float>(step_tokens()), first);
+    }
+    float token_weight() const { return 1.0f / static_cast<float>(step_tokens()); }
+    void run_micro(std::int64_t step, std::int64_t i, bool first) {
+        load_micro(step, i);
+        program_.micro(batch_.ids, batch_.targets, token_weight(), first);
+    }
+
+    bool measures(std::int64_t step) const {
+        return program_.measures() && (step == 1 || step % config_.diag.interval == 0);
+    }
+
+    // All micro-batches of a step; the last is measured where it is the step's turn.
+    void run_micros(std::int64_t step) {
+        casts_ = {.step = step, .tensors = {}};
+        const std::int64_t last = config_.train.grad_accum - 1;
+        for (std::int64_t i = 0; i < last; ++i) run_micro(step, i, i == 0);
+        if (!measures(step)) return run_micro(step, last, last == 0);
+        load_micro(step, last);
+        casts_.tensors = program_.measured_micro(batch_.ids, batch_.targets, token_weight());
     }
 
     StepMetrics one_step() {
         const double begin = unix_time_s();
         const std::int64_t step = step_ + 1;
-        for (std::int64_t i = 0; i < config_.train.grad_accum; ++i) run_micro(step, i, i == 0);
+        run_micros(step);
         const double lr = learning_rate(config_.train, step);
         const double norm = program_.update(lr, step), loss = program_.loss();
         if (!std::isfinite(loss)) fail_non_finite("loss", loss, step);
@@ -217,6 +242,7 @@ class Trainer {
         if (held_out_ && (due(config_.eval.every) || step == config_.train.steps)) {
             m.held_out_loss = evaluate(*held_out_);
         }
+        m.extra = worst_of(casts_);
         return m;
     }
 
@@ -254,6 +280,12 @@ class Trainer {
         } else if (out_.progress) {
             out_.progress("training", m.step, config_.train.steps);
         }
+    }
+
+    void report_casts() {
+        if (casts_.tensors.empty()) return;
+        scales_->append(casts_);
+        for (const std::string& line : warnings_.look_at(casts_)) out_.print(line);
     }
 
     void save() {
@@ -329,6 +361,9 @@ class Trainer {
     BatchSource train_data_;
     std::optional<BatchSource> held_out_;
     Batch batch_;
+    CastStep casts_;                   // of the running step; no tensors: it is not measured
+    std::optional<ScalesLog> scales_;  // none: nothing is measured
+    CastWarnings warnings_;
     Eta eta_;
     std::string tokenizer_ = tokenizer_name(config_.data.train.front());
     double flops_ = flops_per_token(architecture(), config_.train.seq);

@@ -1,5 +1,5 @@
 // Interrupted runs, by request and by force, end up where an uninterrupted run does: the same
-// losses and the same bytes of State, for every recipe.
+// losses, measured casts and bytes of State, for every recipe.
 #include <random>
 
 #include "cli/program.h"
@@ -22,6 +22,7 @@ class Resume : public Workspace {
             EXPECT_EQ(x[i].grad_norm, y[i].grad_norm) << "step " << x[i].step;
             EXPECT_EQ(x[i].held_out_loss, y[i].held_out_loss) << "step " << x[i].step;
         }
+        EXPECT_EQ(slurp(folder_ / a / "scales.jsonl"), slurp(folder_ / b / "scales.jsonl"));
         int compared = 0;
         const auto last = folder_ / a / "checkpoints" / "step_0000024";
         for (const auto& entry : std::filesystem::directory_iterator(last)) {
