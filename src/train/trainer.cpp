@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <map>
 #include <optional>
 
 #include "base/file.h"
@@ -61,6 +62,8 @@ BatchSource open_data(const RunConfig& config, const std::vector<std::string>& p
              .seed = static_cast<std::uint64_t>(config.train.seed),
              .order = order}};
 }
+
+constexpr const char* kWeightBound = "weight_bound";  // in a checkpoint's manifest
 
 struct Batch {
     explicit Batch(std::int64_t tokens)
@@ -164,10 +167,15 @@ class Trainer {
             saved_ = step_;
             out_.print(fmt::format("resumed from {} at step {}", found->string(), step_));
             if (!converted.empty()) {
-                program_.refresh();
                 out_.print(fmt::format("{} tensors converted to this run's formats, first {}",
                                        converted.size(), converted.front()));
             }
+            const bool stale = has_other_bound(info);
+            if (stale) {
+                out_.print(
+                    "scales of weights are measured anew: they were predicted with another bound");
+            }
+            if (!converted.empty() || stale) program_.refresh();
         } else {
             check(resume != "must",
                   "{} has no checkpoint to resume from\n  Set checkpoint.resume = \"auto\" to "
@@ -180,6 +188,22 @@ class Trainer {
             }
         }
         write_run_info(folder_.path, run_info());
+    }
+
+    bool predicts() const { return predicts_scales(program_.options().recipe); }
+    // Of a step of AdamW, in learning rates: follows from recipe.bound and the betas.
+    std::string weight_bound() const {
+        return fmt::format("{}", program_.options().recipe.prediction.bound);
+    }
+    std::map<std::string, std::string> manifest_extra() const {
+        std::map<std::string, std::string> extra{{"tokenizer", tokenizer_}};
+        if (predicts()) extra[kWeightBound] = weight_bound();
+        return extra;
+    }
+    // A predicted scale is right only for steps within the bound it was predicted with.
+    bool has_other_bound(const CheckpointInfo& info) const {
+        const auto bound = info.extra.find(kWeightBound);
+        return predicts() && (bound == info.extra.end() || bound->second != weight_bound());
     }
 
     RunInfo run_info() const {
@@ -294,7 +318,7 @@ class Trainer {
                                   .cursor = step_ * config_.train.batch * config_.train.grad_accum,
                                   .recipe = describe(config_.recipe),
                                   .octavo = std::string(kVersion),
-                                  .extra = {{"tokenizer", tokenizer_}}};
+                                  .extra = manifest_extra()};
         save_checkpoint(folder_.checkpoints(), program_.program().state(), info,
                         {{"config.json", to_hf_config(architecture(), weights_dtype())},
                          {"config.toml", to_toml(config_)}});
