@@ -1,10 +1,13 @@
-// octavo inspect: what a run will do (graph, plan, memory), and what a model computes (run).
+// octavo inspect: what a run will do (graph, plan, memory), what it did (scales), and what a model
+// computes (run).
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "cli/device.h"
 #include "cli/verbs.h"
+#include "report/scales_table.h"
 #include "train/inspect_quantise.h"
 #include "train/inspect_run.h"
 #include "train/setup.h"
@@ -13,11 +16,11 @@
 namespace octavo {
 namespace {
 
-const Flag kGraphFlag{
-    .name = "graph",
-    .initial = std::string("micro"),
-    .help = "which graph of the step",
-    .rule = one_of({"micro", "micro_next", "update", "update_measured", "eval", "refresh"})};
+const Flag kGraphFlag{.name = "graph",
+                      .initial = std::string("micro"),
+                      .help = "which graph of the step",
+                      .rule = one_of({"micro", "micro_next", "micro_measured", "update",
+                                      "update_measured", "eval", "refresh"})};
 
 // Compiled but without memory: nothing is allocated to look at a plan.
 TrainProgram compile(const Args& args, Backend& backend) {
@@ -29,7 +32,8 @@ const Plan& chosen_plan(const Args& args, const TrainProgram& program) {
     if (!program.program().has(name)) {
         fail_usage(
             "--graph {}: this run has no such graph\n  micro_next is there with "
-            "train.grad_accum > 1, update_measured with predicted scales.",
+            "train.grad_accum > 1, micro_measured with diag.interval > 0 and 8-bit tensors, "
+            "update_measured with predicted scales.",
             name);
     }
     return program.program().plan(name);
@@ -135,6 +139,15 @@ int inspect_quantised(const Args& args) {
     return 0;
 }
 
+int inspect_scales(const Args& args) {
+    const auto step = args.flag<std::int64_t>("step");
+    if (step < 0) fail_usage("--step: expected a step of the run, got {}", step);
+    const ScalesQuery query{.tensor = args.flag<std::string>("tensor"),
+                            .step = step > 0 ? std::optional(step) : std::nullopt};
+    fmt::print("{}", scales_table(load_scales(args.operands().front()), query));
+    return 0;
+}
+
 const std::vector<Shorthand> kShorthands = {{"model", "model.preset"}, {"recipe", "recipe.name"}};
 
 }  // namespace
@@ -220,9 +233,20 @@ Verb inspect_verb() {
                    .initial = std::string("auto"),
                    .help = "where to compute",
                    .rule = one_of({"auto", "cpu", "cuda"})}}};
+    Verb scales{
+        .name = "scales",
+        .help = "How scales, saturated and flushed values moved over a run.",
+        .run = inspect_scales,
+        .operands = {.name = "RUN", .min = 1, .max = 1},
+        .flags = {{.name = "tensor",
+                   .initial = std::string(),
+                   .help = "only tensors with this in their names, such as mlp.down_proj.x"},
+                  {.name = "step",
+                   .initial = std::int64_t{0},
+                   .help = "the numbers of this step; 0: of the whole run"}}};
     return {.name = "inspect",
-            .help = "Shows what a run will do, or what a model computes.",
-            .actions = {graph, plan, memory, run, quantise}};
+            .help = "Shows what a run will do or did, or what a model computes.",
+            .actions = {graph, plan, memory, run, quantise, scales}};
 }
 
 }  // namespace octavo

@@ -84,6 +84,11 @@ struct RunConfig {
         bool operator==(const Eval&) const = default;
     };
 
+    struct Diag {
+        std::int64_t interval = 100;
+        bool operator==(const Diag&) const = default;
+    };
+
     struct Checkpoint {
         std::int64_t every = 500;
         std::int64_t keep_last = 2;
@@ -115,6 +120,7 @@ struct RunConfig {
     Recipe recipe;
     Optimizer optimizer;
     Eval eval;
+    Diag diag;
     Checkpoint checkpoint;
     Run run;
     Runtime runtime;

@@ -155,6 +155,14 @@ void add_eval(std::vector<Key>& keys) {
     s.key("batches", &E::batches, "micro-batches of one evaluation", between(1, 1e9));
 }
 
+void add_diag(std::vector<Key>& keys) {
+    using D = RunConfig::Diag;
+    Section s(keys, "diag", &RunConfig::diag);
+    s.key("interval", &D::interval,
+          "from one step that measures its casts to 8 bits to the next; 0: never", between(0, 1e9),
+          "steps");
+}
+
 void add_checkpoint(std::vector<Key>& keys) {
     using C = RunConfig::Checkpoint;
     Section s(keys, "checkpoint", &RunConfig::checkpoint);
@@ -202,6 +210,7 @@ const std::vector<Key>& schema() {
         add_recipe(all);
         add_optimizer(all);
         add_eval(all);
+        add_diag(all);
         add_checkpoint(all);
         add_run(all);
         add_runtime(all);

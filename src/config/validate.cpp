@@ -52,23 +52,6 @@ void validate_schedule(const RunConfig::Train& t) {
     }
 }
 
-void validate_recipe(const RunConfig::Recipe& r) {
-    const bool fp8_lm = r.name == "fp8-lm";
-    check_usage(fp8_lm || r.level == "O0",
-                "recipe.level: expected O0 with recipe {}, got {}\n"
-                "  Levels are those of fp8-lm: set recipe.name = \"fp8-lm\", or optimizer.master, "
-                "gradient, m and v by themselves.",
-                r.name, r.level);
-    check_usage(fp8_lm || r.weight_cast == "cached",
-                "recipe.weight_cast: expected cached with recipe {}, got {}\n"
-                "  Casts in every pass are those of fp8-lm: set recipe.name = \"fp8-lm\".",
-                r.name, r.weight_cast);
-    check_usage(r.level != "O3" || r.weight_cast == "cached",
-                "recipe.weight_cast: expected cached at level O3, whose working weights are E4M3, "
-                "got {}\n  Level O2 has the same masters, gradients and moments without them.",
-                r.weight_cast);
-}
-
 void validate_data(const RunConfig::Data& data) {
     for (const auto& file : data.held_out) {
         check_usage(std::ranges::find(data.train, file) == data.train.end(),
@@ -110,7 +93,6 @@ void validate(const RunConfig& config) {
     if (config.model.path.empty()) {
         validate_model(config);
     }
-    validate_recipe(config.recipe);
     validate_data(config.data);
     validate_schedule(config.train);
     const auto& c = config.checkpoint;

@@ -10,9 +10,13 @@
 namespace octavo {
 namespace {
 
-// Stores, and nodes that lead to nothing but Stores from at most one value besides sources and
-// scalars, which hold no memory. Only they move: a backward pass as a whole leads to nothing but
-// Stores too, and its order is good.
+bool is_sink(const Op& op) {
+    return std::holds_alternative<Store>(op) || std::holds_alternative<MeasureCast>(op);
+}
+
+// Stores, measurements, and nodes that lead to nothing but them from at most one value besides
+// sources and scalars, which hold no memory. Only they move: a backward pass as a whole leads to
+// nothing but Stores too, and its order is good.
 std::vector<bool> find_tails(const Graph& g) {
     std::vector<bool> read_by_others(g.value_count());
     for (const Output& o : g.outputs()) read_by_others[o.value.id] = true;
@@ -22,10 +26,9 @@ std::vector<bool> find_tails(const Graph& g) {
         const auto values = std::count_if(n.in.begin(), n.in.end(), [&](Value v) {
             return !g.node(g.producer(v)).in.empty() && g.type(v).shape.elements() != 1;
         });
-        const bool store = std::holds_alternative<Store>(n.op);
-        tail[i] = store || (values <= 1 && std::none_of(n.out.begin(), n.out.end(), [&](Value v) {
-                                return read_by_others[v.id];
-                            }));
+        tail[i] = is_sink(n.op) ||
+                  (values <= 1 && std::none_of(n.out.begin(), n.out.end(),
+                                               [&](Value v) { return read_by_others[v.id]; }));
         if (tail[i]) continue;
         for (Value v : n.in) read_by_others[v.id] = true;
     }

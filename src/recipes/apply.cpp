@@ -233,25 +233,29 @@ Value predicted_amax(Builder& b, const Recipe& recipe, const WorkingWeight& w, V
     return amax;
 }
 
+Value cast_master(Builder& b, Value master, Dtype to) {
+    const bool scaled = b.type(master).scaling != kUnscaled;
+    return scaled ? b.one(Dequantise{to}, {master}) : b.cast(master, to);
+}
+
 }  // namespace
+
+Value cast_source(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master) {
+    return has_fine_scales(w.type) ? cast_master(b, master, recipe.compute) : master;
+}
 
 void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
                             const Refresh& refresh) {
     const auto scope = b.scope(w.state);
     const bool scale_alone = w.state.starts_with(kScaleRole);
-    const auto as_compute = [&](Dtype to) {
-        const bool scaled = b.type(master).scaling != kUnscaled;
-        return scaled ? b.one(Dequantise{to}, {master}) : b.cast(master, to);
-    };
     if (w.type.scaling == kUnscaled && !scale_alone) {
-        b.store(w.state, as_compute(w.type.dtype));
+        b.store(w.state, cast_master(b, master, w.type.dtype));
         return;
     }
     if (!recipe.weight) fail("{}: recipe {} quantises no weights", w.state, recipe.name);
     const Format& format = *recipe.weight;
     if (has_fine_scales(w.type)) {
-        // From the copy that a 16-bit reader of this weight would see.
-        b.store(w.state, emit_blocks(b, format, as_compute(recipe.compute)));
+        b.store(w.state, emit_blocks(b, format, cast_source(b, recipe, w, master)));
         return;
     }
     const auto previous = [&] {

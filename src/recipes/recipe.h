@@ -116,11 +116,23 @@ struct Refresh {
 // Emits the cast from a master weight's value to its working copy and the Stores.
 void refresh_working_weight(Builder&, const Recipe&, const WorkingWeight&, Value master,
                             const Refresh&);
+// What a quantised working copy is cast from: the master, or with fine scales the copy that a
+// 16-bit reader of the weight would see.
+Value cast_source(Builder&, const Recipe&, const WorkingWeight&, Value master);
 // Whether some working copies have predicted scales.
 bool predicts_scales(const Recipe&);
 // All working copies that `applied` reads, from their masters, for the first time. No inputs and no
 // outputs.
 Graph refresh_graph(const Recipe&, const Graph& applied);
+
+// The same step, which also measures every cast to 8 bits (base/cast_stats.h): an output
+// of CastStats for each, in the order of the model and by the name of the tensor. Tensors are named
+// after the Linear layer that read them first:
+//     model.layers.0.mlp.up_proj.x, .dy     what it multiplies, and the gradient of its result
+//     ...x_t, ...dy_t                       their transposes, where those have scales of their own
+//     ...weight, ...grad                    its weight, and the weight's gradient at rest
+// Not seen: the output gradient of a head in FP8, whose codes exist for a few rows at a time.
+Graph measure_casts(const Recipe&, const Graph& applied);
 
 // The state of the delayed scales in a graph, one per quantised tensor.
 struct DelayedState {

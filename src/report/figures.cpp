@@ -269,8 +269,10 @@ std::vector<Chart> side_figures(std::span<const RunData> runs) {
 std::vector<Chart> extra_figures(std::span<const RunData> runs, std::size_t limit,
                                  std::vector<std::string>& names) {
     for (const RunData& run : runs) {
-        for (const auto& [name, value] : run.steps.back().extra) {
-            if (std::find(names.begin(), names.end(), name) == names.end()) names.push_back(name);
+        for (const StepMetrics& step : run.steps) {
+            for (const auto& [name, value] : step.extra) {
+                if (std::ranges::find(names, name) == names.end()) names.push_back(name);
+            }
         }
     }
     std::vector<Chart> charts;

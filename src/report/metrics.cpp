@@ -3,10 +3,10 @@
 #include <array>
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "report/json_line.h"
 
 namespace octavo {
 namespace {
@@ -53,20 +53,8 @@ double number(const Json& line, const std::string& key) {
     return std::numeric_limits<double>::quiet_NaN();
 }
 
-std::int64_t count(const Json& line, const char* key) {
-    const auto found = line.find(key);
-    check(found != line.end(), "expected the key \"{}\", got none", key);
-    const bool fits = found->is_number_integer() && *found >= 0 &&
-                      *found <= std::numeric_limits<std::int64_t>::max();
-    check(fits, "expected a count for \"{}\", got {}", key,
-          found->dump(-1, ' ', false, Json::error_handler_t::replace));
-    return found->get<std::int64_t>();
-}
-
 StepMetrics parse_line(std::string_view text) {
-    const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    check(line.is_object(), "expected one JSON object, got {}",
-          line.is_discarded() ? "text that is not JSON" : line.type_name());
+    const Json line = parse_object(text);
     StepMetrics metrics;
     metrics.step = count(line, "step");
     metrics.tokens = count(line, "tokens");
@@ -102,27 +90,7 @@ std::string metrics_line(const StepMetrics& metrics) {
 }
 
 MetricsFile parse_metrics(std::string_view text, const std::string& where) {
-    MetricsFile file;
-    for (std::int64_t number = 1; !text.empty(); ++number) {
-        const std::size_t end = text.find('\n');
-        const std::string_view line = text.substr(0, end);
-        const bool torn = end == std::string_view::npos;
-        text.remove_prefix(torn ? text.size() : end + 1);
-        try {
-            StepMetrics metrics = parse_line(line);
-            check(file.steps.empty() || metrics.step > file.steps.back().step,
-                  "expected a step after {}, got {}",
-                  file.steps.empty() ? 0 : file.steps.back().step, metrics.step);
-            file.steps.push_back(std::move(metrics));
-        } catch (const Error& error) {
-            if (!torn) {
-                throw Error(fmt::format("{}: line {}: {}", where, number, error.message()),
-                            "The file was changed by hand or damaged: remove that line.");
-            }
-            file.note = fmt::format("{}: skipped line {}, torn by a crash", where, number);
-        }
-    }
-    return file;
+    return parse_steps(text, where, parse_line);
 }
 
 MetricsFile read_metrics(const std::filesystem::path& path) {
@@ -130,28 +98,12 @@ MetricsFile read_metrics(const std::filesystem::path& path) {
 }
 
 MetricsLog MetricsLog::open(const std::filesystem::path& path, std::int64_t resume_step) {
-    if (!std::filesystem::exists(path)) return {AppendFile(path), kNewRun, ""};
-    const std::string text = read_file(path);
-    // A new run has no use for what was there, so not even damage in it may stop the run.
-    MetricsFile old;
-    if (resume_step >= 0) old = parse_metrics(text, path.string());
-    std::size_t keep = 0;
-    std::int64_t last_step = kNewRun;
-    for (const StepMetrics& metrics : old.steps) {
-        const std::size_t end = text.find('\n', keep);
-        if (metrics.step > resume_step || end == std::string::npos) break;
-        keep = end + 1;
-        last_step = metrics.step;
-    }
-    if (keep < text.size()) write_file_atomically(path, std::string_view(text).substr(0, keep));
-    return {AppendFile(path), last_step, old.note};
+    return MetricsLog(StepLog::open(path, resume_step,
+                                    [](std::string_view line) { return parse_line(line).step; }));
 }
 
 void MetricsLog::append(const StepMetrics& metrics) {
-    check(metrics.step > last_step_, "{}: expected a step after {}, got {}", file_.path().string(),
-          last_step_, metrics.step);
-    file_.append(metrics_line(metrics) + '\n');
-    last_step_ = metrics.step;
+    log_.append(metrics.step, metrics_line(metrics));
 }
 
 }  // namespace octavo

@@ -16,7 +16,7 @@
 #include <utility>
 #include <vector>
 
-#include "report/append_file.h"
+#include "report/step_log.h"
 
 namespace octavo {
 
@@ -39,34 +39,28 @@ struct StepMetrics {
 // One line without its line break.
 std::string metrics_line(const StepMetrics& metrics);
 
-struct MetricsFile {
-    std::vector<StepMetrics> steps;  // in strictly rising order of `step`
-    std::string note;                // what the reader passed over; empty if nothing
-};
+// In strictly rising order of `step`.
+using MetricsFile = ParsedSteps<StepMetrics>;
 
 // A last line without a line break that is not a whole object was torn by a crash and is skipped
 // with a note. Any other bad line, or a step that does not rise, is an Error with its line number.
 MetricsFile parse_metrics(std::string_view text, const std::string& where);
 MetricsFile read_metrics(const std::filesystem::path& path);
 
-// Appends steps. Opening for a run that resumes after `resume_step` first drops the later lines
-// (and a torn one), so that the file tells one story; a new run passes kNewRun, which drops all.
+// Appends steps; StepLog says how it opens.
 class MetricsLog {
   public:
-    static constexpr std::int64_t kNewRun = -1;
+    static constexpr std::int64_t kNewRun = StepLog::kNewRun;
 
     static MetricsLog open(const std::filesystem::path& path, std::int64_t resume_step);
 
     void append(const StepMetrics& metrics);  // steps must rise
-    const std::string& note() const { return note_; }
+    const std::string& note() const { return log_.note(); }
 
   private:
-    MetricsLog(AppendFile file, std::int64_t last_step, std::string note)
-        : file_(std::move(file)), last_step_(last_step), note_(std::move(note)) {}
+    explicit MetricsLog(StepLog log) : log_(std::move(log)) {}
 
-    AppendFile file_;
-    std::int64_t last_step_;
-    std::string note_;
+    StepLog log_;
 };
 
 }  // namespace octavo

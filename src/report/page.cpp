@@ -81,6 +81,17 @@ figure { margin: 0; }
 .d0.line, .d0 .line { stroke-dasharray: 1 4; }
 .d1.line, .d1 .line { stroke-dasharray: 7 4; }
 .d2.line, .d2 .line { stroke-dasharray: 8 3 1 4; }
+.casts { margin: 0 0 28px; }
+.heat { display: block; min-width: 640px; width: 100%; height: auto; margin: 10px 0 4px;
+  font-size: 11px; font-variant-numeric: tabular-nums; }
+.heat text { fill: var(--muted); }
+.heat .role { fill: var(--ink); font-size: 13px; font-weight: 600; }
+.heat rect { fill: var(--grid); }
+.heat path { fill: none; stroke-width: 1; shape-rendering: crispEdges; }
+.h0 { stroke: #261d57; } .h1 { stroke: #1f3070; } .h2 { stroke: #004684; } .h3 { stroke: #005d92; }
+.h4 { stroke: #007598; } .h5 { stroke: #008b96; } .h6 { stroke: #009f8f; } .h7 { stroke: #0ab185; }
+.h8 { stroke: #65bf7c; } .h9 { stroke: #9acb79; } .h10 { stroke: #c7d57f; } .h11 { stroke: #ede091; }
+.hx { stroke: var(--bad); }
 .guide { stroke: var(--axis); pointer-events: none; }
 .tip { position: fixed; z-index: 1; pointer-events: none; padding: 5px 9px; border-radius: 5px;
   background: var(--ink); color: var(--paper); font-size: 12.5px; line-height: 1.45;

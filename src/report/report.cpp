@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "report/cast_figures.h"
 #include "report/figures.h"
 #include "report/page.h"
 #include "report/text.h"
@@ -17,6 +18,8 @@ namespace octavo {
 namespace {
 
 constexpr std::size_t kMaxExtras = 12;
+constexpr std::size_t kHeatColumns = 60;  // of all runs together
+constexpr std::size_t kMaxHeatRuns = 4;
 constexpr std::size_t kMaxFindings = 3;  // more are read better in the table
 
 template <class... Args>
@@ -191,6 +194,27 @@ void put_extras(std::string& out, std::span<const RunData> runs) {
     out += "</details>\n";
 }
 
+// Folded away where the page is about several runs.
+void put_casts(std::string& out, std::span<const RunData> runs) {
+    for (std::size_t r = 0; r < runs.size() && runs.size() <= kMaxHeatRuns; ++r) {
+        const auto figures =
+            cast_figures(runs[r], kHeatColumns / runs.size(), fmt::format("run{}", r));
+        if (figures.empty()) continue;
+        put(out, "<section class='casts'><h2>Casts to 8 bits{}</h2>",
+            runs.size() > 1 ? ": " + html_escape(runs[r].info.name) : "");
+        for (const CastFigure& f : figures) {
+            put(out, "<details{}><summary>{}{}</summary><p class='note'>{}</p>",
+                runs.size() == 1 && !f.maps.empty() ? " open" : "", html_escape(f.title),
+                f.maps.empty() ? ": none" : "", html_escape(f.note));
+            for (const HeatMap& map : f.maps) {
+                put(out, "<div class='scroll'>{}</div>", render_svg(map));
+            }
+            out += "</details>\n";
+        }
+        out += "</section>\n";
+    }
+}
+
 std::vector<std::string> lines_of(const std::string& text) {
     std::vector<std::string> lines;
     for (std::size_t at = 0; at < text.size();) {
@@ -256,6 +280,7 @@ std::string render_report(std::span<const RunData> given) {
     put_table(out, summaries);
     put_loss(out, runs);
     put_charts(out, side_figures(runs));
+    put_casts(out, runs);
     put_extras(out, runs);
     for (const RunData& run : runs) put_config(out, run, runs.front());
     for (const RunData& run : runs) {

@@ -65,6 +65,11 @@ RunData load_run(const std::filesystem::path& folder) {
           metrics.string());
     run.steps = std::move(file.steps);
     run.note = std::move(file.note);
+    if (const auto scales = folder / "scales.jsonl"; std::filesystem::exists(scales)) {
+        ScalesFile casts = read_scales(scales);
+        run.casts = std::move(casts.steps);
+        if (run.note.empty()) run.note = std::move(casts.note);
+    }
     if (std::filesystem::exists(folder / kRunFile)) run.info = read_run_info(folder / kRunFile);
     if (std::filesystem::exists(folder / "config.toml")) {
         run.config = read_file(folder / "config.toml");

@@ -1,5 +1,5 @@
-// A run as its folder tells it: run.json (what it is), config.toml (how it was set up) and
-// metrics.jsonl (what happened).
+// A run as its folder tells it: run.json (what it is), config.toml (how it was set up),
+// metrics.jsonl (what happened) and scales.jsonl (what 8 bits did).
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "report/metrics.h"
+#include "report/scales.h"
 
 namespace octavo {
 
@@ -30,7 +31,8 @@ struct RunData {
     RunInfo info;
     std::string config;  // text of config.toml; empty if there is none
     std::vector<StepMetrics> steps;
-    std::string note;  // what the readers passed over
+    std::vector<CastStep> casts;  // empty if none were measured
+    std::string note;             // what the readers passed over
 };
 
 // Throws Error if the folder is missing, is no run, or has no step yet.

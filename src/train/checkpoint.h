@@ -84,8 +84,9 @@ enum class Verify { contents, sizes };
 // damaged or if tensors are missing, unknown, or of another type: nothing is converted or skipped.
 //
 // With `converted`, master weights and moments in other formats are: from their values, rounded to
-// nearest. Working copies may be missing, unknown or of another type then. Each such difference is
-// named in *converted; if there is any, working copies have to be made anew from the masters.
+// nearest. Working copies and the bounds of their scales may be missing, unknown or of another type
+// then. Each such difference is named in *converted; if there is any, they have to be made anew
+// from the masters.
 CheckpointInfo load_checkpoint(const std::filesystem::path& checkpoint, State& state,
                                Verify verify = Verify::contents,
                                std::vector<std::string>* converted = nullptr);

@@ -40,10 +40,14 @@ std::string type_text(const Stored& stored, const TensorInfo& t) {
 // Something that keeps the stored tensors from being this State.
 struct Difference {
     std::string text;
-    bool bridged = false;  // by a conversion, or by new working copies
+    bool bridged = false;  // by a conversion, or made anew
 };
 
-bool is_working_copy(std::string_view name) { return state_role(name).starts_with("work."); }
+// What is made anew from the masters: working copies, and the bounds that their scales go by.
+bool is_remade(std::string_view name) {
+    const std::string_view role = state_role(name);
+    return role.starts_with("work.") || role == "scale.bound";
+}
 
 // The stored tensor with the values of `e`, if they can be had in another format: plain floats, or
 // codes under one scale.
@@ -94,14 +98,14 @@ std::vector<Difference> differences(const Stored& stored, const State& state) {
             known.insert({name, name + ".scale", name + ".groups"});
         }
         for (std::string& text : differences(stored, e)) {
-            const bool bridged = is_working_copy(e.name) || find_values(stored, e);
+            const bool bridged = is_remade(e.name) || find_values(stored, e);
             found.push_back({std::move(text), bridged});
         }
     }
     for (const auto& [name, tensor] : stored.tensors) {
         if (known.contains(name)) continue;
         // Codes of a master weight whose values are known.
-        const bool codes = name.starts_with("master/") || is_working_copy(name);
+        const bool codes = name.starts_with("master/") || is_remade(name);
         found.push_back(
             {fmt::format("'{}': expected none, got {}", name, type_text(stored, tensor)), codes});
     }

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
+#include "base/cast_stats.h"
 #include "base/convert.h"
 #include "io/safetensors_header.h"
 #include "recipes/scales.h"
@@ -22,6 +22,7 @@ struct Parts {
     std::vector<std::byte> codes;
     std::vector<float> scales, values;
     std::vector<std::uint8_t> locals;
+    CastStats stats;
 };
 
 std::vector<std::byte> read_bytes(Backend& backend, const void* from, std::int64_t bytes) {
@@ -52,13 +53,6 @@ std::uint8_t stored_group(const Parts& p, const ScaleLayout& layout, std::int64_
                           std::int64_t column) {
     return std::to_integer<std::uint8_t>(
         p.stored_groups[static_cast<std::size_t>(layout.group_at(row, column))]);
-}
-
-// The largest magnitude that the code of this element can stand for.
-double largest(const Parts& p, const ScaleLayout& layout, std::int64_t row, std::int64_t column) {
-    const double scale = stored_scale(p, layout, row, column);
-    const int exponent = p.stored_groups.empty() ? 0 : stored_group(p, layout, row, column) - 127;
-    return std::ldexp(static_cast<double>(max_value(p.type.dtype)) * scale, exponent);
 }
 
 void unpack_scales(Parts& p) {
@@ -100,6 +94,7 @@ Parts quantise(Backend& backend, const Format& format, const TensorInfo& tensor)
     const Value x = b.input("x", {tensor.dtype, shape});
     const Value y = emit_quantise(b, format, x, tensor.name, /*window=*/1).value;
     b.output("codes", y);
+    b.output("stats", b.one(MeasureCast{}, {x, y}));
     b.output("values", b.one(Dequantise{Dtype::f32}, {y}));
     Program program(backend);
     program.add("quantise", g);
@@ -115,6 +110,7 @@ Parts quantise(Backend& backend, const Format& format, const TensorInfo& tensor)
     p.codes = read_bytes(backend, codes.data, data_bytes(codes.type));
     p.values.resize(static_cast<std::size_t>(n));
     backend.copy_out(reinterpret_cast<std::byte*>(p.values.data()), values.as<std::byte>(), n * 4);
+    program.read_output("quantise", "stats", &p.stats);
     p.stored_scales = read_bytes(backend, codes.scale, scale_bytes(codes.type));
     if (codes.groups) {
         p.stored_groups = read_bytes(backend, codes.groups, group_bytes(codes.type));
@@ -127,33 +123,15 @@ QuantiseError error_of(const TensorInfo& tensor, const Parts& p) {
     const auto n = static_cast<std::size_t>(tensor.shape.elements());
     std::vector<float> x(n);
     convert(tensor.bytes, tensor.dtype, std::as_writable_bytes(std::span(x)), Dtype::f32);
-    const ScaleLayout layout = scale_layout(p.type);
-    const auto columns = static_cast<std::size_t>(p.type.shape.last());
-    QuantiseError e;
-    e.tensor = tensor.name;
-    double signal = 0, noise = 0;
-    std::int64_t nonzero = 0, flushed = 0, saturated = 0;
+    QuantiseError e{.tensor = tensor.name,
+                    .snr_db = -20 * std::log10(p.stats.error),
+                    .saturated = p.stats.saturated,
+                    .flushed = p.stats.flushed};
     for (std::size_t i = 0; i < n; ++i) {
+        if (x[i] == 0 || p.values[i] == 0) continue;
         const double want = x[i], difference = want - p.values[i];
-        signal += want * want;
-        noise += difference * difference;
-        if (want == 0) continue;
-        ++nonzero;
-        // Half a step beyond the largest code still rounds to it.
-        if (std::abs(want) > largest(p, layout, static_cast<std::int64_t>(i / columns),
-                                     static_cast<std::int64_t>(i % columns)) *
-                                 (1 + 1e-6))
-            ++saturated;
-        if (p.values[i] == 0) {
-            ++flushed;
-        } else {
-            e.worst_relative = std::max(e.worst_relative, std::abs(difference / want));
-        }
+        e.worst_relative = std::max(e.worst_relative, std::abs(difference / want));
     }
-    e.snr_db =
-        noise > 0 ? 10 * std::log10(signal / noise) : std::numeric_limits<double>::infinity();
-    e.flushed = nonzero ? static_cast<double>(flushed) / static_cast<double>(nonzero) : 0;
-    e.saturated = n ? static_cast<double>(saturated) / static_cast<double>(n) : 0;
     return e;
 }
 

@@ -11,6 +11,7 @@ struct RunFolder {
     std::filesystem::path lock() const { return path / "lock"; }
     std::filesystem::path config() const { return path / "config.toml"; }  // resolved
     std::filesystem::path metrics() const { return path / "metrics.jsonl"; }
+    std::filesystem::path scales() const { return path / "scales.jsonl"; }
     std::filesystem::path events() const { return path / "tb"; }  // of TensorBoard event files
     std::filesystem::path report() const { return path / "report.html"; }
     std::filesystem::path checkpoints() const { return path / "checkpoints"; }

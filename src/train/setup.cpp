@@ -82,6 +82,24 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     if (o.gradient != "auto") r.output_grad->dtype = *dtype_named(o.gradient);
 }
 
+// What lies in State of a weight.
+void set_states(Recipe& r, const RunConfig::Recipe& o) {
+    const bool delayed = r.activation && r.activation->provider == Provider::delayed;
+    refuse_option(
+        !delayed && o.level != "O0", "level", r,
+        "has none of fp8-lm's levels; optimizer.master, gradient, m and v set such states");
+    refuse_option(!delayed && o.weight_cast != "cached", "weight_cast", r,
+                  "has no weights to cast in every pass, as fp8-lm does");
+    if (o.level == "O3" && o.weight_cast != "cached") {
+        fail_usage(
+            "recipe.weight_cast: expected cached at level O3, whose working weights are E4M3, got "
+            "{}\n  Level O2 has the same masters, gradients and moments without them.",
+            o.weight_cast);
+    }
+    r.cache_weights = o.weight_cast == "cached";
+    r.states = fp8_lm_states(o.level);
+}
+
 }  // namespace
 
 Recipe recipe_of(const RunConfig& config) {
@@ -89,8 +107,7 @@ Recipe recipe_of(const RunConfig& config) {
     set_scales(r, config.recipe);
     set_groups(r, config.recipe);
     set_prediction(r, config.recipe, config.train);
-    r.cache_weights = config.recipe.weight_cast == "cached";
-    r.states = fp8_lm_states(config.recipe.level);
+    set_states(r, config.recipe);
     const RunConfig::Optimizer& o = config.optimizer;
     const auto set = [](Dtype& dtype, const std::string& text) {
         if (text != "auto") dtype = dtype_named(text).value_or(Dtype::f32);
@@ -119,7 +136,8 @@ StepOptions step_options_of(const RunConfig& config) {
                       .weight_decay = static_cast<float>(t.weight_decay)},
             .clip = static_cast<float>(t.clip),
             .recompute = recompute_named(config.runtime.recompute),
-            .fuse = config.runtime.fuse};
+            .fuse = config.runtime.fuse,
+            .measure = config.diag.interval > 0};
 }
 
 std::int64_t memory_limit(const RunConfig& config, const Backend& backend) {

@@ -24,14 +24,17 @@ Forward emit_loss(ModelBuilder& m, const StepOptions& o) {
 }
 
 // What every graph goes through after its recipe.
-Graph finish(const Graph& g, const StepOptions& o) {
-    const Graph whole = o.fuse ? fuse(g, o.target, layout_free_fusions()) : g;
+Graph finish(const Graph& g, const StepOptions& o, bool measure = false) {
+    Graph whole = o.fuse ? fuse(g, o.target, layout_free_fusions()) : g;
+    if (measure) whole = measure_casts(o.recipe, whole);
     const Graph placed = o.target.k_major_fp8 ? k_major(whole) : whole;
     const Graph scheduled = store_early(remove_dead(merge_equal(placed)));
     // Recompute first: it copies single ops, and quantisers whose copies would have to touch no
     // State.
     const Graph all = recompute(scheduled, o.recompute);
-    return o.fuse ? fuse(all, o.target) : decompose_all(all);
+    const Graph ready = o.fuse ? fuse(all, o.target) : decompose_all(all);
+    // Fused casts run earlier than some of those they stand for: values do not wait to be measured.
+    return measure ? store_early(ready) : ready;
 }
 
 // What gradients are in while micro-batches add to them.
@@ -59,7 +62,7 @@ StateFormats formats_of(const Recipe& recipe, const Parameter& p) {
 
 std::string gradient_name(std::string_view parameter) { return fmt::format("grad/{}", parameter); }
 
-Graph micro_graph(const StepOptions& o, bool add_to_gradients) {
+Graph micro_graph(const StepOptions& o, bool add_to_gradients, bool measure) {
     Graph g;
     Builder b(g);
     ModelBuilder m(b, o.architecture);
@@ -84,7 +87,7 @@ Graph micro_graph(const StepOptions& o, bool add_to_gradients) {
     b.set_label("loss");
     const Value loss = add_to_gradients ? b.add(b.load(kLossName, b.type(f.loss)), f.loss) : f.loss;
     b.store(kLossName, loss);
-    return finish(apply(o.recipe, g, /*training=*/true), o);
+    return finish(apply(o.recipe, g, /*training=*/true), o, measure);
 }
 
 Graph eval_graph(const StepOptions& o) {

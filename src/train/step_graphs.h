@@ -2,6 +2,7 @@
 //
 //     micro         forward + backward of one micro-batch, gradients into State
 //     micro_next    the same, added to the gradients of the micro-batches before it
+//     micro_measured  in a measured step, the last of them, with numbers about every cast
 //     update        global norm, clipping, AdamW, working weights and delayed scales
 //
 // Gradients in e4m3 are quantised when they are written; those of several micro-batches are summed
@@ -30,12 +31,13 @@ struct StepOptions {
     float clip = 0;                   // 0: no clipping
     Recompute recompute = Recompute::none;
     bool fuse = true;
-    Target target{};  // of the backend that will run them
+    bool measure = false;  // some steps measure their casts to 8 bits
+    Target target{};       // of the backend that will run them
 };
 
 // Inputs: ids, targets (batch, seq) i32 and weight [1] f32. Gradients and loss are left in State:
-// nobody has to wait for a micro-batch.
-Graph micro_graph(const StepOptions&, bool add_to_gradients);
+// nobody has to wait for a micro-batch. With `measure`, the outputs of measure_casts (recipe.h).
+Graph micro_graph(const StepOptions&, bool add_to_gradients, bool measure = false);
 // The same inputs. Output: loss [1].
 Graph eval_graph(const StepOptions&);
 

@@ -47,6 +47,9 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
     }
     program_.add("refresh", refresh_graph(options_.recipe, micro));
     program_.add("eval", eval_graph(options_));
+    if (!options_.measure) return;
+    const Graph measured = micro_graph(options_, accumulates, /*measure=*/true);
+    if (!measured.outputs().empty()) program_.add("micro_measured", measured);
 }
 
 void TrainProgram::initialise(std::uint64_t seed) {
@@ -73,6 +76,19 @@ void TrainProgram::micro(std::span<const std::int32_t> ids, std::span<const std:
                          float weight, bool first) {
     last_micro_ = first ? "micro" : "micro_next";
     run(last_micro_, ids, targets, weight);
+}
+
+std::vector<TensorCast> TrainProgram::measured_micro(std::span<const std::int32_t> ids,
+                                                     std::span<const std::int32_t> targets,
+                                                     float weight) {
+    last_micro_ = "micro_measured";
+    run(last_micro_, ids, targets, weight);
+    std::vector<TensorCast> casts;
+    for (const Output& o : program_.plan(last_micro_).graph().outputs()) {
+        TensorCast& cast = casts.emplace_back(TensorCast{o.name, {}});
+        program_.read_output(last_micro_, o.name, &cast.stats);
+    }
+    return casts;
 }
 
 float TrainProgram::loss() const {

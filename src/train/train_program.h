@@ -6,7 +6,9 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
+#include "report/scales.h"
 #include "runtime/program.h"
 #include "train/step_graphs.h"
 
@@ -39,6 +41,12 @@ class TrainProgram {
     // to them. Returns as soon as the work is handed over.
     void micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
                float weight, bool first);
+    // The same for the last micro-batch of a step, to the same bits, and what its casts to 8 bits
+    // did to every tensor, in the order of the model. Waits for the work.
+    std::vector<TensorCast> measured_micro(std::span<const std::int32_t> ids,
+                                           std::span<const std::int32_t> targets, float weight);
+    // Whether there is anything to measure: StepOptions asks for it, and the recipe casts.
+    bool measures() const { return program_.has("micro_measured"); }
     // Of the micro-batches since the first: weight * sum of the cross entropy over the targets.
     float loss() const;
     // The same for a batch, without gradients.

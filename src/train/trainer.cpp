@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <map>
 #include <optional>
 
 #include "base/file.h"
@@ -12,6 +13,7 @@
 #include "io/batches.h"
 #include "io/tokens_info.h"
 #include "models/weights.h"
+#include "report/cast_warnings.h"
 #include "report/console.h"
 #include "report/events.h"
 #include "report/report.h"
@@ -61,6 +63,8 @@ BatchSource open_data(const RunConfig& config, const std::vector<std::string>& p
              .order = order}};
 }
 
+constexpr const char* kWeightBound = "weight_bound";  // in a checkpoint's manifest
+
 struct Batch {
     explicit Batch(std::int64_t tokens)
         : ids(static_cast<std::size_t>(tokens)), targets(static_cast<std::size_t>(tokens)) {}
@@ -102,6 +106,10 @@ class Trainer {
         start();
         MetricsLog metrics =
             MetricsLog::open(folder_.metrics(), step_ > 0 ? step_ : MetricsLog::kNewRun);
+        if (program_.measures() || std::filesystem::exists(folder_.scales())) {
+            scales_.emplace(
+                ScalesLog::open(folder_.scales(), step_ > 0 ? step_ : StepLog::kNewRun));
+        }
         std::filesystem::create_directories(folder_.events());
         EventLog events(folder_.events(), unix_time_s(), step_);
         out_.print(header_line(config_.train.steps, style()));
@@ -112,9 +120,11 @@ class Trainer {
             metrics.append(m);
             events.append(m);
             report_step(m);
+            report_casts();
             if (due(config_.checkpoint.every) || step_ == config_.train.steps) save();
         }
         if (saved_ != step_) save();
+        if (const std::string text = warnings_.summary(); !text.empty()) out_.print(text);
         write_page();
         return TrainOutcome::finished;
     }
@@ -157,10 +167,15 @@ class Trainer {
             saved_ = step_;
             out_.print(fmt::format("resumed from {} at step {}", found->string(), step_));
             if (!converted.empty()) {
-                program_.refresh();
                 out_.print(fmt::format("{} tensors converted to this run's formats, first {}",
                                        converted.size(), converted.front()));
             }
+            const bool stale = has_other_bound(info);
+            if (stale) {
+                out_.print(
+                    "scales of weights are measured anew: they were predicted with another bound");
+            }
+            if (!converted.empty() || stale) program_.refresh();
         } else {
             check(resume != "must",
                   "{} has no checkpoint to resume from\n  Set checkpoint.resume = \"auto\" to "
@@ -173,6 +188,22 @@ class Trainer {
             }
         }
         write_run_info(folder_.path, run_info());
+    }
+
+    bool predicts() const { return predicts_scales(program_.options().recipe); }
+    // Of a step of AdamW, in learning rates: follows from recipe.bound and the betas.
+    std::string weight_bound() const {
+        return fmt::format("{}", program_.options().recipe.prediction.bound);
+    }
+    std::map<std::string, std::string> manifest_extra() const {
+        std::map<std::string, std::string> extra{{"tokenizer", tokenizer_}};
+        if (predicts()) extra[kWeightBound] = weight_bound();
+        return extra;
+    }
+    // A predicted scale is right only for steps within the bound it was predicted with.
+    bool has_other_bound(const CheckpointInfo& info) const {
+        const auto bound = info.extra.find(kWeightBound);
+        return predicts() && (bound == info.extra.end() || bound->second != weight_bound());
     }
 
     RunInfo run_info() const {
@@ -189,16 +220,34 @@ class Trainer {
                 .state_bytes = state_bytes};
     }
 
-    // Micro-batch `i` of a step; it stays in batch_.
-    void run_micro(std::int64_t step, std::int64_t i, bool first) {
+    // Micro-batch `i` of a step goes to batch_ and stays there.
+    void load_micro(std::int64_t step, std::int64_t i) {
         train_data_.batch((step - 1) * config_.train.grad_accum + i, batch_.ids, batch_.targets);
-        program_.micro(batch_.ids, batch_.targets, 1.0f / static_cast<float>(step_tokens()), first);
+    }
+    float token_weight() const { return 1.0f / static_cast<float>(step_tokens()); }
+    void run_micro(std::int64_t step, std::int64_t i, bool first) {
+        load_micro(step, i);
+        program_.micro(batch_.ids, batch_.targets, token_weight(), first);
+    }
+
+    bool measures(std::int64_t step) const {
+        return program_.measures() && (step == 1 || step % config_.diag.interval == 0);
+    }
+
+    // All micro-batches of a step; the last is measured where it is the step's turn.
+    void run_micros(std::int64_t step) {
+        casts_ = {.step = step, .tensors = {}};
+        const std::int64_t last = config_.train.grad_accum - 1;
+        for (std::int64_t i = 0; i < last; ++i) run_micro(step, i, i == 0);
+        if (!measures(step)) return run_micro(step, last, last == 0);
+        load_micro(step, last);
+        casts_.tensors = program_.measured_micro(batch_.ids, batch_.targets, token_weight());
     }
 
     StepMetrics one_step() {
         const double begin = unix_time_s();
         const std::int64_t step = step_ + 1;
-        for (std::int64_t i = 0; i < config_.train.grad_accum; ++i) run_micro(step, i, i == 0);
+        run_micros(step);
         const double lr = learning_rate(config_.train, step);
         const double norm = program_.update(lr, step), loss = program_.loss();
         if (!std::isfinite(loss)) fail_non_finite("loss", loss, step);
@@ -217,6 +266,7 @@ class Trainer {
         if (held_out_ && (due(config_.eval.every) || step == config_.train.steps)) {
             m.held_out_loss = evaluate(*held_out_);
         }
+        m.extra = worst_of(casts_);
         return m;
     }
 
@@ -256,13 +306,19 @@ class Trainer {
         }
     }
 
+    void report_casts() {
+        if (casts_.tensors.empty()) return;
+        scales_->append(casts_);
+        for (const std::string& line : warnings_.look_at(casts_)) out_.print(line);
+    }
+
     void save() {
         const CheckpointInfo info{.step = step_,
                                   .tokens = step_ * step_tokens(),
                                   .cursor = step_ * config_.train.batch * config_.train.grad_accum,
                                   .recipe = describe(config_.recipe),
                                   .octavo = std::string(kVersion),
-                                  .extra = {{"tokenizer", tokenizer_}}};
+                                  .extra = manifest_extra()};
         save_checkpoint(folder_.checkpoints(), program_.program().state(), info,
                         {{"config.json", to_hf_config(architecture(), weights_dtype())},
                          {"config.toml", to_toml(config_)}});
@@ -329,6 +385,9 @@ class Trainer {
     BatchSource train_data_;
     std::optional<BatchSource> held_out_;
     Batch batch_;
+    CastStep casts_;                   // of the running step; no tensors: it is not measured
+    std::optional<ScalesLog> scales_;  // none: nothing is measured
+    CastWarnings warnings_;
     Eta eta_;
     std::string tokenizer_ = tokenizer_name(config_.data.train.front());
     double flops_ = flops_per_token(architecture(), config_.train.seq);

@@ -104,6 +104,7 @@ class Workspace : public testing::Test {
                "\"]\n"
                "[train]\nsteps = 24\nbatch = 2\nseq = 32\ngrad_accum = 2\nlr = 3e-3\n"
                "warmup_steps = 4\n[eval]\nevery = 8\nbatches = 2\n"
+               "[diag]\ninterval = 3\n"
                "[checkpoint]\nevery = 5\nkeep_last = 2\n";
     }
     std::string path(const std::string& name) const { return (folder_ / name).string(); }

@@ -1,5 +1,5 @@
 // Interrupted runs, by request and by force, end up where an uninterrupted run does: the same
-// losses and the same bytes of State, for every recipe.
+// losses, measured casts and bytes of State, for every recipe.
 #include <random>
 
 #include "cli/program.h"
@@ -22,6 +22,7 @@ class Resume : public Workspace {
             EXPECT_EQ(x[i].grad_norm, y[i].grad_norm) << "step " << x[i].step;
             EXPECT_EQ(x[i].held_out_loss, y[i].held_out_loss) << "step " << x[i].step;
         }
+        EXPECT_EQ(slurp(folder_ / a / "scales.jsonl"), slurp(folder_ / b / "scales.jsonl"));
         int compared = 0;
         const auto last = folder_ / a / "checkpoints" / "step_0000024";
         for (const auto& entry : std::filesystem::directory_iterator(last)) {
@@ -112,9 +113,42 @@ TEST_F(Resume, PredictedScalesGoOnExactly) {
             some.insert(some.end(), {"--stop-after", steps});
             const Finished done = run(train(parts, recipe, some));
             ASSERT_EQ(done.exit_code, code) << done.text;
+            EXPECT_EQ(done.text.find("measured anew"), std::string::npos) << done.text;
         }
         expect_same_run(whole, parts);
     }
+}
+
+// A bound on the optimizer's steps is part of what was predicted with it.
+TEST_F(Resume, AnotherBoundMeasuresTheScalesAnew) {
+    const auto go_on = [&](std::vector<std::string> more) {
+        more.insert(more.end(), {"--stop-after", "3"});
+        const Finished done = run(train("run", "moss", more));
+        EXPECT_EQ(done.exit_code, 130) << done.text;
+        return done.text.find("scales of weights are measured anew") != std::string::npos;
+    };
+    EXPECT_FALSE(go_on({}));
+    EXPECT_TRUE(go_on({"--recipe.bound", "paper"}));
+    EXPECT_FALSE(go_on({"--recipe.bound", "paper"}));
+    EXPECT_TRUE(go_on({"--train.beta2", "0.99"}));
+    EXPECT_FALSE(go_on({"--train.beta2", "0.99", "--recipe.interval", "7"}));
+}
+
+// What a recipe needs beyond weights and moments is made from the weights, where it can be.
+TEST_F(Resume, ARunGoesOnInRecipesWithoutDelayedScales) {
+    const auto go_on = [&](const char* recipe, std::vector<std::string> more) {
+        more.insert(more.end(), {"--stop-after", "3"});
+        const Finished done = run(train("run", recipe, more));
+        EXPECT_EQ(done.exit_code, 130) << done.text;
+        return done.text.find("converted") != std::string::npos;
+    };
+    EXPECT_FALSE(go_on("bf16", {}));
+    EXPECT_TRUE(go_on("moss", {}));
+    EXPECT_TRUE(go_on("moss", {"--recipe.weight_scale", "measured"}));
+    EXPECT_TRUE(go_on("moss", {"--recipe.weight_scale", "predicted"}));
+    EXPECT_TRUE(go_on("blockwise", {}));
+    EXPECT_TRUE(go_on("bf16", {}));
+    EXPECT_FALSE(go_on("bf16", {}));
 }
 
 class ResumeLevel : public Resume, public testing::WithParamInterface<const char*> {};

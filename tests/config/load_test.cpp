@@ -158,17 +158,6 @@ TEST(Load, KeysMustFitEachOther) {
               "train.warmup_steps: expected at most train.steps (50), got 100");
     EXPECT_EQ(wrong("train = {schedule = 'wsd', steps = 200, decay_fraction = 0.8}"),
               "train.decay_fraction: expected at most 100 steps after warm-up, got 160 of 200");
-    EXPECT_EQ(wrong("recipe.level = 'O2'"), "recipe.level: expected O0 with recipe bf16, got O2");
-    EXPECT_EQ(wrong("recipe.weight_cast = 'per_forward'"),
-              "recipe.weight_cast: expected cached with recipe bf16, got per_forward");
-    EXPECT_EQ(wrong("recipe = {name = 'moss', weight_cast = 'per_forward'}"),
-              "recipe.weight_cast: expected cached with recipe moss, got per_forward");
-    EXPECT_EQ(wrong("recipe = {name = 'blockwise', level = 'O1'}"),
-              "recipe.level: expected O0 with recipe blockwise, got O1");
-    EXPECT_EQ(
-        wrong("recipe = {name = 'fp8-lm', level = 'O3', weight_cast = 'per_forward'}"),
-        "recipe.weight_cast: expected cached at level O3, whose working weights are E4M3, got "
-        "per_forward");
     EXPECT_EQ(wrong("data = {train = ['a', 'b'], held_out = ['b']}"),
               "data.held_out: expected files that are not in data.train, got \"b\"");
     EXPECT_EQ(wrong("data.train = ['']"),

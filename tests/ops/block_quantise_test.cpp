@@ -300,6 +300,23 @@ TEST(BlockQuantise, SourcesAreTheOpsOfTheirNames) {
     }
 }
 
+// Rows without elements have the scale of zeros.
+TEST(BlockQuantise, WithoutElements) {
+    for (const BlockQuantise& each :
+         {BlockQuantise{.scaling = {Granularity::row}}, micro(), micro(64, Dtype::e5m2)}) {
+        BlockQuantise op = each;
+        op.copies = Copies::both;
+        for (const Shape& shape : {Shape{5, 0}, Shape{0, 7}}) {
+            const auto out = run(as_is(op), {tensor(Dtype::bf16, shape, {})});
+            const float zero =
+                run(as_is(each), {tensor(Dtype::bf16, {1, 32}, ones({1, 32}))})[0].scales.at(0) *
+                op.floor;
+            EXPECT_EQ(out[0].scales, std::vector<float>(static_cast<std::size_t>(shape[0]), zero));
+            EXPECT_EQ(out[1].scales, std::vector<float>(static_cast<std::size_t>(shape[1]), zero));
+        }
+    }
+}
+
 TEST(BlockQuantise, OnAnyThreads) {
     for (int kind = 0; kind < 4; ++kind) {
         BlockQuantise op = random_op(static_cast<std::uint64_t>(kind));

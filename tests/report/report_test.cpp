@@ -137,6 +137,56 @@ TEST(Report, ShowsFurtherNumbersUpToALimit) {
     EXPECT_EQ(count(page, "<figcaption>amax."), 12u);
 }
 
+// Numbers that only some steps have, as measured steps do.
+TEST(Report, ShowsNumbersOfSomeSteps) {
+    RunData run = sample_run("a", 30);
+    run.steps[9].extra = {{"quant.flushed_max", 0.5}};
+    const std::string page = render_report(std::vector{run});
+    EXPECT_NE(page.find("<summary>1 more number in metrics.jsonl</summary>"), std::string::npos);
+}
+
+TEST(Report, ShowsHeatMapsOfCasts) {
+    RunData run = sample_run("a", 200);
+    for (const std::int64_t step : {1, 100, 200}) run.casts.push_back(sample_casts(step));
+    std::string page = render_report(std::vector{run});
+    expect_well_formed(page);
+    EXPECT_NE(page.find("<h2>Casts to 8 bits</h2>"), std::string::npos);
+    // Five numbers, five roles.
+    EXPECT_EQ(count(page, "<svg class='heat'"), 25u);
+    EXPECT_EQ(count(page, ">mlp.up_proj</text>"), 25u);
+    EXPECT_EQ(count(page, ">step 1</text>"), 25u * 7);
+    EXPECT_EQ(page.find("nan"), std::string::npos);
+
+    for (CastStep& step : run.casts) {
+        for (TensorCast& t : step.tensors) t.stats.saturated = 0;
+    }
+    run.casts[1].tensors[0].stats.amax = INFINITY;
+    page = render_report(std::vector{run});
+    expect_well_formed(page);
+    EXPECT_EQ(count(page, "<svg class='heat'"), 20u);
+    EXPECT_NE(page.find("Saturated values: none"), std::string::npos);
+    EXPECT_EQ(count(page, "<path class='hx'"), 1u);
+    EXPECT_EQ(page.find("inf "), std::string::npos);
+
+    // Two runs, of which one has no casts: folded away, under the run's name.
+    page = render_report(std::vector{sample_run("plain", 200), run});
+    expect_well_formed(page);
+    EXPECT_NE(page.find("<h2>Casts to 8 bits: a</h2>"), std::string::npos);
+    EXPECT_EQ(count(page, "<details open>"), 0u);
+    EXPECT_EQ(count(render_report(std::vector{sample_run("plain", 200)}), "8 bits"), 0u);
+}
+
+TEST(Report, HeatMapsOfALargeModelStaySmall) {
+    RunData run = sample_run("a", 20000);
+    for (std::int64_t step = 100; step <= 20000; step += 100) {
+        run.casts.push_back(sample_casts(step, 30));
+    }
+    const std::string page = render_report(std::vector{run});
+    expect_well_formed(page);
+    EXPECT_LT(page.size(), 1500000u);
+    EXPECT_GT(count(page, "<path class='h"), 500u);
+}
+
 TEST(Report, NeedsRunsWithSteps) {
     EXPECT_EQ(error_of([] { render_report({}); }),
               "report: expected at least one run, got none\n"

@@ -43,6 +43,27 @@ inline StepMetrics sample_step(std::int64_t step) {
     return metrics;
 }
 
+// Of a model of this many layers.
+inline CastStep sample_casts(std::int64_t step, int layers = 2) {
+    CastStep casts{.step = step, .tensors = {}};
+    for (int layer = 0; layer < layers; ++layer) {
+        for (const char* kind :
+             {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+              "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
+            for (const char* role : {"x", "x_t", "dy", "dy_t", "weight"}) {
+                // As noisy as a run, and something of everything.
+                const auto n = static_cast<float>((step * 37 + layer * 11 + role[0]) % 101);
+                const float scale = std::exp2(std::floor(n / 20 - 9));
+                casts.tensors.push_back(
+                    {"model.layers." + std::to_string(layer) + "." + kind + "." + role,
+                     {400 * scale, scale / 2, scale, n > 80 ? n * 1e-5f : 0, n * 1e-6f,
+                      0.02f + n * 1e-4f}});
+            }
+        }
+    }
+    return casts;
+}
+
 inline RunData sample_run(const std::string& name, std::int64_t steps, double factor = 1) {
     RunData run;
     run.info = {.name = name,

@@ -142,7 +142,12 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
         {{.name = "bf16", .gradient = "e4m3"},
          "gradient: recipe bf16 keeps output gradients unscaled"},
         {{.name = "moss", .scale_rounding = "pow2"},
-         "scale_rounding: recipe moss has powers of two below exact scales"}};
+         "scale_rounding: recipe moss has powers of two below exact scales"},
+        {{.name = "blockwise", .level = "O1"},
+         "level: recipe blockwise has none of fp8-lm's levels; optimizer.master, gradient, m and v "
+         "set such states"},
+        {{.name = "moss", .weight_cast = "per_forward"},
+         "weight_cast: recipe moss has no weights to cast in every pass, as fp8-lm does"}};
     for (const auto& [recipe, message] : refused) {
         RunConfig c = config();
         c.recipe = recipe;
@@ -192,7 +197,13 @@ TEST(Setup, LevelsSetTheStatesThatKeysDoNot) {
     EXPECT_EQ(recipe_of(c).states,
               (StateFormats{Dtype::f16, Dtype::bf16, Dtype::e4m3, Dtype::f32, Dtype::bf16}));
     c.recipe.weight_cast = "per_forward";
+    EXPECT_EQ(
+        error_of([&] { recipe_of(c); }),
+        "recipe.weight_cast: expected cached at level O3, whose working weights are E4M3, got "
+        "per_forward\n  Level O2 has the same masters, gradients and moments without them.");
+    c.recipe.level = "O2";
     EXPECT_FALSE(recipe_of(c).cache_weights);
+    c.recipe.weight_cast = "cached";
     c.recipe.level = "O4";
     EXPECT_EQ(error_of([&] { recipe_of(c); }), "recipe.level: expected O0, O1, O2 or O3, got 'O4'");
 }

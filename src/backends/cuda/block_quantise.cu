@@ -289,6 +289,25 @@ void launch(const BlockQuantise& op, const Source& source, std::int64_t m, std::
     launched("block_quantise");
 }
 
+// Without elements there are still the scales of empty rows: those of zeros.
+struct FillScales {
+    float* scales;
+    float scale;
+
+    template <int N>
+    __device__ void run(std::int64_t i) const {
+#pragma unroll
+        for (int k = 0; k < N; ++k) scales[i + k] = scale;
+    }
+};
+
+void fill_scales(const BlockQuantise& op, std::span<const TensorRef> out) {
+    const float scale = block_scale(0, max_value(op.to), op.floor, op.rounding);
+    for (const TensorRef& y : out) {
+        for_elements("block_quantise", scale_count(y.type), FillScales{y.scales(), scale});
+    }
+}
+
 // Fused are the sources of a training step, in bf16. Other dtypes and sources go through memory:
 // the rare dtypes as f32, the rare sources as they are.
 bool fuses(const BlockQuantise& op, Dtype dtype) {
@@ -312,7 +331,7 @@ Prepared prepare_fused(const NodeView& node) {
     const std::int64_t tops_at = scratch.reserve(tops_bytes);
     const std::int64_t wide_at = converts ? scratch.reserve(m * n * 4) : 0;
     const auto run = [=](const KernelCall& call) {
-        if (m == 0 || n == 0) return;
+        if (m == 0 || n == 0) return fill_scales(op, call.out);
         clear(call.scratch + tops_at, tops_bytes);
         auto* tops = reinterpret_cast<std::uint32_t*>(call.scratch + tops_at);
         const auto with = [&]<class T>(const auto& source) {
