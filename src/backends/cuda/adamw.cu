@@ -105,10 +105,19 @@ struct Step {
         decode(3, v, old_scale(3), x[2]);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
+            if (op.sqrt_v) x[2][k] *= x[2][k];
             x[1][k] = op.beta1 * x[1][k] + (1.0f - op.beta1) * d[k];
             x[2][k] = op.beta2 * x[2][k] + (1.0f - op.beta2) * d[k] * d[k];
         }
-        if (!with_w) return;
+        if (with_w) update<N>(w, x);
+        if (!op.sqrt_v) return;
+#pragma unroll
+        for (int k = 0; k < N; ++k) x[2][k] = sqrtf(x[2][k]);
+    }
+
+    // w' from the m' and v' in x.
+    template <int N>
+    __device__ void update(const Raw<N>& w, float (&x)[3][N]) const {
         decode(0, w, old_scale(0), x[0]);
         const float decay = 1.0f - schedule[0] * op.weight_decay;
         const float rate = schedule[0] / schedule[1];
@@ -127,6 +136,26 @@ struct Step {
         return y;
     }
 
+    // A moment x under its scale: y, as CPU's prepare_cast has it.
+    template <class T, int N>
+    __device__ void prepare_cast(int k, std::int64_t i, float inverse, float (&x)[N]) const {
+        const float floor = k == 2 && op.v_floor ? min_subnormal<T>() : 0.0f;
+        const StateNoise noise{op.seed, static_cast<std::uint32_t>(op.stream),
+                               static_cast<std::uint32_t>(*step)};
+        PhiloxBlock words{};
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            const float y = x[j] * inverse;
+            x[j] = x[j] > 0 && y < floor ? floor : y;
+            if (!op.stochastic_moments) continue;
+            if (j % 4 == 0) {
+                words = noise(static_cast<std::uint32_t>(k - 1),
+                              static_cast<std::uint64_t>((i + j) / 4));
+            }
+            x[j] = round_stochastically_to<T>(x[j], words[N == 1 ? i % 4 : j % 4]);
+        }
+    }
+
     // Writes result k, rounded stochastically where there is noise for it, and leaves in x what was
     // stored, if somebody asked for it.
     template <int N>
@@ -142,10 +171,16 @@ struct Step {
             return;
         }
         const float scale = next_scale(k), inverse = 1.0f / scale;
-#pragma unroll
-        for (int j = 0; j < N; ++j) x[j] *= inverse;
+        const bool moment = k > 0 && out[k].scale;
         typed(out[k], [&](auto* p) {
             using T = std::remove_pointer_t<decltype(p)>;
+            if constexpr (requires { T::kFormat; }) {
+                if (moment) prepare_cast<T>(k, i, inverse, x);
+            }
+            if (!moment) {
+#pragma unroll
+                for (int j = 0; j < N; ++j) x[j] *= inverse;
+            }
             store<N>(p + i, x);
             if (k != 0 || !amax) return;
 #pragma unroll
