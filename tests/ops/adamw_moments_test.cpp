@@ -282,13 +282,15 @@ TEST_P(AdamWUpdates, AreThoseOfWideMoments) {
     for (const std::uint64_t seed : {1, 2, 3}) {
         const std::vector<Updates> got = updates(spread, seed);
         for (std::size_t k = 0; k < kPow2; ++k) {
-            const bool stochastic = kVariants[k].op.stochastic_moments;
             const double ratio = got[k].rms_ratio;
             SCOPED_TRACE(fmt::format("{}, seed {}", kVariants[k].name, seed));
-            EXPECT_GE(ratio, stochastic ? 1.00 : 0.80);
-            EXPECT_LE(ratio, stochastic ? 1.06 : 1.25);
+            // To nearest, codes move only as the scale does, at random: 0.78 to 1.42 over eight
+            // seeds where v is slow.
+            const bool stochastic = kVariants[k].op.stochastic_moments;
+            const bool slow = spread.beta2 > 0.99;
+            EXPECT_GE(ratio, stochastic ? 1.00 : slow ? 0.70 : 0.80);
+            EXPECT_LE(ratio, stochastic ? 1.06 : slow ? 1.60 : 1.25);
             EXPECT_LT(got[k].large_share, 1e-6);
-            fmt::print("{:<18} seed {}: {:.3f}\n", kVariants[k].name, seed, ratio);
         }
         // Frozen codes of v: the updates are too small, or too large.
         if (spread.sd == 0) {
