@@ -23,9 +23,12 @@ Architecture architecture_of(const RunConfig& config) {
 
 namespace {
 
-// A set option that the recipe has no use for is a mistake.
+// A set option that nothing has a use for is a mistake.
+void refuse_key(bool set, std::string_view key, std::string_view why) {
+    if (set) fail_usage("{}: {}\n  Leave it out.", key, why);
+}
 void refuse_option(bool set, std::string_view key, const Recipe& r, std::string_view why) {
-    if (set) fail_usage("recipe.{}: recipe {} {}\n  Leave it out.", key, r.name, why);
+    refuse_key(set, fmt::format("recipe.{}", key), fmt::format("recipe {} {}", r.name, why));
 }
 
 bool has_groups(const Format& f) { return f.granularity == Granularity::micro; }
@@ -82,19 +85,37 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     if (o.gradient != "auto") r.output_grad->dtype = *dtype_named(o.gradient);
 }
 
-}  // namespace
+// Other recipes' quotients have the format of their activations, measured now.
+void set_smooth(Recipe& r, const RunConfig& config) {
+    const RunConfig::Smooth &o = config.smooth, plain;
+    if (o.granularity == "token" || o.granularity == "channel") {
+        refuse_key(!r.activation, "smooth.granularity",
+                   fmt::format("recipe {} quantises no activations", r.name));
+        if (!r.smooth) r.smooth.emplace();
+        r.smooth->axis = o.granularity == "token" ? Axis::row : Axis::column;
+    }
+    if (o.granularity == "off") r.smooth.reset();
+    if (!r.smooth) {
+        refuse_key(o.rounding != plain.rounding, "smooth.rounding", "there is no Smooth-SwiGLU");
+        refuse_key(o.source != plain.source, "smooth.source", "there is no Smooth-SwiGLU");
+        return;
+    }
+    const bool delayed = o.source == "delayed";
+    refuse_key(delayed && !has_tensor_scale(*r.activation), "smooth.source",
+               fmt::format("recipe {} has no delayed scales", r.name));
+    r.smooth->hidden = *r.activation;
+    r.smooth->hidden.provider = delayed ? Provider::delayed : Provider::current;
+    if (o.rounding == "exact") r.smooth->rounding = ScaleRounding::exact;
+}
 
-Recipe recipe_of(const RunConfig& config) {
-    Recipe r = recipe_named(config.recipe.name);
-    set_scales(r, config.recipe);
-    set_groups(r, config.recipe);
-    set_prediction(r, config.recipe, config.train);
-    r.cache_weights = config.recipe.weight_cast == "cached";
-    r.states = fp8_lm_states(config.recipe.level);
-    const RunConfig::Optimizer& o = config.optimizer;
+void set_states(Recipe& r, const RunConfig& config) {
+    if (config.recipe.level != "O0") r.states = fp8_lm_states(config.recipe.level);
+    const RunConfig::Optimizer &o = config.optimizer, plain;
     const auto set = [](Dtype& dtype, const std::string& text) {
         if (text != "auto") dtype = dtype_named(text).value_or(Dtype::f32);
     };
+    const bool root = o.v_storage == "sqrt_v";
+    if (root && is_fp8(r.states.v)) r.states.v = Dtype::e4m3;
     set(r.states.master, o.master);
     set(r.states.gradient, o.gradient);
     set(r.states.gradient_sum, o.gradient_sum);
@@ -104,19 +125,55 @@ Recipe recipe_of(const RunConfig& config) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
                    r.name, name(r.compute), o.master);
     }
+    refuse_key(root && !is_fp8(r.states.v), "optimizer.v_storage",
+               fmt::format("only second moments in 8 bits are kept as roots, optimizer.v is {}",
+                           name(r.states.v)));
+    const auto has_scale = [](Dtype d) { return state_type(d, {}).scaling != kUnscaled; };
+    const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
+    const std::string why = fmt::format("no moment has a scale, optimizer.m is {} and v is {}",
+                                        name(r.states.m), name(r.states.v));
+    refuse_key(!scaled && o.moment_rounding != plain.moment_rounding, "optimizer.moment_rounding",
+               why);
+    refuse_key(!scaled && o.moment_scale != plain.moment_scale, "optimizer.moment_scale", why);
+}
+
+}  // namespace
+
+Recipe recipe_of(const RunConfig& config) {
+    Recipe r = recipe_named(config.recipe.name);
+    set_scales(r, config.recipe);
+    set_groups(r, config.recipe);
+    set_prediction(r, config.recipe, config.train);
+    r.cache_weights = config.recipe.weight_cast == "cached";
+    set_smooth(r, config);
+    set_states(r, config);
     return r;
 }
 
 StepOptions step_options_of(const RunConfig& config) {
     const RunConfig::Train& t = config.train;
-    return {.architecture = architecture_of(config),
-            .recipe = recipe_of(config),
+    const RunConfig::Optimizer& o = config.optimizer;
+    const Architecture architecture = architecture_of(config);
+    const Recipe recipe = recipe_of(config);
+    if (recipe.smooth && architecture.family == Family::gpt2) {
+        fail_usage(
+            "smooth.granularity: Smooth-SwiGLU needs a model with SwiGLU, got family gpt2\n"
+            "  Take another recipe, or set smooth.granularity = \"off\".");
+    }
+    return {.architecture = architecture,
+            .recipe = recipe,
             .batch = t.batch,
             .seq = t.seq,
             .adamw = {.beta1 = static_cast<float>(t.beta1),
                       .beta2 = static_cast<float>(t.beta2),
                       .eps = static_cast<float>(t.eps),
-                      .weight_decay = static_cast<float>(t.weight_decay)},
+                      .weight_decay = static_cast<float>(t.weight_decay),
+                      .scale_rounding =
+                          o.moment_scale == "pow2" ? ScaleRounding::pow2 : ScaleRounding::exact,
+                      .stochastic_moments = o.moment_rounding == "stochastic",
+                      .seed = static_cast<std::uint64_t>(t.seed),
+                      .sqrt_v = o.v_storage == "sqrt_v",
+                      .v_floor = o.v_floor},
             .clip = static_cast<float>(t.clip),
             .recompute = recompute_named(config.runtime.recompute),
             .fuse = config.runtime.fuse};
