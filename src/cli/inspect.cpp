@@ -4,9 +4,11 @@
 #include <algorithm>
 
 #include "cli/device.h"
+#include "cli/model_folder.h"
 #include "cli/verbs.h"
 #include "train/inspect_quantise.h"
 #include "train/inspect_run.h"
+#include "train/inspect_swiglu.h"
 #include "train/setup.h"
 #include "train/train_program.h"
 
@@ -135,6 +137,11 @@ int inspect_quantised(const Args& args) {
     return 0;
 }
 
+int inspect_alignment(const Args& args) {
+    fmt::print("{}", to_text(inspect_swiglu(find_model(args.operands()[0]).path)));
+    return 0;
+}
+
 const std::vector<Shorthand> kShorthands = {{"model", "model.preset"}, {"recipe", "recipe.name"}};
 
 }  // namespace
@@ -220,9 +227,13 @@ Verb inspect_verb() {
                    .initial = std::string("auto"),
                    .help = "where to compute",
                    .rule = one_of({"auto", "cpu", "cuda"})}}};
+    Verb swiglu{.name = "swiglu",
+                .help = "How far gate and up weights of SwiGLU channels have aligned.",
+                .run = inspect_alignment,
+                .operands = {.name = "MODEL", .min = 1, .max = 1}};
     return {.name = "inspect",
             .help = "Shows what a run will do, or what a model computes.",
-            .actions = {graph, plan, memory, run, quantise}};
+            .actions = {graph, plan, memory, run, quantise, swiglu}};
 }
 
 }  // namespace octavo
