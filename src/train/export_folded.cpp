@@ -28,6 +28,9 @@ Graph measuring_graph(const StepOptions& options) {
 }
 
 Factors measure(const ExportRequest& request, const Architecture& arch, Backend& backend) {
+    check(request.seq <= arch.max_positions,
+          "sequences of {} tokens are longer than the model's {} positions", request.seq,
+          arch.max_positions);
     StepOptions options{.architecture = arch,
                         .recipe = recipe_named("fp32"),
                         .batch = request.batch,

@@ -111,6 +111,15 @@ TEST(ExportFolded, KeepsTheModelAndEvensItsChannels) {
     }
     EXPECT_TRUE(
         contains(error_of([&] { export_folded(request, *backend); }), "it is there already"));
+    again.out = scratch / "never";
+    again.seq = 1 << 20;
+    EXPECT_TRUE(contains(error_of([&] { export_folded(again, *backend); }), "longer than"));
+    again = request;
+    again.out = scratch / "never";
+    again.model = test::fixture("gpt2");
+    EXPECT_TRUE(contains(error_of([&] { export_folded(again, *backend); }),
+                         "expected a model with SwiGLU, got none"));
+    EXPECT_FALSE(std::filesystem::exists(again.out));
 }
 
 }  // namespace
