@@ -35,6 +35,18 @@ constexpr int pow2_exponent_of(float amax, float max, int margin) {
     return clamped(e, -kMaxScaleExponent, kMaxScaleExponent);
 }
 
+// What Smooth-SwiGLU divides numbers of this amax by (arXiv 2409.12517): a bound on them, at least
+// 2^-24, a power of two or the amax itself. NaN for an amax that is not finite, which makes NaNs of
+// all that is divided: the step is skipped.
+constexpr float smooth_factor(float amax, ScaleRounding rounding) {
+    if (!(amax <= std::numeric_limits<float>::max())) return std::bit_cast<float>(0x7FC00000);
+    const float a = amax < 0x1p-24f ? 0x1p-24f : amax;
+    if (rounding == ScaleRounding::exact) return a;
+    const std::int32_t bits = std::bit_cast<std::int32_t>(a);
+    const int e = (bits >> 23) - 127 + ((bits & 0x7FFFFF) != 0 ? 1 : 0);
+    return power_of_two(clamped(e, -24, kMaxScaleExponent));
+}
+
 // The scale that next_scale gives for a format with this largest value; |margin| <= 126.
 constexpr float scale_of_amax(float amax, float max, ScaleRounding rounding, int margin,
                               float old) {

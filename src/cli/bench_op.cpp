@@ -77,15 +77,14 @@ OpCase blocks(std::string name, const Scaling& scaling, Q of, std::size_t operan
 }
 
 // In place, as an update is.
-OpCase adamw(std::string name, Dtype w, Dtype g, Dtype m, Dtype v, bool stochastic) {
+OpCase adamw(std::string name, Dtype w, Dtype g, Dtype m, Dtype v, AdamW op) {
     return {std::move(name), [=](Builder& b, const Sizes& s) {
                 const auto state = [&](const char* which, Dtype dtype) {
                     return b.load(which, state_type(dtype, {s.rows, s.columns}));
                 };
                 const Values next = b.emit(
-                    AdamW{.stochastic = stochastic},
-                    {state("w", w), state("g", g), state("m", m), state("v", v), fresh(b, kOne),
-                     b.constant({Dtype::f32, {3}}, 0.5), b.load("step", {Dtype::i32, {1}})});
+                    op, {state("w", w), state("g", g), state("m", m), state("v", v), fresh(b, kOne),
+                         b.constant({Dtype::f32, {3}}, 0.5), b.load("step", {Dtype::i32, {1}})});
                 b.store("w", next[0]);
                 b.store("m", next[1]);
                 b.store("v", next[2]);
@@ -108,6 +107,7 @@ std::vector<OpCase> cases() {
     const auto groups = [](int group) {
         return Scaling{.granularity = Granularity::micro, .group = group};
     };
+    const AdamW random{.stochastic = true};
     return {
         plain("add", Add{}, alike(2)),
         plain("bias_add", BiasAdd{}, [](S s) { return std::vector{s.matrix(), s.vector()}; }),
@@ -132,6 +132,13 @@ std::vector<OpCase> cases() {
               }),
         plain("swiglu", SwiGlu{}, alike(2)),
         plain("swiglu_grad", SwiGluGrad{}, alike(3)),
+        plain("smooth_swiglu, tokens", SmoothSwiGlu{.amax = true}, alike(2)),
+        plain("smooth_swiglu, channels", SmoothSwiGlu{.axis = Axis::column, .amax = true},
+              alike(2)),
+        plain("scale_along, tokens", ScaleAlong{Axis::row},
+              [](S s) { return std::vector{s.matrix(), s.per_row()}; }),
+        plain("scale_along, channels", ScaleAlong{Axis::column},
+              [](S s) { return std::vector{s.matrix(), s.vector()}; }),
         plain("gelu", Gelu{}, alike(1)),
         plain("gelu_grad", GeluGrad{}, alike(2)),
         plain("rope", Rope{.max_positions = 1 << 30}, [](S s) { return heads(s, 1); }),
@@ -153,13 +160,17 @@ std::vector<OpCase> cases() {
         blocks("block_quantise, groups of 128", groups(128), Q::value, 1),
         blocks("swiglu -> groups of 128", groups(128), Q::swiglu, 2),
         blocks("swiglu_grad -> groups of 128", groups(128), Q::swiglu_grad, 3),
-        adamw("adamw, f32", f32, f32, f32, f32, false),
-        adamw("adamw, bf16", bf16, bf16, bf16, bf16, true),
-        adamw("adamw, w g bf16, m e4m3, v f16", bf16, bf16, Dtype::e4m3, Dtype::f16, true),
-        adamw("adamw, w f16, g e4m3, m v f32", Dtype::f16, Dtype::e4m3, f32, f32, false),
+        adamw("adamw, f32", f32, f32, f32, f32, {}),
+        adamw("adamw, bf16", bf16, bf16, bf16, bf16, random),
+        adamw("adamw, w g bf16, m e4m3, v f16", bf16, bf16, Dtype::e4m3, Dtype::f16, random),
+        adamw("adamw, w f16, g e4m3, m v f32", Dtype::f16, Dtype::e4m3, f32, f32, {}),
         adamw("adamw, w f16, g m e4m3, v f16", Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16,
-              false),
-        adamw("adamw, w g bf16, m e4m3, v e5m2", bf16, bf16, Dtype::e4m3, Dtype::e5m2, true),
+              {}),
+        adamw("adamw, w g bf16, m e4m3, v e5m2", bf16, bf16, Dtype::e4m3, Dtype::e5m2, random),
+        adamw("adamw, w f16, g f32, m e4m3, v e5m2, floor", Dtype::f16, f32, Dtype::e4m3,
+              Dtype::e5m2, {.v_floor = true}),
+        adamw("adamw, the same, stochastic moments", Dtype::f16, f32, Dtype::e4m3, Dtype::e5m2,
+              {.stochastic_moments = true, .v_floor = true}),
         plain("global_norm", GlobalNorm{}, alike(4)),
         plain("embedding", Embedding{},
               [](S s) { return std::vector{s.matrix(), Type{Dtype::i32, {s.rows}}}; }),

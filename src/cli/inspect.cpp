@@ -6,10 +6,12 @@
 #include <optional>
 
 #include "cli/device.h"
+#include "cli/model_folder.h"
 #include "cli/verbs.h"
 #include "report/scales_table.h"
 #include "train/inspect_quantise.h"
 #include "train/inspect_run.h"
+#include "train/inspect_swiglu.h"
 #include "train/setup.h"
 #include "train/train_program.h"
 
@@ -148,6 +150,11 @@ int inspect_scales(const Args& args) {
     return 0;
 }
 
+int inspect_alignment(const Args& args) {
+    fmt::print("{}", to_text(inspect_swiglu(find_model(args.operands()[0]).path)));
+    return 0;
+}
+
 const std::vector<Shorthand> kShorthands = {{"model", "model.preset"}, {"recipe", "recipe.name"}};
 
 }  // namespace
@@ -244,9 +251,13 @@ Verb inspect_verb() {
                   {.name = "step",
                    .initial = std::int64_t{0},
                    .help = "the numbers of this step; 0: of the whole run"}}};
+    Verb swiglu{.name = "swiglu",
+                .help = "How far gate and up weights of SwiGLU channels have aligned.",
+                .run = inspect_alignment,
+                .operands = {.name = "MODEL", .min = 1, .max = 1}};
     return {.name = "inspect",
             .help = "Shows what a run will do or did, or what a model computes.",
-            .actions = {graph, plan, memory, run, quantise, scales}};
+            .actions = {graph, plan, memory, run, quantise, scales, swiglu}};
 }
 
 }  // namespace octavo

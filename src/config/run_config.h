@@ -69,12 +69,23 @@ struct RunConfig {
         bool operator==(const Recipe&) const = default;
     };
 
+    struct Smooth {
+        std::string granularity = "auto";
+        std::string rounding = "pow2";
+        std::string source = "current";
+        bool operator==(const Smooth&) const = default;
+    };
+
     struct Optimizer {
         std::string master = "auto";
         std::string gradient = "auto";
         std::string gradient_sum = "f32";
         std::string m = "auto";
         std::string v = "auto";
+        std::string v_storage = "v";
+        bool v_floor = true;
+        std::string moment_rounding = "nearest";
+        std::string moment_scale = "exact";
         bool operator==(const Optimizer&) const = default;
     };
 
@@ -118,6 +129,7 @@ struct RunConfig {
     Data data;
     Train train;
     Recipe recipe;
+    Smooth smooth;
     Optimizer optimizer;
     Eval eval;
     Diag diag;

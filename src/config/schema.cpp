@@ -99,22 +99,22 @@ void add_recipe(std::vector<Key>& keys) {
     using R = RunConfig::Recipe;
     Section s(keys, "recipe", &RunConfig::recipe);
     s.key("name", &R::name, "number formats of training",
-          one_of({"fp32", "bf16", "fp8-lm", "moss", "blockwise"}));
+          one_of({"fp32", "bf16", "fp8-lm", "moss", "blockwise", "smooth-swiglu"}));
     s.key("level", &R::level,
           "fp8-lm: states in few bits, O1 gradients and masters, O2 moments, O3 weights",
           one_of({"O0", "O1", "O2", "O3"}));
     s.key("weight_cast", &R::weight_cast,
           "fp8-lm: FP8 weights lie in memory, or are cast in every pass (O0 to O2)",
           one_of({"cached", "per_forward"}));
-    s.key("fp8_lm_head", &R::fp8_lm_head, "fp8-lm: the output head in FP8 too");
+    s.key("fp8_lm_head", &R::fp8_lm_head, "the output head in FP8, too: fp8-lm, smooth-swiglu");
     s.key("margin", &R::margin,
-          "fp8-lm: powers of two that scales leave free above the largest value", between(0, 8));
-    s.key("history", &R::history, "fp8-lm: window of the delayed scales", between(1, 1024),
-          "steps");
+          "powers of two that scales of tensors leave free above the largest value", between(0, 8));
+    s.key("history", &R::history, "window of the delayed scales", between(1, 1024), "steps");
     s.key("scale_rounding", &R::scale_rounding,
-          "scales are powers of two, or exact; auto: pow2 in fp8-lm, exact in blockwise",
+          "scales are powers of two, or exact; auto: exact in blockwise, else pow2",
           one_of({"auto", "pow2", "exact"}));
-    s.key("gradient", &R::gradient, "codes of output gradients; auto: e5m2 in fp8-lm, else e4m3",
+    s.key("gradient", &R::gradient,
+          "codes of output gradients; auto: e4m3 in moss and blockwise, else e5m2",
           one_of({"auto", "e4m3", "e5m2"}));
     s.key("group", &R::group,
           "moss: elements under a power of two of their own, 32, 64 or 128; 0: 32",
@@ -131,6 +131,19 @@ void add_recipe(std::vector<Key>& keys) {
           between(1, 1e9), "steps");
 }
 
+void add_smooth(std::vector<Key>& keys) {
+    using S = RunConfig::Smooth;
+    Section s(keys, "smooth", &RunConfig::smooth);
+    s.key("granularity", &S::granularity,
+          "what shares a factor of Smooth-SwiGLU; auto: token in smooth-swiglu, else off",
+          one_of({"auto", "off", "token", "channel"}));
+    s.key("rounding", &S::rounding, "what is divided out is a power of two, or exact",
+          one_of({"pow2", "exact"}));
+    s.key("source", &S::source,
+          "scale of the quotient: its own amax, or those of past steps as published",
+          one_of({"current", "delayed"}));
+}
+
 void add_optimizer(std::vector<Key>& keys) {
     using O = RunConfig::Optimizer;
     Section s(keys, "optimizer", &RunConfig::optimizer);
@@ -145,6 +158,15 @@ void add_optimizer(std::vector<Key>& keys) {
     s.key("m", &O::m, "first moments of matrices; f16 and 8 bits in Linear weights only, else bf16",
           moments);
     s.key("v", &O::v, "second moments, likewise", moments);
+    s.key("v_storage", &O::v_storage,
+          "v in 8 bits: as it is, or its root, which needs half the range",
+          one_of({"v", "sqrt_v"}));
+    s.key("v_floor", &O::v_floor, "v in 8 bits: what is above 0 is never rounded to 0");
+    s.key("moment_rounding", &O::moment_rounding, "moments in f16 and 8 bits: how they are rounded",
+          one_of({"nearest", "stochastic"}));
+    s.key("moment_scale", &O::moment_scale,
+          "their scales: exact, or powers of two, on whose grid averages freeze",
+          one_of({"exact", "pow2"}));
 }
 
 void add_eval(std::vector<Key>& keys) {
@@ -208,6 +230,7 @@ const std::vector<Key>& schema() {
         add_data(all);
         add_train(all);
         add_recipe(all);
+        add_smooth(all);
         add_optimizer(all);
         add_eval(all);
         add_diag(all);

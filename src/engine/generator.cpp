@@ -24,7 +24,8 @@ Graph step_graph(const Architecture& arch, const Recipe& recipe, std::int64_t ti
     const Value hidden = b.reshape(backbone(m, ids), {time, arch.hidden_size});
     // The step is built in f32 and the recipe lowers it afterwards, so this cast is not idle.
     b.output("logits", b.one(Cast{Dtype::f32}, {head(m, b.one(GatherRows{}, {hidden, row}))}));
-    return fuse(apply(recipe, g, /*training=*/false));
+    Values none;
+    return fuse(apply(recipe, rewrite_forward(recipe, g, none), /*training=*/false));
 }
 
 }  // namespace
@@ -41,6 +42,8 @@ Generator::Generator(Backend& backend, const Architecture& arch, const Recipe& r
           max_length, arch.max_positions);
     Recipe cached = recipe;  // to cast all weights again for every token would take longer than it
     cached.cache_weights = true;
+    // A token by itself has no channels, and the weights they would be folded into stay quantised.
+    if (cached.smooth) cached.smooth->axis = Axis::row;
     const Graph decode = step_graph(arch, cached, 1, max_length);
     program_.add("prompt",
                  step_graph(arch, cached, std::min(kPromptChunk, max_length), max_length));

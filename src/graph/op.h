@@ -50,6 +50,9 @@ struct ScaleRule {
     bool operator==(const ScaleRule&) const = default;
 };
 
+// Which parts of a matrix (all dimensions but the last are rows) have a factor of their own.
+enum class Axis : std::uint8_t { row, column };
+
 #define OCTAVO_PLAIN_OP(T)                         \
     struct T {                                     \
         bool operator==(const T&) const = default; \
@@ -82,9 +85,13 @@ OCTAVO_PLAIN_OP(Transpose);
 struct AdamW {
     float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
     ScaleRounding scale_rounding = ScaleRounding::exact;  // of m and v under a scale
-    bool stochastic = false;   // results in bf16 are rounded up or down at random
-    std::uint64_t stream = 0;  // of the random numbers
-    bool amax = false;         // a result more: the amax of w'
+    bool stochastic = false;          // results in bf16 are rounded up or down at random
+    bool stochastic_moments = false;  // m' and v' under a scale, too
+    std::uint64_t stream = 0;         // of the random numbers
+    std::uint64_t seed = 0;           // of those of moments under a scale
+    bool sqrt_v = false;              // v is kept as its root
+    bool v_floor = false;             // v' > 0 under a scale is not rounded to 0
+    bool amax = false;                // a result more: the amax of w'
     bool operator==(const AdamW&) const = default;
 };
 struct AdvanceScale {
@@ -195,6 +202,17 @@ struct Rope {
     std::int64_t max_positions = 0;
     bool inverse = false;
     bool operator==(const Rope&) const = default;
+};
+struct ScaleAlong {  // by a factor for each row or column
+    Axis axis = Axis::row;
+    bool inverse = false;  // divides
+    bool operator==(const ScaleAlong&) const = default;
+};
+struct SmoothSwiGlu {
+    Axis axis = Axis::row;  // whose maxima are divided out
+    ScaleRounding rounding = ScaleRounding::pow2;
+    bool amax = false;  // a result more: the amax of h
+    bool operator==(const SmoothSwiGlu&) const = default;
 };
 struct Split {  // of the last dimension
     std::vector<std::int64_t> sizes{};

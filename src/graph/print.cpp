@@ -26,6 +26,8 @@ std::string_view kind_name(MatmulKind k) {
     return "";
 }
 
+std::string_view axis_name(Axis a) { return a == Axis::row ? " row" : " column"; }
+
 std::string_view source_name(QuantiseSource of) {
     static constexpr std::string_view kSources[] = {"", " of swiglu", " of gelu", " of gelu_grad",
                                                     " of swiglu_grad"};
@@ -37,8 +39,10 @@ struct Attributes {
     std::string operator()(const Load& o) const { return " '" + o.name + "'"; }
     std::string operator()(const Store& o) const { return " '" + o.name + "'"; }
     std::string operator()(const AdamW& o) const {
-        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}{}{}", o.beta1, o.beta2, o.eps,
-                           o.weight_decay, o.stochastic ? " stochastic" : "",
+        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}{}{}{}{}{}", o.beta1, o.beta2,
+                           o.eps, o.weight_decay, o.stochastic ? " stochastic" : "",
+                           o.stochastic_moments ? " stochastic_moments" : "",
+                           o.sqrt_v ? " sqrt_v" : "", o.v_floor ? " v_floor" : "",
                            o.amax ? " amax" : "");
     }
     std::string operator()(const AdvanceScale& o) const { return text(o.rule); }
@@ -80,6 +84,14 @@ struct Attributes {
         return fmt::format(" theta={}{}{}", o.theta,
                            o.scaling.kind == RopeScaling::Kind::llama3 ? " llama3" : "",
                            o.inverse ? " inverse" : "");
+    }
+    std::string operator()(const ScaleAlong& o) const {
+        return fmt::format("{}{}", axis_name(o.axis), o.inverse ? " inverse" : "");
+    }
+    std::string operator()(const SmoothSwiGlu& o) const {
+        return fmt::format("{}{}{}", axis_name(o.axis),
+                           o.rounding == ScaleRounding::exact ? " exact" : "",
+                           o.amax ? " amax" : "");
     }
     template <class T>
     std::string operator()(const T&) const {

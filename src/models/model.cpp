@@ -66,11 +66,10 @@ Value head(ModelBuilder& m, Value hidden) {
     return m.arch.family == Family::gpt2 ? gpt2_head(m, hidden) : llama_head(m, hidden);
 }
 
-Value language_model_loss(ModelBuilder& m, Value ids, Value targets, Value weight) {
+Value language_model_loss(ModelBuilder& m, Value logits, Value targets, Value weight) {
     Builder& b = m.b;
-    const Value logits = head(m, backbone(m, ids));  // (B, T, V)
     const auto scope = b.scope("loss");
-    const std::int64_t rows = b.shape(ids).elements();
+    const std::int64_t rows = b.shape(targets).elements();
     return b.emit(CrossEntropy{}, {b.reshape(logits, {rows, m.arch.vocab_size}),
                                    b.reshape(targets, {rows}), weight})[0];
 }

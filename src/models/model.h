@@ -67,8 +67,9 @@ Value backbone(ModelBuilder&, Value ids);
 // Hidden states (..., C) to logits (..., V).
 Value head(ModelBuilder&, Value hidden);
 
-// weight * sum of the cross entropy of `targets` (B, T); targets < 0 are ignored.
-Value language_model_loss(ModelBuilder&, Value ids, Value targets, Value weight);
+// weight * sum of the cross entropy of logits (B, T, V) and `targets` (B, T); targets < 0 are
+// ignored.
+Value language_model_loss(ModelBuilder&, Value logits, Value targets, Value weight);
 
 std::vector<Parameter> parameters(const Architecture&);
 

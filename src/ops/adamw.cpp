@@ -10,7 +10,12 @@
 // fresh one from their amax, m' and v' by `scale_rounding`, w' always a power of two (arXiv
 // 2310.18313; the old scale where that amax is 0 or not finite). With `stochastic`, results in bf16
 // are rounded by base/stochastic.h, with random numbers that depend on `stream`, the step and the
-// element alone.
+// element alone; with `stochastic_moments`, so are m' (state 0) and v' (state 1) under a scale,
+// with `seed` too.
+//
+// With `sqrt_v`, v and v' stand for their roots, which need half as many binades. With `v_floor`, a
+// v' > 0 under a scale becomes the smallest positive code at least: a v that is lost makes the next
+// update m' / (sqrt(1 - beta2) |g'|), which nothing bounds (arXiv 2409.12517).
 //
 // bias_k = 1 - beta_k^step belong to the caller, who counts the steps. If factor is infinite or
 // NaN, the step is skipped: w, m, v stay as they are.

@@ -60,16 +60,19 @@ bool norm_grad_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite
     return true;
 }
 
-// The amax of an updated weight, for the scale of its working copy, while it is written. Same bits.
-bool adamw_amax(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    const auto* op = std::get_if<AdamW>(&n.op);
-    if (!op || op->amax) return false;
+// The amax of a result, for its scale, while it is written: of an updated weight, of a smoothed
+// SwiGLU. Same bits.
+bool amax_of_result(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    Op fused = n.op;
+    bool* amax = nullptr;
+    if (auto* op = std::get_if<AdamW>(&fused)) amax = &op->amax;
+    if (auto* op = std::get_if<SmoothSwiGlu>(&fused)) amax = &op->amax;
+    if (!amax || *amax) return false;
     for (const std::int32_t reader : match.readers(n.out[0])) {
         const Node& r = match.graph().node(reader);
         if (!std::holds_alternative<Amax>(r.op)) continue;
-        AdamW fused = *op;
-        fused.amax = true;
-        rewrite.replace(r.out[0], rewrite.keep(n, fused)[3]);
+        *amax = true;
+        rewrite.replace(r.out[0], rewrite.keep(n, fused).back());
         return true;
     }
     return false;
@@ -301,7 +304,7 @@ constexpr FusionRule kFusions[] = {
     {"quantise_source", quantise_source_of},
     {"block_quantise_columns", block_quantise_columns},
     {"block_quantise_source", block_quantise_source},
-    {"adamw_amax", adamw_amax},
+    {"amax_of_result", amax_of_result},
 };
 
 Graph apply(const Graph& g, const FusionRule& rule, const Target& target) {

@@ -24,7 +24,8 @@ std::string_view master_name(const Load& load) {
 
 // Matrices as products and embeddings read them; norm weights and biases stay f32 masters.
 bool reads_working_copy(const Op& op) {
-    return std::holds_alternative<Matmul>(op) || std::holds_alternative<Embedding>(op);
+    return std::holds_alternative<Matmul>(op) || std::holds_alternative<Embedding>(op) ||
+           std::holds_alternative<ScaleAlong>(op);
 }
 
 // Models tell by Parameter::table which weights are an embedding's or the head's; graphs tell by
@@ -124,8 +125,9 @@ class Quantiser {
             check_tiles(n, {recipe_.weight->dtype, load->type.shape, scaling_of(*recipe_.weight)});
             return recipe_.cache_weights ? weight(v, *load) : cast_weight(v, *load, n);
         }
+        if (is_folded_weight(source)) return folded_weight(n, v);
         const bool forward = source.phase == Phase::forward;
-        const auto& format = forward ? recipe_.activation : recipe_.output_grad;
+        const auto format = forward ? activation(v) : recipe_.output_grad;
         if (!format) return rewrite_(v);
         const bool turn = scales_along_rows(scaling_of(*format)) && transposed != along_k;
         if (turn) transposed = along_k;
@@ -134,6 +136,29 @@ class Quantiser {
             const Value x = turn ? rewrite_.b.one(Transpose{}, {rewrite_(v)}) : rewrite_(v);
             q = quantise(*format, x, n.label + (forward ? ".x" : ".dy"));
         }
+        return q;
+    }
+
+    std::optional<Format> activation(Value v) const {
+        while (const Node* reshape = match_.producer_as<Reshape>(v)) v = reshape->in[0];
+        if (!recipe_.smooth || !match_.producer_as<SmoothSwiGlu>(v)) return recipe_.activation;
+        return recipe_.smooth->hidden;
+    }
+
+    // A weight that takes the factors of an activation's columns.
+    bool is_folded_weight(const Node& source) const {
+        return std::holds_alternative<ScaleAlong>(source.op) &&
+               match_.producer_as<Load>(source.in[0]);
+    }
+
+    // Made in this micro-batch, so its scale is measured now.
+    Value folded_weight(const Node& n, Value v) {
+        if (!recipe_.weight) return rewrite_(v);
+        Format format = *recipe_.weight;
+        format.provider = Provider::current;
+        check_tiles(n, {format.dtype, g_.type(v).shape, scaling_of(format)});
+        Value& q = quantised_[{v.id, false}];
+        if (!q) q = quantise(format, rewrite_(v), n.label + ".w");
         return q;
     }
 

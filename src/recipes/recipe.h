@@ -61,6 +61,16 @@ struct StateFormats {
 };
 Type state_type(Dtype, const Shape&);
 
+// Smooth-SwiGLU (arXiv 2409.12517): before it is quantised, the result of a SwiGLU is divided by
+// the largest |up| of each token (rows) or channel (columns), which the product that reads it gets
+// back: in its result, or in the rows of its weight, which is quantised anew in each micro-batch.
+struct Smooth {
+    Axis axis = Axis::row;
+    ScaleRounding rounding = ScaleRounding::pow2;  // of what is divided out
+    Format hidden{};                               // of the quotient, in place of `activation`
+    bool operator==(const Smooth&) const = default;
+};
+
 struct Recipe {
     std::string name;
     // Activations, their gradients, embeddings and working weights outside the Linear layers.
@@ -70,6 +80,7 @@ struct Recipe {
     bool quantise_head = false;
     int window = 16;  // optimizer steps that a delayed scale looks back over
     Prediction prediction{};
+    std::optional<Smooth> smooth{};
     StateFormats states{};  // of the weights of Linear layers
     // Quantised weights lie in State as the optimizer left them; else only their scale does, and
     // forward and backward each cast the masters again, to the same codes.
@@ -88,6 +99,10 @@ StateFormats fp8_lm_states(std::string_view level);
 // The recipes by name. Error listing them otherwise.
 Recipe recipe_named(std::string_view name);
 std::vector<std::string> recipe_names();
+
+// The first rewriting, of the forward part before it is differentiated: Smooth-SwiGLU. `values`
+// become what they are in the result.
+Graph rewrite_forward(const Recipe&, Graph forward, Values& values);
 
 // Rewrites a step (forward, or forward and backward) into the recipe's formats. Weights are read
 // from `work.<dtype>/<name>` where the recipe keeps a working copy, or cast by `work.scale/<name>`.

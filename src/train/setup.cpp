@@ -23,9 +23,12 @@ Architecture architecture_of(const RunConfig& config) {
 
 namespace {
 
-// A set option that the recipe has no use for is a mistake.
+// A set option that nothing has a use for is a mistake.
+void refuse_key(bool set, std::string_view key, std::string_view why) {
+    if (set) fail_usage("{}: {}\n  Leave it out.", key, why);
+}
 void refuse_option(bool set, std::string_view key, const Recipe& r, std::string_view why) {
-    if (set) fail_usage("recipe.{}: recipe {} {}\n  Leave it out.", key, r.name, why);
+    refuse_key(set, fmt::format("recipe.{}", key), fmt::format("recipe {} {}", r.name, why));
 }
 
 bool has_groups(const Format& f) { return f.granularity == Granularity::micro; }
@@ -82,36 +85,52 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     if (o.gradient != "auto") r.output_grad->dtype = *dtype_named(o.gradient);
 }
 
+// Other recipes' quotients have the format of their activations, measured now.
+void set_smooth(Recipe& r, const RunConfig& config) {
+    const RunConfig::Smooth &o = config.smooth, plain;
+    if (o.granularity == "token" || o.granularity == "channel") {
+        refuse_key(!r.activation, "smooth.granularity",
+                   fmt::format("recipe {} quantises no activations", r.name));
+        if (!r.smooth) r.smooth.emplace();
+        r.smooth->axis = o.granularity == "token" ? Axis::row : Axis::column;
+    }
+    if (o.granularity == "off") r.smooth.reset();
+    if (!r.smooth) {
+        refuse_key(o.rounding != plain.rounding, "smooth.rounding", "there is no Smooth-SwiGLU");
+        refuse_key(o.source != plain.source, "smooth.source", "there is no Smooth-SwiGLU");
+        return;
+    }
+    const bool delayed = o.source == "delayed";
+    refuse_key(delayed && !has_tensor_scale(*r.activation), "smooth.source",
+               fmt::format("recipe {} has no delayed scales", r.name));
+    r.smooth->hidden = *r.activation;
+    r.smooth->hidden.provider = delayed ? Provider::delayed : Provider::current;
+    if (o.rounding == "exact") r.smooth->rounding = ScaleRounding::exact;
+}
+
 // What lies in State of a weight.
-void set_states(Recipe& r, const RunConfig::Recipe& o) {
+void set_states(Recipe& r, const RunConfig& config) {
+    const RunConfig::Recipe& level = config.recipe;
     const bool delayed = r.activation && r.activation->provider == Provider::delayed;
     refuse_option(
-        !delayed && o.level != "O0", "level", r,
+        !delayed && level.level != "O0", "level", r,
         "has none of fp8-lm's levels; optimizer.master, gradient, m and v set such states");
-    refuse_option(!delayed && o.weight_cast != "cached", "weight_cast", r,
+    refuse_option(!delayed && level.weight_cast != "cached", "weight_cast", r,
                   "has no weights to cast in every pass, as fp8-lm does");
-    if (o.level == "O3" && o.weight_cast != "cached") {
+    if (level.level == "O3" && level.weight_cast != "cached") {
         fail_usage(
             "recipe.weight_cast: expected cached at level O3, whose working weights are E4M3, got "
             "{}\n  Level O2 has the same masters, gradients and moments without them.",
-            o.weight_cast);
+            level.weight_cast);
     }
-    r.cache_weights = o.weight_cast == "cached";
-    r.states = fp8_lm_states(o.level);
-}
-
-}  // namespace
-
-Recipe recipe_of(const RunConfig& config) {
-    Recipe r = recipe_named(config.recipe.name);
-    set_scales(r, config.recipe);
-    set_groups(r, config.recipe);
-    set_prediction(r, config.recipe, config.train);
-    set_states(r, config.recipe);
-    const RunConfig::Optimizer& o = config.optimizer;
+    r.cache_weights = level.weight_cast == "cached";
+    if (level.level != "O0") r.states = fp8_lm_states(level.level);
+    const RunConfig::Optimizer &o = config.optimizer, plain;
     const auto set = [](Dtype& dtype, const std::string& text) {
         if (text != "auto") dtype = dtype_named(text).value_or(Dtype::f32);
     };
+    const bool root = o.v_storage == "sqrt_v";
+    if (root && is_fp8(r.states.v)) r.states.v = Dtype::e4m3;
     set(r.states.master, o.master);
     set(r.states.gradient, o.gradient);
     set(r.states.gradient_sum, o.gradient_sum);
@@ -121,19 +140,54 @@ Recipe recipe_of(const RunConfig& config) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
                    r.name, name(r.compute), o.master);
     }
+    refuse_key(root && !is_fp8(r.states.v), "optimizer.v_storage",
+               fmt::format("only second moments in 8 bits are kept as roots, optimizer.v is {}",
+                           name(r.states.v)));
+    const auto has_scale = [](Dtype d) { return state_type(d, {}).scaling != kUnscaled; };
+    const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
+    const std::string why = fmt::format("no moment has a scale, optimizer.m is {} and v is {}",
+                                        name(r.states.m), name(r.states.v));
+    refuse_key(!scaled && o.moment_rounding != plain.moment_rounding, "optimizer.moment_rounding",
+               why);
+    refuse_key(!scaled && o.moment_scale != plain.moment_scale, "optimizer.moment_scale", why);
+}
+
+}  // namespace
+
+Recipe recipe_of(const RunConfig& config) {
+    Recipe r = recipe_named(config.recipe.name);
+    set_scales(r, config.recipe);
+    set_groups(r, config.recipe);
+    set_prediction(r, config.recipe, config.train);
+    set_smooth(r, config);
+    set_states(r, config);
     return r;
 }
 
 StepOptions step_options_of(const RunConfig& config) {
     const RunConfig::Train& t = config.train;
-    return {.architecture = architecture_of(config),
-            .recipe = recipe_of(config),
+    const RunConfig::Optimizer& o = config.optimizer;
+    const Architecture architecture = architecture_of(config);
+    const Recipe recipe = recipe_of(config);
+    if (recipe.smooth && architecture.family == Family::gpt2) {
+        fail_usage(
+            "smooth.granularity: Smooth-SwiGLU needs a model with SwiGLU, got family gpt2\n"
+            "  Take another recipe, or set smooth.granularity = \"off\".");
+    }
+    return {.architecture = architecture,
+            .recipe = recipe,
             .batch = t.batch,
             .seq = t.seq,
             .adamw = {.beta1 = static_cast<float>(t.beta1),
                       .beta2 = static_cast<float>(t.beta2),
                       .eps = static_cast<float>(t.eps),
-                      .weight_decay = static_cast<float>(t.weight_decay)},
+                      .weight_decay = static_cast<float>(t.weight_decay),
+                      .scale_rounding =
+                          o.moment_scale == "pow2" ? ScaleRounding::pow2 : ScaleRounding::exact,
+                      .stochastic_moments = o.moment_rounding == "stochastic",
+                      .seed = static_cast<std::uint64_t>(t.seed),
+                      .sqrt_v = o.v_storage == "sqrt_v",
+                      .v_floor = o.v_floor},
             .clip = static_cast<float>(t.clip),
             .recompute = recompute_named(config.runtime.recompute),
             .fuse = config.runtime.fuse,

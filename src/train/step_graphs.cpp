@@ -8,18 +8,31 @@
 namespace octavo {
 namespace {
 
+// A batch's way to its loss, as the recipe has it.
 struct Forward {
-    Value ids, targets, weight, loss;
+    Graph graph;
+    Value loss, logits;
+    std::vector<Parameter> parameters;
+    Values weights;  // in their order
 };
 
-Forward emit_loss(ModelBuilder& m, const StepOptions& o) {
-    Builder& b = m.b;
+Forward forward_part(const StepOptions& o) {
+    Forward f;
+    Builder b(f.graph);
+    ModelBuilder m(b, o.architecture);
     const Type tokens{Dtype::i32, {o.batch, o.seq}};
-    Forward f{b.input("ids", tokens),
-              b.input("targets", tokens),
-              b.input("weight", {Dtype::f32, {1}}),
-              {}};
-    f.loss = language_model_loss(m, f.ids, f.targets, f.weight);
+    const Value ids = b.input("ids", tokens), targets = b.input("targets", tokens);
+    const Value weight = b.input("weight", {Dtype::f32, {1}});
+    const Value logits = head(m, backbone(m, ids));
+    Values values = m.values();
+    values.insert(values.end(), {language_model_loss(m, logits, targets, weight), logits});
+    f.graph = rewrite_forward(o.recipe, f.graph, values);
+    f.parameters = m.parameters();
+    f.logits = values.back();
+    values.pop_back();
+    f.loss = values.back();
+    values.pop_back();
+    f.weights = values;
     return f;
 }
 
@@ -36,6 +49,8 @@ Graph finish(const Graph& g, const StepOptions& o, bool measure = false) {
     // Fused casts run earlier than some of those they stand for: values do not wait to be measured.
     return measure ? store_early(ready) : ready;
 }
+
+bool has_scale(Dtype d) { return state_type(d, {}).scaling != kUnscaled; }
 
 // What gradients are in while micro-batches add to them.
 Dtype stored_gradient(const StepOptions& o, const StateFormats& formats) {
@@ -63,14 +78,12 @@ StateFormats formats_of(const Recipe& recipe, const Parameter& p) {
 std::string gradient_name(std::string_view parameter) { return fmt::format("grad/{}", parameter); }
 
 Graph micro_graph(const StepOptions& o, bool add_to_gradients, bool measure) {
-    Graph g;
-    Builder b(g);
-    ModelBuilder m(b, o.architecture);
-    const Forward f = emit_loss(m, o);
-    const Values gradients = differentiate(b, f.loss, m.values());
+    Forward f = forward_part(o);
+    Builder b(f.graph);
+    const Values gradients = differentiate(b, f.loss, f.weights);
     b.set_phase(Phase::backward);
     for (std::size_t i = 0; i < gradients.size(); ++i) {
-        const Parameter& p = m.parameters()[i];
+        const Parameter& p = f.parameters[i];
         const std::string name = gradient_name(p.name);
         b.set_label(p.name);
         const Dtype stored = stored_gradient(o, formats_of(o.recipe, p));
@@ -87,15 +100,13 @@ Graph micro_graph(const StepOptions& o, bool add_to_gradients, bool measure) {
     b.set_label("loss");
     const Value loss = add_to_gradients ? b.add(b.load(kLossName, b.type(f.loss)), f.loss) : f.loss;
     b.store(kLossName, loss);
-    return finish(apply(o.recipe, g, /*training=*/true), o, measure);
+    return finish(apply(o.recipe, f.graph, /*training=*/true), o, measure);
 }
 
 Graph eval_graph(const StepOptions& o) {
-    Graph g;
-    Builder b(g);
-    ModelBuilder m(b, o.architecture);
-    b.output("loss", emit_loss(m, o).loss);
-    return finish(apply(o.recipe, g, /*training=*/false), o);
+    Forward f = forward_part(o);
+    f.graph.add_output("loss", f.loss);
+    return finish(apply(o.recipe, f.graph, /*training=*/false), o);
 }
 
 Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
@@ -126,13 +137,17 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
     for (std::size_t i = 0; i < params.size(); ++i) {
         const Parameter& p = params[i];
         const StateFormats formats = formats_of(o.recipe, p);
-        const std::string first = "adam.m/" + p.name, second = "adam.v/" + p.name;
         b.set_label(p.name);
         AdamW op = o.adamw;
         if (!p.decays()) op.weight_decay = 0;
         op.stochastic =
             formats.master == Dtype::bf16 || formats.m == Dtype::bf16 || formats.v == Dtype::bf16;
-        if (op.stochastic) op.stream = random_stream("round/" + p.name);
+        op.stochastic_moments &= has_scale(formats.m) || has_scale(formats.v);
+        if (op.stochastic || op.stochastic_moments) op.stream = random_stream("round/" + p.name);
+        op.sqrt_v &= is_fp8(formats.v);
+        op.v_floor &= is_fp8(formats.v);
+        const std::string first = "adam.m/" + p.name;
+        const std::string second = (op.sqrt_v ? "adam.sqrt_v/" : "adam.v/") + p.name;
         const auto load = [&](const std::string& name, Dtype dtype) {
             return b.load(name, state_type(dtype, p.shape));
         };
@@ -157,25 +172,17 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
 }
 
 Graph inspection_graph(const StepOptions& o, bool gradients) {
-    Graph g;
-    Builder b(g);
-    ModelBuilder m(b, o.architecture);
-    const Type tokens{Dtype::i32, {o.batch, o.seq}};
-    const Value ids = b.input("ids", tokens), targets = b.input("targets", tokens);
-    const Value weight = b.input("weight", {Dtype::f32, {1}});
-    const Value logits = head(m, backbone(m, ids));
-    const std::int64_t rows = o.batch * o.seq;
-    const Value flat = b.reshape(logits, {rows, o.architecture.vocab_size});
-    const Value loss = b.emit(CrossEntropy{}, {flat, b.reshape(targets, {rows}), weight})[0];
+    Forward f = forward_part(o);
+    Builder b(f.graph);
     if (gradients) {
-        const Values found = differentiate(b, loss, m.values());
+        const Values found = differentiate(b, f.loss, f.weights);
         for (std::size_t i = 0; i < found.size(); ++i) {
-            b.output("grad." + m.parameters()[i].name, found[i]);
+            b.output("grad." + f.parameters[i].name, found[i]);
         }
     }
-    b.output("loss", loss);
-    b.output("logits", logits);
-    return finish(apply(o.recipe, g, /*training=*/false), o);
+    b.output("loss", f.loss);
+    b.output("logits", f.logits);
+    return finish(apply(o.recipe, f.graph, /*training=*/false), o);
 }
 
 }  // namespace octavo

@@ -78,7 +78,8 @@ TEST_P(ResumeRecipe, KilledRunsGoOnExactly) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Recipes, ResumeRecipe,
-                         testing::Values("fp32", "bf16", "fp8-lm", "moss", "blockwise"),
+                         testing::Values("fp32", "bf16", "fp8-lm", "moss", "blockwise",
+                                         "smooth-swiglu"),
                          [](const auto& param_info) {
                              std::string name = param_info.param;
                              std::erase(name, '-');
@@ -99,6 +100,24 @@ TEST_F(Resume, NarrowStatesGoOnExactly) {
     // The same weights are a Hugging Face folder in bf16.
     const auto checkpoint = folder_ / "whole" / "checkpoints" / "step_0000024";
     EXPECT_NE(slurp(checkpoint / "config.json").find("bfloat16"), std::string::npos);
+}
+
+// Per channel, with moments that are rounded at random, the second as its root.
+TEST_F(Resume, SmoothedChannelsAndRandomMomentsGoOnExactly) {
+    const std::vector<std::string> options{"--smooth.granularity",        "channel",
+                                           "--optimizer.v_storage",       "sqrt_v",
+                                           "--optimizer.moment_rounding", "stochastic"};
+    ASSERT_EQ(run(train("whole", "smooth-swiglu", options)).exit_code, 0);
+    auto stopped = options;
+    stopped.insert(stopped.end(), {"--stop-after", "7"});
+    ASSERT_EQ(run(train("parts", "smooth-swiglu", stopped)).exit_code, 130);
+    // Roots are not taken for what they are not.
+    const Finished refused =
+        run(train("parts", "smooth-swiglu", {"--smooth.granularity", "channel"}));
+    EXPECT_EQ(refused.exit_code, 1) << refused.text;
+    EXPECT_NE(refused.text.find("adam.v/model"), std::string::npos) << refused.text;
+    ASSERT_EQ(run(train("parts", "smooth-swiglu", options)).exit_code, 0);
+    expect_same_run("whole", "parts");
 }
 
 // Across and between measured amaxes, at steps 5, 10, 15 and 20.

@@ -53,6 +53,41 @@ TEST_F(Verbs, InspectShowsScalesOfBlocksAndPredictions) {
     expect_text(none.text, "update_measured with predicted scales");
 }
 
+TEST_F(Verbs, SmoothSwiGluFromTrainingToExport) {
+    const std::string graph =
+        expect_success({"inspect", "graph", path("run.toml"), "--recipe", "smooth-swiglu"});
+    expect_text(graph, "smooth_swiglu(");
+    expect_text(graph, ") row amax");
+    expect_text(graph, "scale_along(");
+    ASSERT_EQ(run(train("run", "smooth-swiglu", {"--smooth.granularity", "channel"})).exit_code, 0);
+    expect_text(expect_success({"generate", path("run"), "--prompt", "line ", "--tokens", "5"}),
+                "line ");
+    const std::string table = expect_success({"inspect", "swiglu", path("run")});
+    expect_text(table, "model.layers.0.mlp");
+    expect_text(table, "model.layers.1.mlp");
+    expect_text(table, "0.1768");  // 1 / sqrt(32)
+    const std::vector<std::string> args{"export",    path("run"),
+                                        "--tokens",  path("data/train.bin"),
+                                        "--out",     path("folded"),
+                                        "--batches", "2",
+                                        "--batch",   "2",
+                                        "--seq",     "32"};
+    expect_text(expect_success(args), "model.layers.1.mlp");
+    // The same model, to the bit.
+    const auto ids = [&](const std::string& model) {
+        return expect_success({"generate", path(model), "--ids", "1,2,3", "--tokens", "20",
+                               "--temperature", "0", "--recipe", "fp32"});
+    };
+    EXPECT_EQ(ids("folded"), ids("run"));
+    const Finished again = run(args);
+    EXPECT_EQ(again.exit_code, 1);
+    expect_text(again.text, "it is there already");
+    const std::string gpt2 = (std::filesystem::path(OCTAVO_FIXTURES) / "gpt2").string();
+    const Finished none = run({"inspect", "swiglu", gpt2});
+    EXPECT_EQ(none.exit_code, 1);
+    expect_text(none.text, "Only models with SwiGLU align.");
+}
+
 TEST_F(Verbs, GenerateIsAFunctionOfTheSeed) {
     ASSERT_EQ(run(train("run", "fp8-lm")).exit_code, 0);
     const std::vector<std::string> args{"generate", path("run"), "--prompt", "line ",

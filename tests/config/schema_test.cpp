@@ -74,9 +74,8 @@ TEST(Schema, SuggestsNames) {
     EXPECT_EQ(suggest_key("lr"), "did you mean 'train.lr'?");
     EXPECT_EQ(suggest_key("train"), "'train' is a section: write [train], and its keys below it");
     EXPECT_EQ(suggest_key("foo.bar"),
-              "the sections are model, data, train, recipe, optimizer, eval, diag, checkpoint, "
-              "run, runtime; "
-              "octavo train --help lists all keys");
+              "the sections are model, data, train, recipe, smooth, optimizer, eval, diag, "
+              "checkpoint, run, runtime; octavo train --help lists all keys");
 }
 
 TEST(Schema, HelpHasDefaultUnitAndRange) {

@@ -16,11 +16,12 @@ using test::products;
 using test::tiny_options;
 
 TEST(Recipe, AreKnownByName) {
-    EXPECT_EQ(recipe_names(),
-              (std::vector<std::string>{"fp32", "bf16", "fp8-lm", "moss", "blockwise"}));
+    EXPECT_EQ(recipe_names(), (std::vector<std::string>{"fp32", "bf16", "fp8-lm", "moss",
+                                                        "blockwise", "smooth-swiglu"}));
     for (const std::string& name : recipe_names()) EXPECT_EQ(recipe_named(name).name, name);
     EXPECT_EQ(error_of([] { recipe_named("fp4"); }),
-              "there is no recipe 'fp4'\n  Recipes: fp32, bf16, fp8-lm, moss, blockwise.");
+              "there is no recipe 'fp4'\n  Recipes: fp32, bf16, fp8-lm, moss, blockwise, "
+              "smooth-swiglu.");
 }
 
 struct Fp8Case {
@@ -281,7 +282,8 @@ TEST(Fp32, ChangesNothing) {
     const Architecture arch = test::tiny(Family::llama);
     ModelBuilder m(b, arch);
     const Type tokens{Dtype::i32, {1, 8}};
-    b.output("loss", language_model_loss(m, b.input("ids", tokens), b.input("targets", tokens),
+    const Value logits = head(m, backbone(m, b.input("ids", tokens)));
+    b.output("loss", language_model_loss(m, logits, b.input("targets", tokens),
                                          b.input("weight", {Dtype::f32, {1}})));
     EXPECT_EQ(to_text(apply(recipe_named("fp32"), g, true)), to_text(merge_equal(g)));
 }

@@ -179,6 +179,96 @@ TEST(Setup, OptimizerStatesTakeTheirFormats) {
               "optimizer.master: recipe fp32 computes in f32 and needs f32 masters, got f16");
 }
 
+TEST(Setup, SmoothSwiGluTakesItsSettings) {
+    RunConfig c = config();
+    c.recipe.name = "smooth-swiglu";
+    Recipe r = recipe_of(c);
+    const Format current{.dtype = Dtype::e4m3, .provider = Provider::current};
+    EXPECT_EQ(r.smooth, (Smooth{.hidden = current}));
+    EXPECT_EQ(r.activation->provider, Provider::delayed);
+    EXPECT_EQ(r.states, (StateFormats{Dtype::f16, Dtype::f32, Dtype::e4m3, Dtype::e5m2}));
+
+    c.smooth = {.granularity = "channel", .rounding = "exact", .source = "delayed"};
+    c.recipe.margin = 1;
+    r = recipe_of(c);
+    EXPECT_EQ(r.smooth, (Smooth{Axis::column, ScaleRounding::exact, *r.activation}));
+    EXPECT_EQ(r.smooth->hidden.margin, 1);
+    c.smooth = {.granularity = "off"};
+    EXPECT_FALSE(recipe_of(c).smooth);
+
+    // Other recipes, on request.
+    for (const char* name : {"fp8-lm", "moss", "blockwise"}) {
+        c = config();
+        c.recipe.name = name;
+        EXPECT_FALSE(recipe_of(c).smooth);
+        c.smooth.granularity = "token";
+        r = recipe_of(c);
+        Format hidden = *r.activation;
+        hidden.provider = Provider::current;
+        EXPECT_EQ(r.smooth, Smooth{.hidden = hidden}) << name;
+    }
+}
+
+TEST(Setup, SmoothSwiGluIsRefusedWhereItMeansNothing) {
+    const auto refused = [](const char* recipe, const RunConfig::Smooth& smooth,
+                            const std::string& family = "llama") {
+        RunConfig c = config();
+        c.recipe.name = recipe;
+        c.smooth = smooth;
+        c.model.family = family;
+        return error_of([&] { step_options_of(c); });
+    };
+    EXPECT_EQ(refused("bf16", {.granularity = "token"}),
+              "smooth.granularity: recipe bf16 quantises no activations\n  Leave it out.");
+    EXPECT_EQ(refused("fp8-lm", {.rounding = "exact"}),
+              "smooth.rounding: there is no Smooth-SwiGLU\n  Leave it out.");
+    EXPECT_EQ(refused("smooth-swiglu", {.granularity = "off", .source = "delayed"}),
+              "smooth.source: there is no Smooth-SwiGLU\n  Leave it out.");
+    EXPECT_EQ(refused("moss", {.granularity = "channel", .source = "delayed"}),
+              "smooth.source: recipe moss has no delayed scales\n  Leave it out.");
+    RunConfig c = config();
+    c.model = {.family = "gpt2", .kv_heads = 4, .head_dim = 64, .intermediate_size = 1024};
+    c.recipe.name = "smooth-swiglu";
+    EXPECT_EQ(error_of([&] { step_options_of(c); }),
+              "smooth.granularity: Smooth-SwiGLU needs a model with SwiGLU, got family gpt2\n"
+              "  Take another recipe, or set smooth.granularity = \"off\".");
+}
+
+TEST(Setup, MomentsTakeTheirOptions) {
+    RunConfig c = config();
+    c.recipe.name = "smooth-swiglu";
+    c.train.seed = 7;
+    AdamW op = step_options_of(c).adamw;
+    EXPECT_TRUE(op.v_floor);
+    EXPECT_FALSE(op.sqrt_v || op.stochastic_moments);
+    EXPECT_EQ(op.scale_rounding, ScaleRounding::exact);
+    c.optimizer.v_floor = false;
+    c.optimizer.v_storage = "sqrt_v";
+    c.optimizer.moment_rounding = "stochastic";
+    c.optimizer.moment_scale = "pow2";
+    op = step_options_of(c).adamw;
+    EXPECT_FALSE(op.v_floor);
+    EXPECT_TRUE(op.sqrt_v && op.stochastic_moments);
+    EXPECT_EQ(op.seed, 7u);
+    EXPECT_EQ(op.scale_rounding, ScaleRounding::pow2);
+    EXPECT_EQ(recipe_of(c).states.v, Dtype::e4m3);
+    c.optimizer.v = "e5m2";
+    EXPECT_EQ(recipe_of(c).states.v, Dtype::e5m2);
+    c.optimizer.v = "f32";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "optimizer.v_storage: only second moments in 8 bits are kept as roots, optimizer.v "
+              "is f32\n  Leave it out.");
+    c = config();
+    c.optimizer.moment_rounding = "stochastic";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "optimizer.moment_rounding: no moment has a scale, optimizer.m is f32 and v is f32\n"
+              "  Leave it out.");
+    c.optimizer = {.moment_scale = "pow2"};
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "optimizer.moment_scale: no moment has a scale, optimizer.m is f32 and v is f32\n"
+              "  Leave it out.");
+}
+
 TEST(Setup, LevelsSetTheStatesThatKeysDoNot) {
     RunConfig c = config();
     c.recipe.name = "fp8-lm";

@@ -63,6 +63,7 @@ void adamw(const KernelCall& call, const AdamW& op, Update&& update) {
 // ---- All states in f32 -------------------------------------------------------------------------
 
 Refusal reject_f32(const NodeView& node) {
+    if (std::get<AdamW>(node.op).sqrt_v) return "v is kept as its root";
     for (std::size_t i = 0; i < 4; ++i) {
         if (node.in[i].dtype != Dtype::f32 || node.in[i].scaling != kUnscaled) {
             return fmt::format("operand {} is not plain f32", i);
@@ -116,16 +117,22 @@ class States {
     void for_chunks(Visit&& visit) const {
         const std::int64_t chunks = (n_ + kChunk - 1) / kChunk;
         parallel_for(chunks, row_grain(kChunk), [&](std::int64_t begin, std::int64_t end) {
-            std::array<Chunk, 4> in;
-            std::array<Chunk, 3> out;
+            std::array<Chunk, 4> in{};
+            std::array<Chunk, 3> out{};
             for (std::int64_t c = begin; c < end; ++c) {
                 const std::int64_t at = c * kChunk, n = std::min(kChunk, n_ - at);
                 for (std::size_t i = 0; i < 4; ++i) {
                     const TensorRef& t = call_.in[i];
                     dequantise(element(t, at), t.type.dtype, old_[i], in[i].data(), Dtype::f32, n);
                 }
+                if (op_.sqrt_v) {
+                    for (float& x : in[3]) x *= x;
+                }
                 step_(in[0].data(), in[1].data(), in[2].data(), in[3].data(), out[0].data(),
                       out[1].data(), out[2].data(), n);
+                if (op_.sqrt_v) {
+                    for (float& x : out[2]) x = std::sqrt(x);
+                }
                 visit(at, n, out);
             }
         });
@@ -146,10 +153,20 @@ class States {
         }
     }
 
-    void encode(std::size_t k, std::int64_t at, std::int64_t n, const float* x) const {
+    // x may be changed on the way.
+    void encode(std::size_t k, std::int64_t at, std::int64_t n, float* x) const {
         const TensorRef& t = call_.out[k];
         if (t.type.dtype != Dtype::bf16 || !op_.stochastic) {
-            quantise(x, Dtype::f32, 1.0f / next_[k], element(t, at), t.type.dtype, n);
+            float inverse = 1.0f / next_[k];
+            const bool floors = k == 2 && op_.v_floor;
+            if (k > 0 && t.scale && (op_.stochastic_moments || floors)) {
+                dispatch_float(t.type.dtype, [&](auto tag) {
+                    using T = typename decltype(tag)::type;
+                    if constexpr (requires { T::kFormat; }) prepare_cast<T>(k, at, n, inverse, x);
+                });
+                inverse = 1;
+            }
+            quantise(x, Dtype::f32, inverse, element(t, at), t.type.dtype, n);
             return;
         }
         bf16* y = t.as<bf16>() + at;
@@ -159,6 +176,27 @@ class States {
             for (std::int64_t j = i; j < std::min(n, i + 8); ++j) {
                 y[j] =
                     round_stochastically(x[j], noise(static_cast<int>(k), static_cast<int>(j - i)));
+            }
+        }
+    }
+
+    // What is left to the cast of a moment: to round to nearest what is not rounded yet.
+    template <class T>
+    void prepare_cast(std::size_t k, std::int64_t at, std::int64_t n, float inverse,
+                      float* x) const {
+        const float floor = k == 2 && op_.v_floor ? min_subnormal<T>() : 0.0f;
+        for (std::int64_t i = 0; i < n; ++i) {
+            const float y = x[i] * inverse;
+            x[i] = x[i] > 0 && y < floor ? floor : y;
+        }
+        if (!op_.stochastic_moments) return;
+        const StateNoise noise{op_.seed, static_cast<std::uint32_t>(op_.stream),
+                               static_cast<std::uint32_t>(*call_.in[6].as<std::int32_t>())};
+        for (std::int64_t i = 0; i < n; i += 4) {
+            const PhiloxBlock words =
+                noise(static_cast<std::uint32_t>(k - 1), static_cast<std::uint64_t>((at + i) / 4));
+            for (std::int64_t j = i; j < std::min(n, i + 4); ++j) {
+                x[j] = round_stochastically_to<T>(x[j], words[static_cast<std::size_t>(j - i)]);
             }
         }
     }

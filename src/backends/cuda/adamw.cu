@@ -69,6 +69,8 @@ struct Scales {
     float top[3];  // amaxes of the results
 };
 
+// kOptions: moments have options. Without, none of their code may cost registers.
+template <bool kOptions>
 struct Step {
     State in[4] = {}, out[3] = {};
     const float *factor, *schedule;
@@ -77,6 +79,7 @@ struct Step {
     float* amax = nullptr;     // none: not asked for
     AdamW op;
 
+    __device__ bool roots() const { return kOptions && op.sqrt_v; }
     __device__ float old_scale(int i) const { return scales ? scales->old[i] : 1.0f; }
     __device__ float next_scale(int k) const { return scales ? scales->next[k] : 1.0f; }
 
@@ -105,10 +108,19 @@ struct Step {
         decode(3, v, old_scale(3), x[2]);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
+            if (roots()) x[2][k] *= x[2][k];
             x[1][k] = op.beta1 * x[1][k] + (1.0f - op.beta1) * d[k];
             x[2][k] = op.beta2 * x[2][k] + (1.0f - op.beta2) * d[k] * d[k];
         }
-        if (!with_w) return;
+        if (with_w) update<N>(w, x);
+        if (!roots()) return;
+#pragma unroll
+        for (int k = 0; k < N; ++k) x[2][k] = sqrtf(x[2][k]);
+    }
+
+    // w' from the m' and v' in x.
+    template <int N>
+    __device__ void update(const Raw<N>& w, float (&x)[3][N]) const {
         decode(0, w, old_scale(0), x[0]);
         const float decay = 1.0f - schedule[0] * op.weight_decay;
         const float rate = schedule[0] / schedule[1];
@@ -127,6 +139,28 @@ struct Step {
         return y;
     }
 
+    // x under its scale, of a moment with its options: what is left to the cast is to round to
+    // nearest what is not rounded yet.
+    template <class T, int N>
+    __device__ void prepare_cast(int k, std::int64_t i, float inverse, float (&x)[N]) const {
+        const bool floors = k == 2 && op.v_floor && out[k].scale;
+        const float floor = floors ? min_subnormal<T>() : 0.0f;
+        const StateNoise noise{op.seed, static_cast<std::uint32_t>(op.stream),
+                               static_cast<std::uint32_t>(*step)};
+        PhiloxBlock words{};
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            const float y = x[j] * inverse;
+            x[j] = x[j] > 0 && y < floor ? floor : y;
+            if (!op.stochastic_moments || k == 0 || !out[k].scale) continue;
+            if (j % 4 == 0) {
+                words = noise(static_cast<std::uint32_t>(k - 1),
+                              static_cast<std::uint64_t>((i + j) / 4));
+            }
+            x[j] = round_stochastically_to<T>(x[j], words[N == 1 ? i % 4 : j % 4]);
+        }
+    }
+
     // Writes result k, rounded stochastically where there is noise for it, and leaves in x what was
     // stored, if somebody asked for it.
     template <int N>
@@ -142,10 +176,18 @@ struct Step {
             return;
         }
         const float scale = next_scale(k), inverse = 1.0f / scale;
+        if constexpr (!kOptions) {
 #pragma unroll
-        for (int j = 0; j < N; ++j) x[j] *= inverse;
+            for (int j = 0; j < N; ++j) x[j] *= inverse;
+        }
         typed(out[k], [&](auto* p) {
             using T = std::remove_pointer_t<decltype(p)>;
+            if constexpr (kOptions && requires { T::kFormat; }) {
+                prepare_cast<T>(k, i, inverse, x);
+            } else if constexpr (kOptions) {
+#pragma unroll
+                for (int j = 0; j < N; ++j) x[j] *= inverse;
+            }
             store<N>(p + i, x);
             if (k != 0 || !amax) return;
 #pragma unroll
@@ -169,8 +211,9 @@ struct Step {
 
 constexpr int kAmaxBlocks = 4;  // of a multiprocessor, all resident
 
+template <bool kOptions>
 __global__ void __launch_bounds__(kBlock, kAmaxBlocks)
-    amaxes_kernel(std::int64_t n, const __grid_constant__ Step step) {
+    amaxes_kernel(std::int64_t n, const __grid_constant__ Step<kOptions> step) {
     const float clip = *step.factor;
     if (!isfinite(clip)) return;
     const bool with_w = step.out[0].scale != nullptr;
@@ -187,12 +230,14 @@ __global__ void __launch_bounds__(kBlock, kAmaxBlocks)
     for (int k = 0; k < 3; ++k) raise_to_block_max(&step.scales->top[k], top[k]);
 }
 
-__global__ void start_kernel(const __grid_constant__ Step step) {
+template <bool kOptions>
+__global__ void start_kernel(const __grid_constant__ Step<kOptions> step) {
     for (int i = 0; i < 4; ++i) step.scales->old[i] = step.in[i].scale ? *step.in[i].scale : 1.0f;
     for (int k = 0; k < 3; ++k) step.scales->top[k] = 0;
 }
 
-__global__ void scales_kernel(const __grid_constant__ Step step) {
+template <bool kOptions>
+__global__ void scales_kernel(const __grid_constant__ Step<kOptions> step) {
     const bool skip = !isfinite(*step.factor);
     for (int k = 0; k < 3; ++k) {
         const State& s = step.out[k];
@@ -206,8 +251,9 @@ __global__ void scales_kernel(const __grid_constant__ Step step) {
     }
 }
 
+template <bool kOptions>
 __global__ void __launch_bounds__(kBlock, 3)
-    adamw_kernel(std::int64_t n, const __grid_constant__ Step step) {
+    adamw_kernel(std::int64_t n, const __grid_constant__ Step<kOptions> step) {
     const float clip = *step.factor;
     const bool skip = !isfinite(clip);
     std::uint32_t top = 0;
@@ -235,11 +281,12 @@ __global__ void __launch_bounds__(kBlock, 3)
     if (step.amax) raise_to_block_max(step.amax, top);
 }
 
+template <bool kOptions>
 void adamw(const KernelCall& call, const AdamW& op) {
-    Step step{.factor = call.in[4].as<float>(),
-              .schedule = call.in[5].as<float>(),
-              .step = call.in[6].as<std::int32_t>(),
-              .op = op};
+    Step<kOptions> step{.factor = call.in[4].as<float>(),
+                        .schedule = call.in[5].as<float>(),
+                        .step = call.in[6].as<std::int32_t>(),
+                        .op = op};
     for (int i = 0; i < 4; ++i) step.in[i] = state(call.in[i]);
     for (int k = 0; k < 3; ++k) step.out[k] = state(call.out[k]);
     if (op.amax) {
@@ -263,7 +310,12 @@ void adamw(const KernelCall& call, const AdamW& op) {
 }
 
 Prepared prepare(const NodeView& node) {
-    return {[op = std::get<AdamW>(node.op)](const KernelCall& call) { adamw(call, op); },
+    const AdamW op = std::get<AdamW>(node.op);
+    const bool options = op.stochastic_moments || op.sqrt_v || op.v_floor;
+    return {[op, options](const KernelCall& call) {
+                if (options) return adamw<true>(call, op);
+                adamw<false>(call, op);
+            },
             sizeof(Scales)};
 }
 

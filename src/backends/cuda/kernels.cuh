@@ -220,6 +220,17 @@ __device__ inline std::uint32_t warp_max(std::uint32_t x) {
     return __reduce_max_sync(0xFFFFFFFF, x);
 }
 
+__device__ inline std::uint32_t block_max(std::uint32_t x) {
+    __shared__ std::uint32_t tops[kWarp];
+    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
+    const int warps = static_cast<int>(blockDim.x) / kWarp;
+    x = warp_max(x);
+    __syncthreads();  // an earlier call's maxima have been read
+    if (lane == 0) tops[warp] = x;
+    __syncthreads();
+    return warp_max(lane < warps ? tops[lane] : 0u);
+}
+
 // ---- Loops over elements -----------------------------------------------------------------------
 
 inline constexpr int kBlock = 256;

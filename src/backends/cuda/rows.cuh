@@ -6,7 +6,7 @@
 
 namespace octavo::cuda {
 
-// The threads that share a row. sum() is called by all of them.
+// The threads that share a row. sum() and max() are called by all of them.
 struct WarpPerRow {
     static __device__ std::int64_t row() {
         return std::int64_t{blockIdx.x} * (kBlock / kWarp) + threadIdx.x / kWarp;
@@ -17,6 +17,7 @@ struct WarpPerRow {
     static __device__ C sum(C x) {
         return warp_sum(x);
     }
+    static __device__ std::uint32_t max(std::uint32_t x) { return warp_max(x); }
 };
 
 struct BlockPerRow {
@@ -27,6 +28,7 @@ struct BlockPerRow {
     static __device__ C sum(C x) {
         return block_sum(x);
     }
+    static __device__ std::uint32_t max(std::uint32_t x) { return block_max(x); }
 };
 
 // f(i) for the packets [i, i + N) of a row that are this thread's.

@@ -1,0 +1,85 @@
+#include <map>
+
+#include "passes/fuse.h"
+#include "passes/rewriter.h"
+#include "recipes/table.h"
+
+namespace octavo {
+namespace {
+
+// The product that reads nothing but this SwiGLU's result along its rows, and nobody else does.
+const Node* down_projection(const Matcher& match, const Node& swiglu) {
+    Value h = swiglu.out[0];
+    while (const Node* reshape = match.only_reader_as<Reshape>(h)) h = reshape->out[0];
+    const Node* product = match.only_reader_as<Matmul>(h);
+    if (!product || product->in[0] != h) return nullptr;
+    const auto& op = std::get<Matmul>(product->op);
+    return op.kind == MatmulKind::fprop && !op.trans_a ? product : nullptr;
+}
+
+// swiglu(gate, up) W  ->  s * (h W) or h (s * W), with h = swiglu(gate, up) / s. Differentiation
+// does the rest: to the gradients of W, gate and up, s is a constant that cancels.
+class Smoother {
+  public:
+    Smoother(const Smooth& smooth, const Graph& g) : smooth_(smooth), match_(g), rewrite_(g) {}
+
+    Graph run(Values& values) {
+        for (const Node& n : match_.graph().nodes()) {
+            const Node* product =
+                std::holds_alternative<SwiGlu>(n.op) ? down_projection(match_, n) : nullptr;
+            if (product) {
+                rewrite_.stand_at(n);
+                const Values out = rewrite_.b.emit(
+                    SmoothSwiGlu{.axis = smooth_.axis, .rounding = smooth_.rounding},
+                    rewrite_(n.in));
+                rewrite_.replace(n.out[0], out[0]);
+                factors_[product->out[0].id] = out[1];
+            } else if (const auto found =
+                           n.out.empty() ? factors_.end() : factors_.find(n.out[0].id);
+                       found != factors_.end()) {
+                multiply_back(n, found->second);
+            } else {
+                rewrite_.keep(n);
+            }
+        }
+        values = rewrite_(values);
+        return rewrite_.finish();
+    }
+
+  private:
+    void multiply_back(const Node& product, Value s) {
+        if (smooth_.axis == Axis::row) {
+            const Value y = rewrite_.keep(product)[0];
+            rewrite_.replace(product.out[0], rewrite_.b.one(ScaleAlong{Axis::row}, {y, s}));
+            return;
+        }
+        rewrite_.stand_at(product);
+        const bool trans_b = std::get<Matmul>(product.op).trans_b;
+        const Axis along_k = trans_b ? Axis::column : Axis::row;
+        const Value w = rewrite_.b.one(ScaleAlong{along_k}, {rewrite_(product.in[1]), s});
+        rewrite_.keep(product, product.op, {rewrite_(product.in[0]), w});
+    }
+
+    const Smooth& smooth_;
+    Matcher match_;
+    Rewriter rewrite_;
+    std::map<std::int32_t, Value> factors_;  // by the product's old result
+};
+
+}  // namespace
+
+Graph rewrite_forward(const Recipe& recipe, Graph forward, Values& values) {
+    return recipe.smooth ? Smoother(*recipe.smooth, forward).run(values) : forward;
+}
+
+// The products of fp8-lm, with Smooth-SwiGLU and both moments in 8 bits (arXiv 2409.12517). Its
+// quotient has a scale from this very tensor: one of the past would clip a first spike.
+Recipe smooth_swiglu_recipe() {
+    Recipe r = fp8_lm_recipe();
+    r.name = "smooth-swiglu";
+    r.smooth = Smooth{.hidden = {.dtype = Dtype::e4m3, .provider = Provider::current}};
+    r.states = {.master = Dtype::f16, .m = Dtype::e4m3, .v = Dtype::e5m2};
+    return r;
+}
+
+}  // namespace octavo

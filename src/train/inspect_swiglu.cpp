@@ -1,0 +1,104 @@
+#include "train/inspect_swiglu.h"
+
+#include <fmt/core.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/convert.h"
+#include "io/safetensors.h"
+
+namespace octavo {
+namespace {
+
+constexpr std::string_view kGate = ".gate_proj.weight", kUp = ".up_proj.weight";
+
+// The smallest value that this share of all does not exceed.
+double percentile(std::vector<double>& values, double share) {
+    if (values.empty()) return 0;
+    const auto rank =
+        static_cast<std::ptrdiff_t>(std::ceil(share * static_cast<double>(values.size())) - 1);
+    const auto at = values.begin() + std::max<std::ptrdiff_t>(rank, 0);
+    std::ranges::nth_element(values, at);
+    return *at;
+}
+
+std::vector<float> values_of(const TensorInfo& t) {
+    check(is_float(t.dtype) && !is_fp8(t.dtype) && t.shape.rank() == 2,
+          "'{}': expected a matrix of f64, f32, bf16 or f16, got {} {}", t.name, name(t.dtype),
+          to_string(t.shape));
+    std::vector<float> values(static_cast<std::size_t>(t.shape.elements()));
+    convert(t.bytes, t.dtype, std::as_writable_bytes(std::span(values)), Dtype::f32);
+    return values;
+}
+
+}  // namespace
+
+Alignment alignment(std::span<const float> gate, std::span<const float> up, std::int64_t features) {
+    const auto d = static_cast<std::size_t>(features);
+    Alignment a{.layer = {}, .features = features};
+    std::vector<double> cosines, ratios;
+    for (std::size_t at = 0; at < gate.size(); at += d) {
+        double dot = 0, gate_square = 0, up_square = 0;
+        for (std::size_t i = at; i < at + d; ++i) {
+            dot += double{gate[i]} * double{up[i]};
+            gate_square += double{gate[i]} * double{gate[i]};
+            up_square += double{up[i]} * double{up[i]};
+        }
+        const double product = std::sqrt(gate_square) * std::sqrt(up_square);
+        cosines.push_back(product > 0 ? std::abs(dot) / product : 0);
+        if (up_square > 0) ratios.push_back(std::sqrt(gate_square / up_square));
+        a.gate_norm_max = std::max(a.gate_norm_max, std::sqrt(gate_square));
+        a.up_norm_max = std::max(a.up_norm_max, std::sqrt(up_square));
+    }
+    a.cos_p50 = percentile(cosines, 0.50);
+    a.cos_p99 = percentile(cosines, 0.99);
+    a.cos_max = percentile(cosines, 1);
+    a.norm_ratio = percentile(ratios, 0.50);
+    return a;
+}
+
+std::vector<Alignment> inspect_swiglu(const std::filesystem::path& model) {
+    const SafetensorsModel file(model);
+    struct Layer {
+        std::int64_t number;
+        std::string name;
+    };
+    std::vector<Layer> layers;
+    for (const std::string& name : file.names()) {
+        if (!name.ends_with(kGate)) continue;
+        const std::string layer = name.substr(0, name.size() - kGate.size());
+        const auto digits = layer.find_first_of("0123456789");
+        layers.push_back({digits == layer.npos ? 0 : std::atoll(layer.c_str() + digits), layer});
+    }
+    check(!layers.empty(), "{}: expected weights '*{}', got none\n  Only models with SwiGLU align.",
+          model.string(), kGate);
+    std::ranges::sort(layers, {}, &Layer::number);
+    std::vector<Alignment> found;
+    for (const Layer& layer : layers) {
+        const TensorInfo gate = file.at(layer.name + std::string(kGate));
+        const TensorInfo up = file.at(layer.name + std::string(kUp));
+        check(gate.shape == up.shape, "'{}': expected {} as in the gate, got {}", up.name,
+              to_string(gate.shape), to_string(up.shape));
+        found.push_back(alignment(values_of(gate), values_of(up), gate.shape.last()));
+        found.back().layer = layer.name;
+    }
+    return found;
+}
+
+std::string to_text(const std::vector<Alignment>& layers) {
+    std::size_t width = 5;
+    for (const Alignment& a : layers) width = std::max(width, a.layer.size());
+    std::string s = fmt::format("|cos(w_gate, w_up)| of channels; independent ones: {:.4f}\n\n",
+                                1 / std::sqrt(static_cast<double>(layers[0].features)));
+    s += fmt::format("{:<{}}  {:>7} {:>7} {:>7}  {:>10} {:>10} {:>8}\n", "layer", width, "p50",
+                     "p99", "max", "|gate| max", "|up| max", "gate/up");
+    for (const Alignment& a : layers) {
+        s += fmt::format("{:<{}}  {:>7.4f} {:>7.4f} {:>7.4f}  {:>10.4g} {:>10.4g} {:>8.3f}\n",
+                         a.layer, width, a.cos_p50, a.cos_p99, a.cos_max, a.gate_norm_max,
+                         a.up_norm_max, a.norm_ratio);
+    }
+    return s;
+}
+
+}  // namespace octavo

@@ -1,0 +1,56 @@
+#include "train/inspect_swiglu.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/rng.h"
+#include "io/scratch.h"
+#include "train/golden.h"
+
+namespace octavo {
+namespace {
+
+TEST(Alignment, OfKnownDirections) {
+    // Parallel, opposite and twice as long, at 60 degrees, and nothing at all.
+    const std::vector<float> gate = {1, 0, 3, 4, 2, 0, 1, 1};
+    const std::vector<float> up = {2, 0, -3, -4, 0.5f, std::sqrt(0.75f), 0, 0};
+    const Alignment a = alignment(gate, up, 2);
+    EXPECT_NEAR(a.cos_max, 1, 1e-7);
+    EXPECT_NEAR(a.cos_p99, 1, 1e-7);
+    EXPECT_NEAR(a.cos_p50, 0.5, 1e-6);
+    EXPECT_NEAR(a.gate_norm_max, 5, 1e-7);
+    EXPECT_NEAR(a.up_norm_max, 5, 1e-7);
+    EXPECT_NEAR(a.norm_ratio, 1, 1e-7);  // of 0.5, 1 and 2
+}
+
+TEST(Alignment, OfIndependentDirections) {
+    constexpr std::size_t kChannels = 2000, kFeatures = 256;
+    std::vector<float> gate(kChannels * kFeatures), up(gate.size());
+    for (std::size_t i = 0; i < gate.size(); ++i) {
+        gate[i] = Rng(1, 1).normal(i);
+        up[i] = Rng(1, 2).normal(i);
+    }
+    const Alignment a = alignment(gate, up, kFeatures);
+    // Normal with a standard deviation of 1/16: its quartile and its half per cent.
+    EXPECT_NEAR(a.cos_p50, 0.6745 / 16, 0.003);
+    EXPECT_NEAR(a.cos_p99, 2.576 / 16, 0.02);
+}
+
+TEST(Alignment, OfAModelOnDisk) {
+    const auto layers = inspect_swiglu(test::fixture("llama"));
+    ASSERT_EQ(layers.size(), 2u);
+    EXPECT_EQ(layers[0].layer, "model.layers.0.mlp");
+    EXPECT_EQ(layers[1].layer, "model.layers.1.mlp");
+    for (const Alignment& a : layers) {
+        EXPECT_GT(a.cos_p50, 0);
+        EXPECT_LE(a.cos_p50, a.cos_p99);
+        EXPECT_LE(a.cos_p99, a.cos_max);
+        EXPECT_LE(a.cos_max, 1 + 1e-12);
+    }
+    EXPECT_TRUE(contains(error_of([] { inspect_swiglu(test::fixture("gpt2")); }),
+                         "expected weights '*.gate_proj.weight', got none"));
+}
+
+}  // namespace
+}  // namespace octavo
