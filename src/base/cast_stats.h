@@ -18,43 +18,51 @@ struct CastStats {
 };
 inline constexpr std::int64_t kCastStats = sizeof(CastStats) / sizeof(float);
 
+// What values add to the sums of their tensor.
+struct CastTerms {
+    double signal, noise;
+    std::int64_t saturated, flushed, nonzero;
+    std::uint32_t amax;  // of magnitudes, which order like their bits, NaN above infinity
+};
+
+constexpr std::uint32_t magnitude_of(float x) {
+    return std::bit_cast<std::uint32_t>(x) & 0x7FFFFFFFu;
+}
+
+// x became `code`, which stands for code * factor and can be `max` at most. Exact scales map the
+// amax to `max` only up to rounding, which is no saturation.
+constexpr CastTerms cast_terms(float x, float code, double factor, double max) {
+    const double value = x, difference = value - code * factor;
+    const bool saturates = (value < 0 ? -value : value) > max * factor * (1 + 0x1p-20);
+    return {value * value, difference * difference, saturates, x != 0 && code == 0,
+            x != 0,        magnitude_of(x)};
+}
+
 // Sums over elements, to be added in an order that the shape fixes.
 struct CastSums {
     double signal = 0, noise = 0;
     std::int64_t saturated = 0, flushed = 0, nonzero = 0;
-    // Of magnitudes, which order like their bits, NaN above infinity.
     std::uint32_t amax = 0, scale_max = 0, scale_min = 0xFFFFFFFF;
 
-    // x became `code`, which stands for code * factor and can be `max` at most. Exact scales map
-    // the amax to `max` only up to rounding, which is no saturation.
-    constexpr void add(float x, float code, double factor, double max) {
-        const double value = x, difference = value - code * factor;
-        signal += value * value;
-        noise += difference * difference;
-        saturated += (x < 0 ? -value : value) > max * factor * (1 + 0x1p-20);
-        nonzero += x != 0;
-        flushed += x != 0 && code == 0;
-        raise(amax, magnitude(x));
+    constexpr void add(const CastTerms& t) {
+        signal += t.signal;
+        noise += t.noise;
+        saturated += t.saturated;
+        flushed += t.flushed;
+        nonzero += t.nonzero;
+        raise(amax, t.amax);
     }
     constexpr void note_factor(double factor) {
-        const std::uint32_t bits = magnitude(static_cast<float>(factor));
+        const std::uint32_t bits = magnitude_of(static_cast<float>(factor));
         raise(scale_max, bits);
         if (bits < scale_min) scale_min = bits;
     }
     constexpr void add(const CastSums& s) {
-        signal += s.signal;
-        noise += s.noise;
-        saturated += s.saturated;
-        flushed += s.flushed;
-        nonzero += s.nonzero;
-        raise(amax, s.amax);
+        add(CastTerms{s.signal, s.noise, s.saturated, s.flushed, s.nonzero, s.amax});
         raise(scale_max, s.scale_max);
         if (s.scale_min < scale_min) scale_min = s.scale_min;
     }
 
-    static constexpr std::uint32_t magnitude(float x) {
-        return std::bit_cast<std::uint32_t>(x) & 0x7FFFFFFFu;
-    }
     static constexpr void raise(std::uint32_t& top, std::uint32_t bits) {
         if (top < bits) top = bits;
     }

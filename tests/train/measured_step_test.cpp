@@ -7,7 +7,7 @@
 #include <set>
 
 #include "base/convert.h"
-#include "recipes/graph_queries.h"
+#include "runtime/memory_plan.h"
 #include "train/tiny.h"
 
 namespace octavo {
@@ -210,17 +210,19 @@ TEST(MeasuredStep, NothingToMeasureMeansNoPlan) {
 // Values are measured when they are cast: none of the forward pass waits for the backward pass.
 TEST(MeasuredStep, TakesLittleMemory) {
     for (const char* recipe : {"fp8-lm", "moss", "blockwise"}) {
-        StepOptions o = measured(tiny_options(Family::llama, recipe));
-        o.architecture.layers = 8;
-        o.batch = 4;
-        o.seq = 64;
-        Session s(o);
-        const std::int64_t plain = s.program.program().plan("micro").arena_bytes();
-        const std::int64_t more = s.program.program().plan("micro_measured").arena_bytes() - plain;
-        const std::int64_t tokens = o.batch * o.seq;
-        // A SwiGLU's result in bf16, twice for its transpose, and the widest weight in 16 bits.
-        const std::int64_t f = o.architecture.intermediate_size, c = o.architecture.hidden_size;
-        EXPECT_LE(more, 2 * 2 * tokens * f + 2 * c * f + 100 * 1024) << recipe << " " << plain;
+        for (const bool gpu : {false, true}) {
+            StepOptions o = tiny_options(Family::llama, recipe);
+            o.architecture.layers = 8;
+            o.batch = 4;
+            o.seq = 64;
+            o.target.k_major_fp8 = o.target.fused_quantisers = gpu;
+            const auto arena = [&](bool measure) {
+                return plan_memory(micro_graph(o, false, measure)).arena_bytes;
+            };
+            // What a SwiGLU makes and takes in bf16, and a transpose.
+            const std::int64_t wide = 2 * o.batch * o.seq * o.architecture.intermediate_size;
+            EXPECT_LE(arena(true), arena(false) + 3 * wide) << recipe << " " << gpu;
+        }
     }
 }
 

@@ -61,7 +61,7 @@ struct Operands {
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             const double f = factor(row, column);
-            sums.add(static_cast<float>(value[k]) * scale, code[k], f, max);
+            sums.add(cast_terms(static_cast<float>(value[k]) * scale, code[k], f, max));
             sums.note_factor(f);
             if (++column < columns) continue;
             column = 0;
