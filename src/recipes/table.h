@@ -10,5 +10,6 @@ Recipe bf16_recipe();
 Recipe fp8_lm_recipe();
 Recipe moss_recipe();
 Recipe blockwise_recipe();
+Recipe scalify_recipe();
 
 }  // namespace octavo

@@ -82,6 +82,41 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     if (o.gradient != "auto") r.output_grad->dtype = *dtype_named(o.gradient);
 }
 
+void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
+    const RunConfig::Recipe plain;
+    const auto refuse = [&](bool set, std::string_view key) {
+        refuse_option(!r.propagation && set, key, r, "does not propagate scales");
+    };
+    refuse(o.run != plain.run, "run");
+    refuse(o.compute != plain.compute, "compute");
+    refuse(o.matmul != plain.matmul, "matmul");
+    refuse(o.rescale != plain.rescale, "rescale");
+    refuse(o.statistic != plain.statistic, "statistic");
+    refuse(o.norm_eps != plain.norm_eps, "norm_eps");
+    refuse(o.attention_rebalance != plain.attention_rebalance, "attention_rebalance");
+    refuse_option(r.propagation && o.scale_rounding != "auto", "scale_rounding", r,
+                  "has no scales but powers of two");
+    if (!r.propagation) return;
+    const Recipe fp8 = r;
+    set_scalify_run(r, static_cast<int>(o.run));
+    Propagation& p = *r.propagation;
+    if (o.compute != "auto") r.compute = *dtype_named(o.compute);
+    if (o.matmul == "compute") r.activation = r.weight = r.output_grad = std::nullopt;
+    if (o.matmul == "fp8") {
+        r.activation = fp8.activation;
+        r.weight = fp8.weight;
+        r.output_grad = fp8.output_grad;
+    }
+    if (o.rescale != "auto") {
+        p.rescale_norms = o.rescale != "none";
+        p.rescale_weight_gradients = o.rescale == "norm+wgrad";
+    }
+    p.statistic = o.statistic == "l1"    ? Statistic::l1
+                  : o.statistic == "max" ? Statistic::max
+                                         : Statistic::l2;
+    p.scales = {.exact_eps = o.norm_eps == "exact", .rebalance_attention = o.attention_rebalance};
+}
+
 }  // namespace
 
 Recipe recipe_of(const RunConfig& config) {
@@ -91,6 +126,7 @@ Recipe recipe_of(const RunConfig& config) {
     set_prediction(r, config.recipe, config.train);
     r.cache_weights = config.recipe.weight_cast == "cached";
     r.states = fp8_lm_states(config.recipe.level);
+    set_propagation(r, config.recipe);
     const RunConfig::Optimizer& o = config.optimizer;
     const auto set = [](Dtype& dtype, const std::string& text) {
         if (text != "auto") dtype = dtype_named(text).value_or(Dtype::f32);
@@ -100,6 +136,10 @@ Recipe recipe_of(const RunConfig& config) {
     set(r.states.gradient_sum, o.gradient_sum);
     set(r.states.m, o.m);
     set(r.states.v, o.v);
+    if (!r.propagation && (o.gradient == "f16" || o.gradient == "e5m2")) {
+        fail_usage("optimizer.gradient: recipe {} keeps gradients in f32, bf16 or e4m3, got {}",
+                   r.name, o.gradient);
+    }
     if (r.states.master != Dtype::f32 && r.compute == Dtype::f32) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
                    r.name, name(r.compute), o.master);

@@ -77,7 +77,7 @@ TEST_P(ResumeRecipe, KilledRunsGoOnExactly) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Recipes, ResumeRecipe,
-                         testing::Values("fp32", "bf16", "fp8-lm", "moss", "blockwise"),
+                         testing::Values("fp32", "bf16", "fp8-lm", "moss", "blockwise", "scalify"),
                          [](const auto& param_info) {
                              std::string name = param_info.param;
                              std::erase(name, '-');

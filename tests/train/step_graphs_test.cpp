@@ -107,7 +107,9 @@ INSTANTIATE_TEST_SUITE_P(All, Steps,
                                          Case{Family::gpt2, "bf16"}, Case{Family::gpt2, "fp8-lm"},
                                          Case{Family::llama, "moss"}, Case{Family::gpt2, "moss"},
                                          Case{Family::llama, "blockwise"},
-                                         Case{Family::gpt2, "blockwise"}),
+                                         Case{Family::gpt2, "blockwise"},
+                                         Case{Family::llama, "scalify"},
+                                         Case{Family::gpt2, "scalify"}),
                          [](const auto& test) {
                              std::string text =
                                  fmt::format("{}_{}", name(test.param.family), test.param.recipe);
@@ -128,7 +130,7 @@ TEST(StepGraphs, FusionChangesRoundingOnly) {
 }
 
 TEST(StepGraphs, AGradientOfEarlierBatchesIsAddedInPlace) {
-    for (const char* recipe : {"fp32", "bf16", "fp8-lm", "moss", "blockwise"}) {
+    for (const char* recipe : {"fp32", "bf16", "fp8-lm", "moss", "blockwise", "scalify"}) {
         const StepOptions o = tiny_options(Family::llama, recipe);
         const Graph g = micro_graph(o, true);
         const MemoryPlan plan = plan_memory(g);

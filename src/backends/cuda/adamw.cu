@@ -1,4 +1,5 @@
 #include "backends/cuda/scaling.cuh"
+#include "backends/propagation.h"
 #include "base/stochastic.h"
 
 namespace octavo::cuda {
@@ -75,6 +76,7 @@ struct Step {
     const std::int32_t* step;
     Scales* scales = nullptr;  // none: no state has one
     float* amax = nullptr;     // none: not asked for
+    const float* bounds = nullptr;  // of m' and v'; none: their scales follow their amaxes
     AdamW op;
 
     __device__ float old_scale(int i) const { return scales ? scales->old[i] : 1.0f; }
@@ -127,6 +129,10 @@ struct Step {
         return y;
     }
 
+    static __device__ float smallest(Dtype dtype) {
+        return dtype == Dtype::f16 ? 0x1p-24f : dtype == Dtype::e5m2 ? 0x1p-16f : 0x1p-9f;
+    }
+
     // Writes result k, rounded stochastically where there is noise for it, and leaves in x what was
     // stored, if somebody asked for it.
     template <int N>
@@ -142,8 +148,13 @@ struct Step {
             return;
         }
         const float scale = next_scale(k), inverse = 1.0f / scale;
+        const bool lifted = k == 2 && bounds && out[k].scale;
 #pragma unroll
-        for (int j = 0; j < N; ++j) x[j] *= inverse;
+        for (int j = 0; j < N; ++j) {
+            // A v' that its format has no number for becomes the smallest one.
+            x[j] = lifted && x[j] > 0 ? fmaxf(x[j] * inverse, smallest(out[k].dtype))
+                                      : x[j] * inverse;
+        }
         typed(out[k], [&](auto* p) {
             using T = std::remove_pointer_t<decltype(p)>;
             store<N>(p + i, x);
@@ -199,6 +210,14 @@ __global__ void scales_kernel(const __grid_constant__ Step step) {
         const float old = step.scales->old[operand_of(k)];
         step.scales->next[k] = 1.0f;
         if (!s.scale) continue;
+        if (k == 0 && step.op.keep_scale) {
+            step.scales->next[k] = *s.scale = old;
+            continue;
+        }
+        if (k > 0 && step.bounds) {
+            step.scales->next[k] = *s.scale = skip ? old : moment_scale(step.bounds[k - 1], old);
+            continue;
+        }
         const ScaleRule rule{s.dtype, k == 0 ? kMasterRounding : step.op.scale_rounding, 0};
         const float next = skip ? old : next_scale(rule, step.scales->top[k], old);
         step.scales->next[k] = next;
@@ -251,7 +270,9 @@ void adamw(const KernelCall& call, const AdamW& op) {
     if (std::ranges::any_of(step.in, scaled)) {
         step.scales = reinterpret_cast<Scales*>(call.scratch);
         start_kernel<<<1, 1, 0, stream()>>>(step);
-        if (std::ranges::any_of(step.out, scaled)) {
+        if (call.in.size() == 8) step.bounds = call.in[7].as<float>();
+        const bool measured = !step.bounds && (scaled(step.out[1]) || scaled(step.out[2]));
+        if (measured || (scaled(step.out[0]) && !op.keep_scale)) {
             const std::int64_t resident = std::int64_t{device().multiprocessors()} * kAmaxBlocks;
             amaxes_kernel<<<packet_blocks(n, resident), kBlock, 0, stream()>>>(n, step);
         }

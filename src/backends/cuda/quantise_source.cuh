@@ -52,7 +52,7 @@ struct SwiGluGradSource {
         load<N>(dy + i, d);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-            swiglu_gradients(g[k], u[k], d[k], v[0][k], v[1][k]);
+            swiglu_gradients(g[k], u[k], d[k], compute_t<T>(1), v[0][k], v[1][k]);
             v[0][k] = widen(round_to<T>(v[0][k]));
             v[1][k] = widen(round_to<T>(v[1][k]));
         }
