@@ -51,12 +51,12 @@ Values vjp(Builder& b, const Attention& op, const Values& in, const Values& out,
 // Logits are values, and o is a mean of rows of v. The mean over many rows is smaller than they are:
 // the size of o allows for it, for the product that reads it next.
 ScaledValues scale(ScaleBuilder& s, const Attention& op, const ScaledValues& in) {
-    const Scaled q = s.settled(in[0]), k = s.settled(in[1]), v = s.settled(in[2]);
+    const Scaled &q = in[0], &k = in[1], &v = in[2];
     const int logits = s.offset(q, "attention") + s.offset(k, "attention");
     Values data{q.data, k.data, v.data};
     if (in.size() == 4) data.push_back(in[3].data);
     const Values out = s.b.emit(Attention{std::ldexp(op.scale, logits)}, data);
-    Exponent size = v.scale;
+    Exponent size = v.size;
     if (s.options.rebalance_attention) size.offset += attention_exponent(s.b.shape(k.data)[1]);
     return {{out[0], v.scale, size}, {out[1]}};
 }

@@ -35,7 +35,8 @@ Prepared prepare_map(const NodeView& node, F f) {
     return dispatch_plain(node.in[0].dtype, [f](auto tag) {
         using T = typename decltype(tag)::type;
         return Prepared{[f](const KernelCall& call) {
-            Map<T, F, Operands> map{.f = f};
+            Map<T, F, Operands> map{};
+            map.f = f;
             for (int k = 0; k < Operands; ++k) map.in[k] = call.in[k].as<T>();
             map.out = call.out[0].as<T>();
             for_elements("an elementwise kernel", call.out[0].type.shape.elements(), map);
