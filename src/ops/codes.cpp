@@ -1,5 +1,6 @@
 // The codes of a tensor under one scale as plain values; nothing is moved. Their scale is known to
 // whoever asks for them.     x codes under one scale -> y of x's dtype
+#include "graph/scaled.h"
 #include "ops/scaling.h"
 
 namespace octavo {
@@ -11,7 +12,11 @@ Types type(const Codes&, Operands in) {
     return {{in[0].dtype, in[0].shape}};
 }
 
-constexpr RulesFor<Codes> kCodes{.type = type, .view = true};
+ScaledValues scale(ScaleBuilder& s, const Codes& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<Codes> kCodes{.type = type, .scale = scale, .view = true};
 
 }  // namespace
 

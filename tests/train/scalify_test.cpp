@@ -1,7 +1,11 @@
 // Scale propagation over whole training steps.
+#include <cmath>
 #include <map>
 
 #include <gtest/gtest.h>
+#include "base/float16.h"
+#include "base/float8.h"
+#include "base/dtype_traits.h"
 #include "train/tiny.h"
 
 namespace octavo {
@@ -64,9 +68,127 @@ TEST_P(Scalify, InF32IsF32) {
     }
 }
 
+// What fusing joins is added in one order on the CPU.
+TEST_P(Scalify, FusedInF32IsFusedF32) {
+    if (test::on_cuda()) GTEST_SKIP() << "products that accumulate add in another order there";
+    const StepOptions plain = tiny_options(GetParam(), "fp32"), scaled = wide(GetParam(), true);
+    if (plain.architecture.tie_embeddings) GTEST_SKIP() << "f32 adds tokens to the head's gradient";
+    expect_same(train(plain, 3, 1), train(scaled, 3, 1));
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Scalify,
                          testing::Values(Family::llama, Family::qwen2, Family::qwen3,
                                          Family::gpt2));
+
+StepOptions run_of(int run, Family family = Family::llama) {
+    StepOptions o = tiny_options(family, "scalify");
+    set_scalify_run(o.recipe, run);
+    return o;
+}
+
+TEST(ScalifyRuns, MemoriseABatch) {
+    for (const int run : {1, 2, 3, 4}) {
+        for (const Family family : {Family::llama, Family::gpt2}) {
+            SCOPED_TRACE(fmt::format("#{} {}", run, name(family)));
+            StepOptions o = run_of(run, family);
+            o.batch = 8;
+            o.architecture.hidden_size = 64;
+            o.architecture.head_dim = 16;
+            o.adamw.weight_decay = 0;
+            Session s(o);
+            const test::TokenBatch batch = test::random_batch(o, 1);
+            EXPECT_NEAR(s.micro(batch), std::log(64.0f), 0.1f);
+            float loss = 5;
+            for (int step = 1; step <= 150; ++step) {
+                s.program.update(4e-3, step);
+                loss = s.micro(batch);
+            }
+            EXPECT_LE(loss, 0.1f);
+        }
+    }
+}
+
+TEST(ScalifyRuns, StatesAreThoseOfTheTable) {
+    const std::string linear = "model.layers.0.mlp.up_proj.weight", table = "lm_head.weight";
+    const auto type = [](Session& s, const std::string& name) {
+        return s.state().at(name).type;
+    };
+    const Shape shape{96, 32};
+    Session one(run_of(1)), three(run_of(3)), four(run_of(4));
+    EXPECT_EQ(type(one, linear), (Type{Dtype::f32, shape}));
+    EXPECT_EQ(type(one, "work.f16/" + linear), (Type{Dtype::f16, shape}));
+    EXPECT_EQ(type(one, "grad/" + linear), (Type{Dtype::f16, shape}));
+    EXPECT_EQ(type(three, linear), (Type{Dtype::f16, shape, kPerTensor}));
+    EXPECT_EQ(type(three, "work.e4m3/" + linear), (Type{Dtype::e4m3, shape}));
+    EXPECT_EQ(type(three, "grad/" + linear), (Type{Dtype::e5m2, shape}));
+    EXPECT_EQ(type(three, "adam.v/" + linear), (Type{Dtype::f32, shape}));
+    EXPECT_EQ(type(four, "adam.v/" + linear), (Type{Dtype::f16, shape, kPerTensor}));
+    EXPECT_EQ(type(four, "scale.moments/" + linear), (Type{Dtype::f32, {2}}));
+    EXPECT_FALSE(three.state().contains("scale.moments/" + linear));
+    EXPECT_EQ(type(three, table).dtype, Dtype::f32);
+    EXPECT_EQ(type(three, "work.f16/" + table).dtype, Dtype::f16);
+}
+
+float scale_of(Session& s, const std::string& name) {
+    const auto bytes = test::read_all(s.state(), name);
+    const TensorRef t = tensor_at(s.state().at(name).type, const_cast<std::byte*>(bytes.data()));
+    return *t.scales();
+}
+
+// Codes of a master are worth the same at every step; the working copy holds the same data.
+TEST(ScalifyRuns, MastersKeepTheScaleOfTheirInitialisation) {
+    Session s(run_of(4));
+    const std::string up = "model.layers.0.mlp.up_proj.weight";
+    const std::string down = "model.layers.0.mlp.down_proj.weight";
+    for (int step = 0; step <= 3; ++step) {
+        if (step > 0) {
+            s.micro(test::random_batch(s.program.options(), static_cast<std::uint64_t>(step)));
+            s.program.update(1e-2, step);
+        }
+        EXPECT_EQ(scale_of(s, up), 0x1p-6f);    // 0.02
+        EXPECT_EQ(scale_of(s, down), 0x1p-7f);  // 0.02 / sqrt(2 layers)
+        std::vector<f16> codes(96 * 32);
+        std::vector<e4m3> copy(96 * 32);
+        s.state().read(up, codes.data());
+        s.state().read("work.e4m3/" + up, copy.data());
+        for (std::size_t i = 0; i < codes.size(); ++i) {
+            ASSERT_EQ(copy[i], e4m3(to_f32(codes[i]))) << i;
+        }
+    }
+    // Moments have powers of two that follow the gradients.
+    for (const char* moment : {"adam.m/", "adam.v/"}) {
+        int exponent = 0;
+        EXPECT_EQ(std::frexp(scale_of(s, moment + up), &exponent), 0.5f);
+        EXPECT_LT(exponent, 0);
+    }
+}
+
+// Micro-batches add up as one batch does, whatever the scales of their gradients.
+TEST(ScalifyRuns, MicroBatchesAddUp) {
+    for (const int run : {1, 3}) {
+        StepOptions whole = run_of(run), half = whole;
+        half.batch = whole.batch / 2;
+        Session a(whole), b(half, true);
+        const test::TokenBatch batch = test::random_batch(whole, 1);
+        const auto cut = static_cast<std::ptrdiff_t>(batch.ids.size() / 2);
+        const auto part = [&](bool second) {
+            const auto take = [&](const std::vector<std::int32_t>& v) {
+                return second ? std::vector(v.begin() + cut, v.end())
+                              : std::vector(v.begin(), v.begin() + cut);
+            };
+            return test::TokenBatch{take(batch.ids), take(batch.targets)};
+        };
+        const auto weight = 1.0f / static_cast<float>(batch.ids.size());
+        a.program.micro(batch.ids, batch.targets, weight, true);
+        for (const bool second : {false, true}) {
+            const test::TokenBatch p = part(second);
+            b.program.micro(p.ids, p.targets, weight, !second);
+        }
+        EXPECT_NEAR(a.program.loss(), b.program.loss(), 2e-3f);
+        const float norm = a.program.update(1e-3, 1);
+        EXPECT_NEAR(b.program.update(1e-3, 1), norm, 0.02f * norm) << "#" << run;
+    }
+}
 
 }  // namespace
 }  // namespace octavo
