@@ -34,9 +34,9 @@ constexpr SumFactors sum_factors(const ScaledAdd& op, float a_scale, float b_sca
 
 // ---- DynamicRescale ----------------------------------------------------------------------------
 
-// Statistics are taken of chunks, by lanes: lane l has elements 8 l to 8 l + 7 of each 8 kLanes of its
-// chunk, in order. Lanes are then joined pairwise, l with l + n / 2, until one is left, and chunks in
-// order, in f64.
+// Statistics are taken of chunks, by lanes: lane l has elements 8 l to 8 l + 7 of each 8 kLanes of
+// its chunk, in order. Lanes are then joined pairwise, l with l + n / 2, until one is left, and
+// chunks in order, in f64.
 inline constexpr int kStatisticLanes = 256, kStatisticPacket = 8;
 inline constexpr std::int64_t kStatisticChunk = 4096;
 
@@ -70,7 +70,8 @@ constexpr C joined(Statistic statistic, C a, C b) {
 // What data of n elements is to be divided by; 1 where its statistic is not finite.
 constexpr float rescale_factor(Statistic statistic, double total, std::int64_t n) {
     constexpr float kLeast = 0x1p-14f;
-    const double mean = statistic == Statistic::max || n == 0 ? total : total / static_cast<double>(n);
+    const double mean =
+        statistic == Statistic::max || n == 0 ? total : total / static_cast<double>(n);
     const auto size = static_cast<float>(statistic == Statistic::l2 ? sqrt(mean) : mean);
     if (!is_finite(size)) return 1.0f;
     const float power = floor_power(size);

@@ -114,7 +114,7 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("scale_rounding", &R::scale_rounding,
           "scales are powers of two, or exact; auto: pow2 in fp8-lm, exact in blockwise",
           one_of({"auto", "pow2", "exact"}));
-    s.key("gradient", &R::gradient, "codes of output gradients; auto: e5m2 in fp8-lm, else e4m3",
+    s.key("gradient", &R::gradient, "codes of output gradients; auto: e5m2 in fp8-lm and scalify",
           one_of({"auto", "e4m3", "e5m2"}));
     s.key("group", &R::group,
           "moss: elements under a power of two of their own, 32, 64 or 128; 0: 32",
@@ -130,7 +130,8 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("interval", &R::interval, "predicted scales: steps from one measured amax to the next",
           between(1, 1e9), "steps");
     s.key("run", &R::run,
-          "scalify: the paper's run; 1: products in f16, 2: masters, 3: products in FP8, 4: moments in "
+          "scalify: the paper's run; 1: products in f16, 2: masters, 3: products in FP8, 4: "
+          "moments in "
           "f16",
           between(1, 4));
     s.key("compute", &R::compute, "scalify: activations and gradients; auto: f16",

@@ -72,8 +72,8 @@ OCTAVO_PLAIN_OP(SumRows);
 OCTAVO_PLAIN_OP(Transpose);
 #undef OCTAVO_PLAIN_OP
 
-// Exponents are of factors 2^exponent, which scale propagation (arXiv 2407.17353) puts where a kernel
-// can apply them in f32 on its way; multiplying by them is exact.
+// Exponents are of factors 2^exponent, which scale propagation (arXiv 2407.17353) puts where a
+// kernel can apply them in f32 on its way; multiplying by them is exact.
 
 struct AdamBounds {
     float beta1 = 0.9f, beta2 = 0.95f;

@@ -52,9 +52,7 @@ int floor_log2(double v) {
     return exponent - 1;
 }
 
-int sum_exponent(std::int64_t n) {
-    return n < 1 ? 0 : floor_log2(static_cast<double>(n)) / 2;
-}
+int sum_exponent(std::int64_t n) { return n < 1 ? 0 : floor_log2(static_cast<double>(n)) / 2; }
 
 int softmax_gradient_exponent(std::int64_t v) {
     if (v < 2) return 0;

@@ -1,6 +1,6 @@
-// Scale propagation (Scalify, arXiv 2407.17353): every value is data x scale, with a scale that is a
-// power of two and follows from the scales of the operands alone. How each op does it is the `scale`
-// of its Rules.
+// Scale propagation (Scalify, arXiv 2407.17353): every value is data x scale, with a scale that is
+// a power of two and follows from the scales of the operands alone. How each op does it is the
+// `scale` of its Rules.
 #pragma once
 
 #include <vector>
@@ -19,8 +19,8 @@ struct Exponent {
     bool operator==(const Exponent&) const = default;
 };
 
-// value = data * scale. Values of about 2^size: where it differs from the scale, the data is still to
-// be brought to it, which is left to the next op that multiplies anyway.
+// value = data * scale. Values of about 2^size: where it differs from the scale, the data is still
+// to be brought to it, which is left to the next op that multiplies anyway.
 struct Scaled {
     Value data;
     Exponent scale{};
@@ -61,8 +61,8 @@ ScaledValues like_first(ScaleBuilder&, const Op&, const ScaledValues& in);
 int floor_log2(double v);
 // 2^h is the largest power of two up to sqrt(n): what the sum of n independent products grows by.
 int sum_exponent(std::int64_t n);
-// 2^j is the largest power of two up to sqrt(V - 1) / V: how large softmax - onehot is when all of V
-// classes are as likely.
+// 2^j is the largest power of two up to sqrt(V - 1) / V: how large softmax - onehot is when all of
+// V classes are as likely.
 int softmax_gradient_exponent(std::int64_t v);
 // 2^k is the largest power of two up to (ln T / T)^(1/4): between what causal attention over T
 // independent values makes of their size if it is uniform, and 1.

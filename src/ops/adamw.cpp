@@ -8,12 +8,11 @@
 // Everything is computed in f32 from decoded operands; w' from the m' and v' that are not rounded
 // yet. A gradient under a scale is decoded as code * (scale * factor). Results under a scale get a
 // fresh one from their amax, m' and v' by `scale_rounding`, w' always a power of two (arXiv
-// 2310.18313; the old scale where that amax is 0 or not finite). With `keep_scale`, w' keeps that of w.
-// With bounds (AdamBounds), m' and v' take the largest powers of two up to them, and a v' that is too
-// small for its format becomes the smallest number there instead of 0, so that m' is not divided by
-// eps alone (arXiv 2407.17353). With `stochastic`, results in bf16
-// are rounded by base/stochastic.h, with random numbers that depend on `stream`, the step and the
-// element alone.
+// 2310.18313; the old scale where that amax is 0 or not finite). With `keep_scale`, w' keeps that
+// of w. With bounds (AdamBounds), m' and v' take the largest powers of two up to them, and a v'
+// that is too small for its format becomes the smallest number there instead of 0, so that m' is
+// not divided by eps alone (arXiv 2407.17353). With `stochastic`, results in bf16 are rounded by
+// base/stochastic.h, with random numbers that depend on `stream`, the step and the element alone.
 //
 // bias_k = 1 - beta_k^step belong to the caller, who counts the steps. If factor is infinite or
 // NaN, the step is skipped: w, m, v stay as they are.

@@ -33,12 +33,13 @@ ScaledValues scale(ScaleBuilder& s, const Add&, const ScaledValues& in) {
     }
     const auto of_base = [&](const Exponent& e) { return s.scale_value({.base = e.base}); };
     const ScaledAdd op{x.scale.offset, y.scale.offset, x.size.offset, y.size.offset};
-    const Values sum = s.b.emit(op, {x.data, of_base(x.scale), y.data, of_base(y.scale),
-                                     of_base(x.size), of_base(y.size)});
+    const Values sum = s.b.emit(
+        op, {x.data, of_base(x.scale), y.data, of_base(y.scale), of_base(x.size), of_base(y.size)});
     return {{sum[0], {.base = sum[1]}}};
 }
 
-constexpr RulesFor<Add> kAdd{.type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
+constexpr RulesFor<Add> kAdd{
+    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
 
 }  // namespace
 

@@ -48,8 +48,8 @@ Values vjp(Builder& b, const Attention& op, const Values& in, const Values& out,
     return b.emit(AttentionGrad{op.scale}, {in[0], in[1], in[2], out[0], out[1], dout[0]});
 }
 
-// Logits are values, and o is a mean of rows of v. The mean over many rows is smaller than they are:
-// the size of o allows for it, for the product that reads it next.
+// Logits are values, and o is a mean of rows of v. The mean over many rows is smaller than they
+// are: the size of o allows for it, for the product that reads it next.
 ScaledValues scale(ScaleBuilder& s, const Attention& op, const ScaledValues& in) {
     const Scaled &q = in[0], &k = in[1], &v = in[2];
     const int logits = s.offset(q, "attention") + s.offset(k, "attention");
@@ -61,7 +61,8 @@ ScaledValues scale(ScaleBuilder& s, const Attention& op, const ScaledValues& in)
     return {{out[0], v.scale, size}, {out[1]}};
 }
 
-constexpr RulesFor<Attention> kAttention{.type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}}}};
+constexpr RulesFor<Attention> kAttention{
+    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}}}};
 
 }  // namespace
 

@@ -30,8 +30,9 @@ Types type(const AttentionGrad&, Operands in) {
     return {in[0], in[1], in[2]};
 }
 
-// From the o that Attention wrote, under v's scale. The kernel multiplies dq and dk by the factor of the
-// logits, 2^(a + b) of the value's, which leaves 2^-a of q's and 2^-b of k's scale to theirs.
+// From the o that Attention wrote, under v's scale. The kernel multiplies dq and dk by the factor
+// of the logits, 2^(a + b) of the value's, which leaves 2^-a of q's and 2^-b of k's scale to
+// theirs.
 ScaledValues scale(ScaleBuilder& s, const AttentionGrad& op, const ScaledValues& in) {
     const Scaled &q = in[0], &k = in[1], &v = in[2], dout = s.settled(in[5]);
     check(in[3].scale == v.scale, "attention_grad '{}': o must have the scale of v", s.b.label());
@@ -43,8 +44,8 @@ ScaledValues scale(ScaleBuilder& s, const AttentionGrad& op, const ScaledValues&
 }
 
 // Rows of do are read before those of dq are written, k and v before dk and dv.
-constexpr RulesFor<AttentionGrad> kAttentionGrad{.type = type, .scale = scale,
-                                                 .in_place = {{{0, 5}, {1, 1}, {2, 2}}}};
+constexpr RulesFor<AttentionGrad> kAttentionGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 5}, {1, 1}, {2, 2}}}};
 
 }  // namespace
 

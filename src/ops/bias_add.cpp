@@ -28,12 +28,15 @@ ScaledValues scale(ScaleBuilder& s, const BiasAdd&, const ScaledValues& in) {
           "bias_add '{}': its operands have scales that depend on different numbers of the step",
           s.b.label());
     if (!x.scale.any && !bias.scale.any) z.offset = std::max(x.size.offset, bias.size.offset);
-    const auto exponent = [&](const Scaled& v) { return v.scale.any ? 0 : v.scale.offset - z.offset; };
+    const auto exponent = [&](const Scaled& v) {
+        return v.scale.any ? 0 : v.scale.offset - z.offset;
+    };
     const BiasAdd op{exponent(x), exponent(bias)};
     return {{s.b.one(op, {x.data, bias.data}), z}};
 }
 
-constexpr RulesFor<BiasAdd> kBiasAdd{.type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}}}};
+constexpr RulesFor<BiasAdd> kBiasAdd{
+    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}}}};
 
 }  // namespace
 

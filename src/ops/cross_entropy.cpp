@@ -1,7 +1,9 @@
 // loss = weight * sum over the rows with target >= 0 of -log softmax(logits 2^exponent)[target]; a
-// negative target leaves its row out. `weight` is 1 / (number of targets) for a mean over a whole step.
+// negative target leaves its row out. `weight` is 1 / (number of targets) for a mean over a whole
+// step.
 //     logits (M, V), targets (M) i32 below V, weight (1) f32 (f64 for f64 logits)
-//         -> loss (1), lse = log sum exp(logits 2^exponent) (M, 0 for rows left out), both in weight's dtype
+//         -> loss (1), lse = log sum exp(logits 2^exponent) (M, 0 for rows left out), both in
+//         weight's dtype
 #include "graph/scaled.h"
 #include "ops/scaling.h"
 
@@ -21,7 +23,10 @@ Types type(const CrossEntropy&, Operands in) {
 Values vjp(Builder& b, const CrossEntropy& op, const Values& in, const Values& out,
            const Values& dout) {
     check(!dout[1], "cross_entropy: no gradient flows through its second result, lse");
-    return {b.one(CrossEntropyGrad{op.exponent, op.exponent}, {in[0], in[1], out[1], in[2], dout[0]}), {}, {}};
+    return {
+        b.one(CrossEntropyGrad{op.exponent, op.exponent}, {in[0], in[1], out[1], in[2], dout[0]}),
+        {},
+        {}};
 }
 
 // Of values.

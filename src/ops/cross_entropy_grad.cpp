@@ -32,7 +32,8 @@ ScaledValues scale(ScaleBuilder& s, const CrossEntropyGrad&, const ScaledValues&
     return {{dx, shifted(k, j)}};
 }
 
-constexpr RulesFor<CrossEntropyGrad> kCrossEntropyGrad{.type = type, .scale = scale, .in_place = {{{0, 0}}}};
+constexpr RulesFor<CrossEntropyGrad> kCrossEntropyGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 0}}}};
 
 }  // namespace
 

@@ -25,7 +25,8 @@ ScaledValues scale(ScaleBuilder& s, const EmbeddingGrad& op, const ScaledValues&
     return like_first(s, op, in);
 }
 
-constexpr RulesFor<EmbeddingGrad> kEmbeddingGrad{.type = type, .scale = scale, .in_place = {{{0, 2}}}};
+constexpr RulesFor<EmbeddingGrad> kEmbeddingGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 2}}}};
 
 }  // namespace
 

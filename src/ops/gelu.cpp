@@ -1,5 +1,5 @@
-// y = x / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 v^3))) with v = x 2^exponent, the "gelu_new" of
-// GPT-2.
+// y = x / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 v^3))) with v = x 2^exponent, the "gelu_new"
+// of GPT-2.
 //     x, y: same type, float
 #include "graph/scaled.h"
 

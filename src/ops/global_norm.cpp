@@ -1,8 +1,8 @@
 // y = sqrt(sum of the squares of all elements of all operands).
 //     any number of float tensors, plain or under one scale (decoded in f32) -> y (1) f32
 //
-// With `scaled`, as many scales (1) f32 follow as there are tensors, which are plain then, and may be
-// e4m3 or e5m2.
+// With `scaled`, as many scales (1) f32 follow as there are tensors, which are plain then, and may
+// be e4m3 or e5m2.
 #include "ops/scaling.h"
 
 namespace octavo {

@@ -76,21 +76,17 @@ Values decompose(Builder& b, const HeadLoss& op, const Values& in) {
     const Value x = in[0], w = in[1], targets = in[2], weight = in[3], dloss = in[4];
     const Dtype dtype = op.quantise ? op.logits : b.dtype(x);
     const HeadExponents& e = op.exponents;
-    const Matmul fprop{.trans_b = op.trans_b,
-                       .kind = MatmulKind::fprop,
-                       .out = dtype,
-                       .exponent = e.fprop};
-    const Matmul dgrad{.trans_b = !op.trans_b,
-                       .kind = MatmulKind::dgrad,
-                       .out = dtype,
-                       .exponent = e.dgrad};
+    const Matmul fprop{
+        .trans_b = op.trans_b, .kind = MatmulKind::fprop, .out = dtype, .exponent = e.fprop};
+    const Matmul dgrad{
+        .trans_b = !op.trans_b, .kind = MatmulKind::dgrad, .out = dtype, .exponent = e.dgrad};
     const Matmul wgrad{.trans_a = true,
                        .kind = MatmulKind::wgrad,
                        .out = accumulator(dtype),
                        .accumulate = op.accumulate,
                        .exponent = e.wgrad};
 
-    const Value logits = b.one(fprop, {x, w});                              // (M, V)
+    const Value logits = b.one(fprop, {x, w});                                      // (M, V)
     const Values loss = b.emit(CrossEntropy{e.logits}, {logits, targets, weight});  // (1), (M)
     Value dlogits = b.one(CrossEntropyGrad{e.logits, e.gradient},
                           {logits, targets, loss[1], weight, dloss});  // (M, V)

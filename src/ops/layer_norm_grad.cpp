@@ -32,8 +32,8 @@ ScaledValues scale(ScaleBuilder& s, const LayerNormGrad& op, const ScaledValues&
     return {{out[0], shifted(dy.scale, -a)}, {out[1], dy.scale}, {out[2], dy.scale}};
 }
 
-constexpr RulesFor<LayerNormGrad> kLayerNormGrad{.type = type, .scale = scale,
-                                                 .in_place = {{{0, 5}, {0, 4}, {0, 0}}}};
+constexpr RulesFor<LayerNormGrad> kLayerNormGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 5}, {0, 4}, {0, 0}}}};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// c = 2^exponent op(a) op(b), plus acc with `accumulate`, summed in f32 (f64 if an operand or `out` is f64).
-// Operands of a higher rank count as matrices: all dimensions but the last are rows.
+// c = 2^exponent op(a) op(b), plus acc with `accumulate`, summed in f32 (f64 if an operand or `out`
+// is f64). Operands of a higher rank count as matrices: all dimensions but the last are rows.
 //     a (..., M, K), or (..., K, M) with trans_a
 //     b (K, N), or (N, K) with trans_b; its rows, too, may be spread over several dimensions
 //     a, b: plain f64, f32, bf16, f16, e4m3, e5m2, or e4m3, e5m2 under scales; acc: like c
@@ -20,10 +20,9 @@ namespace {
 void expect_operand(const Operands& in, std::size_t i, bool along_k) {
     const Type& t = in[i];
     const bool scaled = t.scaling.granularity != Granularity::none;
-    check(is_float(t.dtype) && (!scaled || is_fp8(t.dtype)) &&
-              t.scaling.scale_dtype == Dtype::f32,
-          "matmul: operand {} must be plain floats, or e4m3 or e5m2 under f32 scales, got {}",
-          i, to_string(t));
+    check(is_float(t.dtype) && (!scaled || is_fp8(t.dtype)) && t.scaling.scale_dtype == Dtype::f32,
+          "matmul: operand {} must be plain floats, or e4m3 or e5m2 under f32 scales, got {}", i,
+          to_string(t));
     check(t.shape.rank() >= 2, "matmul: operand {} must have at least 2 dimensions, got {}", i,
           to_string(t));
     check(along_k || !scales_along_rows(t.scaling),
@@ -114,8 +113,8 @@ Values vjp(Builder& b, const Matmul& op, const Values& in, const Values&, const 
     return {b.one(dgrad, {dc, in[1]}), b.reshape(db, b.shape(in[1]))};
 }
 
-// The sum of K independent products grows by sqrt(K); what operands lack to their sizes goes into the
-// same factor.
+// The sum of K independent products grows by sqrt(K); what operands lack to their sizes goes into
+// the same factor.
 ScaledValues scale(ScaleBuilder& s, const Matmul& op, const ScaledValues& in) {
     check(!op.accumulate, "matmul '{}': scales are propagated before products accumulate",
           s.b.label());
@@ -130,7 +129,8 @@ ScaledValues scale(ScaleBuilder& s, const Matmul& op, const ScaledValues& in) {
     return {{s.b.one(scaled, {in[0].data, in[1].data}), c}};
 }
 
-constexpr RulesFor<Matmul> kMatmul{.type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 2}}}};
+constexpr RulesFor<Matmul> kMatmul{
+    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 2}}}};
 
 }  // namespace
 

@@ -24,7 +24,8 @@ ScaledValues scale(ScaleBuilder& s, const Mul& op, const ScaledValues& in) {
     return {{s.b.one(op, {x.data, y.data}), product(s, x.scale, y.scale)}};
 }
 
-constexpr RulesFor<Mul> kMul{.type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
+constexpr RulesFor<Mul> kMul{
+    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
 
 }  // namespace
 

@@ -28,7 +28,8 @@ ScaledValues scale(ScaleBuilder& s, const RmsNormGrad& op, const ScaledValues& i
     return {{out[0], shifted(product(s, dy.scale, in[1].scale), -a)}, {out[1], dy.scale}};
 }
 
-constexpr RulesFor<RmsNormGrad> kRmsNormGrad{.type = type, .scale = scale, .in_place = {{{0, 4}, {0, 3}}}};
+constexpr RulesFor<RmsNormGrad> kRmsNormGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 4}, {0, 3}}}};
 
 }  // namespace
 

@@ -4,7 +4,8 @@
 //     a, a_scale, b, b_scale, a_size, b_size -> z, s
 //     a, b, z of one type, float; scales and sizes (1) f32, powers of two
 //
-// Computed in f32 (f64 for f64), rounded once. Both factors to s are kept within f32's normal range.
+// Computed in f32 (f64 for f64), rounded once. Both factors to s are kept within f32's normal
+// range.
 #include "ops/scaling.h"
 
 namespace octavo {

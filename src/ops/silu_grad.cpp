@@ -19,7 +19,8 @@ ScaledValues scale(ScaleBuilder& s, const SiluGrad&, const ScaledValues& in) {
     return {{s.b.one(SiluGrad{s.offset(in[0], "silu_grad")}, {in[0].data, dy.data}), dy.scale}};
 }
 
-constexpr RulesFor<SiluGrad> kSiluGrad{.type = type, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
+constexpr RulesFor<SiluGrad> kSiluGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
 
 }  // namespace
 

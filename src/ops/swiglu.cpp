@@ -25,8 +25,11 @@ ScaledValues scale(ScaleBuilder& s, const SwiGlu&, const ScaledValues& in) {
              product(s, gate.scale, up.scale)}};
 }
 
-constexpr RulesFor<SwiGlu> kSwiGlu{
-    .type = type, .decompose = decompose, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
+constexpr RulesFor<SwiGlu> kSwiGlu{.type = type,
+                                   .decompose = decompose,
+                                   .vjp = vjp,
+                                   .scale = scale,
+                                   .in_place = {{{0, 0}, {0, 1}}}};
 
 }  // namespace
 

@@ -1,5 +1,5 @@
-// Scale propagation over a whole step (Scalify, arXiv 2407.17353): the graph computes on data, scales
-// follow from shapes and from how parameters are initialised.
+// Scale propagation over a whole step (Scalify, arXiv 2407.17353): the graph computes on data,
+// scales follow from shapes and from how parameters are initialised.
 #pragma once
 
 #include "recipes/recipe.h"

@@ -7,8 +7,8 @@
 namespace octavo {
 namespace {
 
-constexpr Recipe (*kRecipes[])() = {fp32_recipe, bf16_recipe, fp8_lm_recipe, moss_recipe,
-                                    blockwise_recipe, scalify_recipe};
+constexpr Recipe (*kRecipes[])() = {fp32_recipe, bf16_recipe,      fp8_lm_recipe,
+                                    moss_recipe, blockwise_recipe, scalify_recipe};
 
 }  // namespace
 

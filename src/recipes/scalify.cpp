@@ -2,8 +2,8 @@
 
 namespace octavo {
 
-// Scalify (arXiv 2407.17353): scales follow from shapes alone, so that tensors are cast as they are.
-// Two tensors of a layer are measured, in its backward pass.
+// Scalify (arXiv 2407.17353): scales follow from shapes alone, so that tensors are cast as they
+// are. Two tensors of a layer are measured, in its backward pass.
 Recipe scalify_recipe() {
     const auto plain = [](Dtype dtype) {
         return Format{.dtype = dtype, .granularity = Granularity::none};
@@ -18,8 +18,8 @@ Recipe scalify_recipe() {
     };
 }
 
-// The paper's runs: #1 products and gradients in 16 bits, #2 masters, too, #3 products and gradients in
-// 8, #4 moments in 16.
+// The paper's runs: #1 products and gradients in 16 bits, #2 masters, too, #3 products and
+// gradients in 8, #4 moments in 16.
 void set_scalify_run(Recipe& r, int run) {
     if (run < 3) r.activation = r.weight = r.output_grad = std::nullopt;
     r.propagation->rescale_norms = run > 1;

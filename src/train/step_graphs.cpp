@@ -62,9 +62,8 @@ bool has_scale(Dtype state) { return state_type(state, {1}).scaling != kUnscaled
 Value moment_bounds(Builder& b, const StepOptions& o, const std::string& parameter, Value gradient,
                     Value scale, Value clip) {
     const Propagation& p = *o.recipe.propagation;
-    const Value size = p.rescale_weight_gradients
-                           ? b.one(DynamicRescale{p.statistic}, {gradient, scale})
-                           : scale;
+    const Value size =
+        p.rescale_weight_gradients ? b.one(DynamicRescale{p.statistic}, {gradient, scale}) : scale;
     const std::string name = moment_bounds_name(parameter);
     const Value bounds = b.one(AdamBounds{o.adamw.beta1, o.adamw.beta2},
                                {b.load(name, {Dtype::f32, {2}}), size, clip});
@@ -136,7 +135,8 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         if (propagation) scales.push_back(b.load(gradient_scale_name(name), one));
     }
     b.set_label("");
-    const Value norm = b.one(GlobalNorm{.scaled = propagation.has_value()}, joined(gradients, scales));
+    const Value norm =
+        b.one(GlobalNorm{.scaled = propagation.has_value()}, joined(gradients, scales));
     // A loss that is not finite skips the step as a norm does: 0 * loss is 0 or NaN.
     const Value guard = b.mul(b.load(kLossName, one), b.constant(one, 0));
     const Value factor = b.one(ClipFactor{o.clip}, {b.add(norm, guard)});
@@ -166,8 +166,12 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
             own_factor = b.mul(factor, scales[i]);
             op.keep_scale = true;
         }
-        Values operands{b.one(master, {}),        gradients[i],            load(first, formats.m),
-                        load(second, formats.v),  own_factor,              schedule,
+        Values operands{b.one(master, {}),
+                        gradients[i],
+                        load(first, formats.m),
+                        load(second, formats.v),
+                        own_factor,
+                        schedule,
                         step};
         if (propagation && (has_scale(formats.m) || has_scale(formats.v))) {
             operands.push_back(moment_bounds(b, o, p.name, gradients[i], scales[i], factor));

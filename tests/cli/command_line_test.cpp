@@ -135,8 +135,9 @@ TEST(CommandLine, UnknownNamesGetASuggestion) {
 TEST(CommandLine, WrongValuesNameTheFlag) {
     EXPECT_EQ(refusal({"generate", "x", "--prompt=p", "--max-tokens=0"}),
               "--max-tokens: expected an integer >= 1, got 0");
-    EXPECT_EQ(refusal({"train", "--recipe", "fp9"}),
-              "--recipe: expected one of fp32, bf16, fp8-lm, moss, blockwise, scalify, got \"fp9\"");
+    EXPECT_EQ(
+        refusal({"train", "--recipe", "fp9"}),
+        "--recipe: expected one of fp32, bf16, fp8-lm, moss, blockwise, scalify, got \"fp9\"");
     EXPECT_EQ(refusal({"train", "--train.lr", "fast"}),
               "--train.lr: expected a number >= 0, got 'fast'");
     EXPECT_EQ(refusal({"train", "--train.lr"}), "--train.lr: expected a value after it, got none");

@@ -145,8 +145,8 @@ TEST(AdamW, KeepsStatesInAnyFormat) {
     }
 }
 
-// Scales that are propagated: the master keeps its own, moments take the powers of two of bounds, and
-// values are those of the same step in f32 (arXiv 2407.17353).
+// Scales that are propagated: the master keeps its own, moments take the powers of two of bounds,
+// and values are those of the same step in f32 (arXiv 2407.17353).
 TEST(AdamW, TakesScalesFromBounds) {
     AdamW op = kOp;
     op.keep_scale = true;
@@ -191,10 +191,10 @@ TEST(AdamW, SmallSecondMomentsDoNotVanish) {
         t.scales = {1};
         return t;
     };
-    const auto out = run(as_is(op), {vector(Dtype::f32, {1, 1, 1}), vector(Dtype::f32, {1, 1e-6, 0}),
-                                     f16_zeros(), f16_zeros(), scalar(1),
-                                     vector(Dtype::f32, {1e-2, 0.1, 0.05}), count(1),
-                                     vector(Dtype::f32, {0.25, 1})});
+    const auto out =
+        run(as_is(op), {vector(Dtype::f32, {1, 1, 1}), vector(Dtype::f32, {1, 1e-6, 0}),
+                        f16_zeros(), f16_zeros(), scalar(1), vector(Dtype::f32, {1e-2, 0.1, 0.05}),
+                        count(1), vector(Dtype::f32, {0.25, 1})});
     EXPECT_EQ(out[2].values[1], 0x1p-24);
     EXPECT_EQ(out[2].values[2], 0);
 }

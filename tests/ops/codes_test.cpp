@@ -7,9 +7,10 @@ TEST(Codes, AreWhatLiesBesideTheScale) {
     HostTensor x = vector(Dtype::f16, {1, -2, 448});
     x.type.scaling = kPerTensor;
     x.scales = {0.25f};
-    const auto y = run([](Builder& b, const Values& in) {
-        return Values{b.cast(b.one(Codes{}, {in[0]}), Dtype::f32)};
-    }, {x});
+    const auto y =
+        run([](Builder& b,
+               const Values& in) { return Values{b.cast(b.one(Codes{}, {in[0]}), Dtype::f32)}; },
+            {x});
     EXPECT_EQ(y[0].values, (std::vector<double>{1, -2, 448}));
 }
 

@@ -1,4 +1,5 @@
-// Ops with exponents are the same ops on operands and results times powers of two: in f32, bit for bit.
+// Ops with exponents are the same ops on operands and results times powers of two: in f32, bit for
+// bit.
 #include "ops/plain_test.h"
 
 namespace octavo::test {
@@ -48,7 +49,8 @@ TEST(Exponents, Gates) {
 }
 
 TEST(Exponents, GradientsOfGates) {
-    const HostTensor x = random_tensor(Dtype::f64, {3, 7}, 1), y = random_tensor(Dtype::f64, {3, 7}, 2);
+    const HostTensor x = random_tensor(Dtype::f64, {3, 7}, 1),
+                     y = random_tensor(Dtype::f64, {3, 7}, 2);
     check_gradient(as_is(Silu{-2}), {x}, {0});
     check_gradient(as_is(Gelu{1}), {x}, {0});
     check_gradient(as_is(SwiGlu{-2}), {x, y}, {0, 1});
@@ -102,9 +104,9 @@ TEST(Exponents, CastsWithTransposedCopies) {
 TEST(Exponents, TheFusedHead) {
     for (const Dtype dtype : {Dtype::f32, Dtype::f16}) {
         for (const std::int64_t chunk : {4, 16}) {
-            const HeadLoss op{.chunk = chunk,
-                              .exponents = {.fprop = -2, .dgrad = -3, .wgrad = 1, .logits = 1,
-                                            .gradient = 4}};
+            const HeadLoss op{
+                .chunk = chunk,
+                .exponents = {.fprop = -2, .dgrad = -3, .wgrad = 1, .logits = 1, .gradient = 4}};
             const std::vector<HostTensor> in{random_tensor(dtype, {16, 32}, 1),
                                              random_tensor(dtype, {48, 32}, 2),
                                              random_ids({16}, 48, 3), scalar(0.25), scalar(0.5)};

@@ -37,7 +37,8 @@ TEST(GlobalNorm, DecodesCodesUnderAScale) {
 TEST(GlobalNorm, TakesScalesBesideTheTensors) {
     const HostTensor a = random_tensor(Dtype::f32, {333}, 9);
     const HostTensor b = random_tensor(Dtype::f16, {3, 129}, 2);
-    const HostTensor codes = run(as_is(Cast{Dtype::e5m2}), {random_tensor(Dtype::f32, {70001}, 3)})[0];
+    const HostTensor codes =
+        run(as_is(Cast{Dtype::e5m2}), {random_tensor(Dtype::f32, {70001}, 3)})[0];
     const std::vector<double> scales{0x1p-20, 4, 0x1p-3};
     long double squares = 0;
     const HostTensor* tensors[] = {&a, &b, &codes};

@@ -39,10 +39,9 @@ HostTensor operand(Dtype dtype, Shape shape, std::uint64_t seed, bool unscaled) 
 }
 
 std::vector<HostTensor> operands(const MatmulCase& c) {
-    std::vector<HostTensor> in{operand(c.a, c.trans_a ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1,
-                                       c.unscaled),
-                               operand(c.b, c.trans_b ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2,
-                                       c.unscaled)};
+    std::vector<HostTensor> in{
+        operand(c.a, c.trans_a ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1, c.unscaled),
+        operand(c.b, c.trans_b ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2, c.unscaled)};
     if (c.accumulate) in.push_back(random_tensor(c.out, {c.m, c.n}, 3));
     return in;
 }
@@ -247,8 +246,7 @@ TEST(Matmul, Refuses) {
     EXPECT_EQ(error_of({}, {{kF32, {3, 4}}, {kF16, {4, 5}, kPerTensor}}),
               "matmul: operand 1 must be plain floats, or e4m3 or e5m2 under f32 scales, got "
               "f16[4, 5] x tensor");
-    EXPECT_EQ(error_of({.exponent = 1},
-                       {{kE4m3, {3, 4}, kPerTensor}, {kE4m3, {4, 5}, kPerTensor}}),
+    EXPECT_EQ(error_of({.exponent = 1}, {{kE4m3, {3, 4}, kPerTensor}, {kE4m3, {4, 5}, kPerTensor}}),
               "matmul: an exponent goes with unscaled operands, got e4m3[3, 4] x tensor");
     EXPECT_NE(error_of({.out = kE4m3}, {{kF32, {3, 4}}, {kF32, {4, 5}}})
                   .find("expected a result of f64, f32, bf16 or f16, got e4m3"),

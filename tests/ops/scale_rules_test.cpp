@@ -133,8 +133,8 @@ TEST(ScaleRules, Products) {
 }
 
 TEST(ScaleRules, Gates) {
-    expect_result(propagated(Silu{}, {{f32({1, -2, 3}), 1}})[0], {0.880797, -0.0359724, 2.992582}, 1,
-                  1e-6);
+    expect_result(propagated(Silu{}, {{f32({1, -2, 3}), 1}})[0], {0.880797, -0.0359724, 2.992582},
+                  1, 1e-6);
     const auto swiglu = propagated(SwiGlu{}, {{f32({1, -2, 3}), 1}, {f32({2, 2, 2}), 3}});
     expect_result(swiglu[0], {1.761594, -0.0719448, 5.985164}, 4, 1e-6);
     const double u = std::sqrt(2 / std::numbers::pi) * (4 + 0.044715 * 64);
@@ -147,8 +147,8 @@ TEST(ScaleRules, CrossEntropy) {
     const auto loss = propagated(CrossEntropy{}, {{x, 1}, {target}, {weight}});
     expect_result(loss[0], {0.4401896 / 3}, 0, 1e-6);
     const HostTensor lse = scalar(3.4401896);
-    const auto dx = propagated(CrossEntropyGrad{},
-                               {{x, 1}, {target}, {lse}, {weight}, {scalar(1)}});
+    const auto dx =
+        propagated(CrossEntropyGrad{}, {{x, 1}, {target}, {lse}, {weight}, {scalar(1)}});
     expect_result(dx[0], {0.4647698, 1.263375, -1.899124, 0.1709792}, -4, 1e-6);
 }
 
@@ -164,7 +164,8 @@ TEST(ScaleRules, NormsAddEpsToValues) {
 
 TEST(ScaleRules, AttentionHasTheScaleOfValues) {
     const Shape shape{1, 512, 1, 8};
-    const HostTensor q = random_tensor(Dtype::f32, shape, 1), k = random_tensor(Dtype::f32, shape, 2),
+    const HostTensor q = random_tensor(Dtype::f32, shape, 1),
+                     k = random_tensor(Dtype::f32, shape, 2),
                      v = random_tensor(Dtype::f32, shape, 3);
     const Attention op{0.25f};
     const auto o = propagated(op, {{q, 1}, {k, -2}, {v, 5}});
@@ -177,7 +178,8 @@ TEST(ScaleRules, AttentionHasTheScaleOfValues) {
 
 TEST(ScaleRules, CastsBringDataToItsSize) {
     expect_result(propagated(Cast{Dtype::f16}, {{f32({1, 2}), 5, 3}})[0], {4, 8}, 3);
-    const auto codes = run(as_is(Cast{Dtype::e4m3}), {f32({3, 3.5, 4, 600, 0x1p-10, 0x1.8p-10})})[0];
+    const auto codes =
+        run(as_is(Cast{Dtype::e4m3}), {f32({3, 3.5, 4, 600, 0x1p-10, 0x1.8p-10})})[0];
     EXPECT_EQ(code_values(codes), (std::vector<int>{0x44, 0x46, 0x48, 0x7e, 0x00, 0x01}));
     EXPECT_EQ(code_values(run(as_is(Cast{Dtype::e5m2}), {f32({600, -1e9})})[0]),
               (std::vector<int>{0x61, 0xfb}));

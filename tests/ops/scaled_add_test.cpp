@@ -16,11 +16,12 @@ TEST(ScaledAdd, MatchesTheOracle) {
     for (const Case& c : cases) {
         for (const Dtype dtype : kPlainDtypes) {
             for (const Shape& shape : kShapes) {
-                const HostTensor a = random_tensor(dtype, shape, 1), b = random_tensor(dtype, shape, 2);
+                const HostTensor a = random_tensor(dtype, shape, 1),
+                                 b = random_tensor(dtype, shape, 2);
                 const auto out = run(as_is(c.op), {a, scalar(c.a_scale), b, scalar(c.b_scale),
                                                    scalar(c.a_size), scalar(c.b_size)});
-                const double scale = std::max(std::ldexp(c.a_size, c.op.a_size),
-                                              std::ldexp(c.b_size, c.op.b_size));
+                const double scale =
+                    std::max(std::ldexp(c.a_size, c.op.a_size), std::ldexp(c.b_size, c.op.b_size));
                 std::vector<double> want;
                 for (std::size_t i = 0; i < a.values.size(); ++i) {
                     want.push_back((std::ldexp(a.values[i] * c.a_scale, c.op.a_exponent) +

@@ -1,5 +1,5 @@
-// Scale propagation as a rewriting of graphs: it moves no bit of any f32 graph, and measures what the
-// recipe says.
+// Scale propagation as a rewriting of graphs: it moves no bit of any f32 graph, and measures what
+// the recipe says.
 #include "recipes/propagate.h"
 
 #include <gtest/gtest.h>
@@ -31,8 +31,8 @@ class RandomNet {
         for (std::size_t i = 0; i + 1 < values_.size(); ++i) {
             if (below(3) == 0) x = b.add(x, values_[i]);
         }
-        const Value logits = b.reshape(b.linear(norm(x), parameter({kVocab, kWidth})),
-                                       {kBatch * kTime, kVocab});
+        const Value logits =
+            b.reshape(b.linear(norm(x), parameter({kVocab, kWidth})), {kBatch * kTime, kVocab});
         const Value targets = b.input("targets", {Dtype::i32, {kBatch * kTime}});
         const Value weight = b.input("weight", {Dtype::f32, {1}});
         const Value loss = b.emit(CrossEntropy{}, {logits, targets, weight})[0];

@@ -3,9 +3,10 @@
 #include <map>
 
 #include <gtest/gtest.h>
+#include "base/convert.h"
+#include "base/dtype_traits.h"
 #include "base/float16.h"
 #include "base/float8.h"
-#include "base/dtype_traits.h"
 #include "train/tiny.h"
 
 namespace octavo {
@@ -61,7 +62,8 @@ TEST_P(Scalify, InF32IsF32) {
     for (const int micro_batches : {1, 3}) {
         for (const bool rescale : {false, true}) {
             SCOPED_TRACE(fmt::format("{} micro-batches, rescale {}", micro_batches, rescale));
-            StepOptions plain = tiny_options(GetParam(), "fp32"), scaled = wide(GetParam(), rescale);
+            StepOptions plain = tiny_options(GetParam(), "fp32"),
+                        scaled = wide(GetParam(), rescale);
             plain.fuse = scaled.fuse = false;
             expect_same(train(plain, 6, micro_batches), train(scaled, 6, micro_batches));
         }
@@ -110,9 +112,7 @@ TEST(ScalifyRuns, MemoriseABatch) {
 
 TEST(ScalifyRuns, StatesAreThoseOfTheTable) {
     const std::string linear = "model.layers.0.mlp.up_proj.weight", table = "lm_head.weight";
-    const auto type = [](Session& s, const std::string& name) {
-        return s.state().at(name).type;
-    };
+    const auto type = [](Session& s, const std::string& name) { return s.state().at(name).type; };
     const Shape shape{96, 32};
     Session one(run_of(1)), three(run_of(3)), four(run_of(4));
     EXPECT_EQ(type(one, linear), (Type{Dtype::f32, shape}));
@@ -160,6 +160,64 @@ TEST(ScalifyRuns, MastersKeepTheScaleOfTheirInitialisation) {
         int exponent = 0;
         EXPECT_EQ(std::frexp(scale_of(s, moment + up), &exponent), 0.5f);
         EXPECT_LT(exponent, 0);
+    }
+}
+
+// S9: what casts to 8 bits saturate and lose, at the start of training.
+TEST(ScalifyRuns, CastsAreSafe) {
+    for (const Family family : {Family::llama, Family::gpt2}) {
+        StepOptions o = run_of(3, family);
+        o.batch = 8;
+        o.seq = 64;
+        Graph g = micro_graph(o, false);
+        std::vector<std::pair<Output, Cast>> casts;
+        for (const Node& n : std::vector<Node>(g.nodes().begin(), g.nodes().end())) {
+            const auto* cast = std::get_if<Cast>(&n.op);
+            if (!cast || !is_fp8(cast->to)) continue;
+            casts.push_back({{fmt::format("{} {}", n.label, casts.size()), n.in[0]}, *cast});
+            g.add_output(casts.back().first.name, n.in[0]);
+        }
+        EXPECT_GE(casts.size(), 16u);
+        Program program(test::backend());
+        program.add("micro", g);
+        program.add("refresh", refresh_graph(o.recipe, g));
+        program.allocate(test::kNoLimit);
+        for (const Parameter& p : parameters(o.architecture)) {
+            if (program.state().contains(p.name)) {
+                write_values(program.state(), p.name, initial_values(p, 1));
+            }
+        }
+        program.run("refresh");
+        const test::TokenBatch batch = test::random_batch(o, 1);
+        const float weight = 1.0f / static_cast<float>(batch.ids.size());
+        program.write_input("micro", "ids", batch.ids.data());
+        program.write_input("micro", "targets", batch.targets.data());
+        program.write_input("micro", "weight", &weight);
+        program.run("micro");
+        for (const auto& [output, cast] : casts) {
+            const Type type = g.type(output.value);
+            std::vector<std::byte> raw(static_cast<std::size_t>(data_bytes(type)));
+            program.read_output("micro", output.name, raw.data());
+            std::vector<float> x(raw.size() / size_of(type.dtype));
+            convert(raw, type.dtype, std::as_writable_bytes(std::span(x)), Dtype::f32);
+            const bool e4 = cast.to == Dtype::e4m3;
+            const float top = max_value(cast.to), least = e4 ? 0x1p-10f : 0x1p-17f;
+            double saturated = 0, zeroed = 0, squares = 0;
+            for (float v : x) {
+                v = std::abs(std::ldexp(v, cast.exponent));
+                saturated += v > top;
+                zeroed += v > 0 && v <= least;
+                squares += v * v;
+            }
+            const auto n = static_cast<double>(x.size());
+            const double size = std::log2(std::sqrt(squares / n));
+            SCOPED_TRACE(fmt::format("{} {}: size 2^{:.1f}", name(cast.to), output.name, size));
+            EXPECT_LT(saturated / n, 1e-4);
+            // Gradients of probabilities are far from normal: many are near zero.
+            EXPECT_LT(zeroed / n, e4 ? 0.013 : 0.026);
+            EXPECT_GT(size, e4 ? -4 : -12);
+            EXPECT_LT(size, e4 ? 6 : 13);
+        }
     }
 }
 

@@ -68,8 +68,7 @@ C total_loss(const double* loss, std::int64_t rows, C weight) {
 
 // dx = factor * (softmax(k x) - onehot(target)); dx may be x.
 template <class T, class C = compute_t<T>>
-void row_gradient(const T* x, std::int32_t target, C lse, std::int64_t v, C k, C factor,
-                  T* dx) {
+void row_gradient(const T* x, std::int32_t target, C lse, std::int64_t v, C k, C factor, T* dx) {
     const C at_target = exp(k * C(x[target]) - lse);
 #pragma omp simd
     for (std::int64_t j = 0; j < v; ++j) dx[j] = round_to<T>(factor * exp(k * C(x[j]) - lse));

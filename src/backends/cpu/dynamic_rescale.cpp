@@ -31,7 +31,8 @@ void dynamic_rescale(const KernelCall& call, DynamicRescale op) {
     parallel_for(chunks, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c) {
             const std::int64_t at = c * kStatisticChunk;
-            parts[c] = measure(op.statistic, x + at, std::min<std::int64_t>(kStatisticChunk, n - at));
+            parts[c] =
+                measure(op.statistic, x + at, std::min<std::int64_t>(kStatisticChunk, n - at));
         }
     });
     double total = 0;

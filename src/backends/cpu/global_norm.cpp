@@ -52,8 +52,7 @@ Prepared prepare(const NodeView& node) {
             for (std::int64_t i = begin; i < end; ++i) {
                 const Chunk& c = chunks[i];
                 const TensorRef& x = call.in[c.operand];
-                const float* scale =
-                    scaled ? call.in[tensors + c.operand].as<float>() : x.scales();
+                const float* scale = scaled ? call.in[tensors + c.operand].as<float>() : x.scales();
                 sums[i] = c.squares(x, scale ? *scale : 1.0f, c.begin, c.end);
             }
         });

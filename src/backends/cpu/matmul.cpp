@@ -22,8 +22,8 @@ GemmDesc describe(const NodeView& node, Dtype operands) {
         .trans_b = op.trans_b,
         .in = operands,
         .out = operands == Dtype::bf16 && op.out == Dtype::bf16 ? Dtype::bf16 : Dtype::f32,
-        .scaled = op.exponent != 0 || node.in[0].scaling != kUnscaled ||
-                  node.in[1].scaling != kUnscaled,
+        .scaled =
+            op.exponent != 0 || node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled,
         .accumulate = op.accumulate,
     };
 }
@@ -43,8 +43,8 @@ Refusal reject_onednn(const NodeView& node, Dtype operands) {
     return std::nullopt;
 }
 
-// A power of two moves no bit of a significand, and these stay clear of the ends of bf16 and f32, to
-// which narrower formats are converted.
+// A power of two moves no bit of a significand, and these stay clear of the ends of bf16 and f32,
+// to which narrower formats are converted.
 bool folds_exactly(float scale) {
     int exponent = 0;
     return std::frexp(scale, &exponent) == 0.5f && std::abs(exponent) < 100;

@@ -24,7 +24,8 @@ struct MatmulExtents {
 };
 MatmulExtents matmul_extents(const NodeView&);
 
-// What the product of what lies in memory is multiplied by: the scales of both operands, or a factor.
+// What the product of what lies in memory is multiplied by: the scales of both operands, or a
+// factor.
 inline float product_scale(const KernelCall& call, int exponent) {
     float scale = power_of_two(exponent);
     for (const TensorRef& t : call.in.first(2)) {

@@ -74,8 +74,8 @@ struct Step {
     State in[4] = {}, out[3] = {};
     const float *factor, *schedule;
     const std::int32_t* step;
-    Scales* scales = nullptr;  // none: no state has one
-    float* amax = nullptr;     // none: not asked for
+    Scales* scales = nullptr;       // none: no state has one
+    float* amax = nullptr;          // none: not asked for
     const float* bounds = nullptr;  // of m' and v'; none: their scales follow their amaxes
     AdamW op;
 
@@ -152,8 +152,8 @@ struct Step {
 #pragma unroll
         for (int j = 0; j < N; ++j) {
             // A v' that its format has no number for becomes the smallest one.
-            x[j] = lifted && x[j] > 0 ? fmaxf(x[j] * inverse, smallest(out[k].dtype))
-                                      : x[j] * inverse;
+            x[j] =
+                lifted && x[j] > 0 ? fmaxf(x[j] * inverse, smallest(out[k].dtype)) : x[j] * inverse;
         }
         typed(out[k], [&](auto* p) {
             using T = std::remove_pointer_t<decltype(p)>;

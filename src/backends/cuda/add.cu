@@ -13,8 +13,6 @@ Prepared prepare(const NodeView& node) {
 
 }  // namespace
 
-void register_add(KernelRegistry& registry) {
-    registry.add<Add>({"add", takes_all, prepare});
-}
+void register_add(KernelRegistry& registry) { registry.add<Add>({"add", takes_all, prepare}); }
 
 }  // namespace octavo::cuda

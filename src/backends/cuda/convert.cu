@@ -33,14 +33,13 @@ struct Convert {
 };
 
 template <Factor F>
-void convert_with(const void* x, Dtype from, void* y, Dtype to, const float* factor,
-                  std::int64_t n, float constant = 1) {
+void convert_with(const void* x, Dtype from, void* y, Dtype to, const float* factor, std::int64_t n,
+                  float constant = 1) {
     dispatch_float(from, [&]<class From>(std::type_identity<From>) {
         dispatch_float(to, [&]<class To>(std::type_identity<To>) {
-            for_elements(
-                "convert", n,
-                Convert<From, To, F>{static_cast<const From*>(x), static_cast<To*>(y), factor,
-                                      constant});
+            for_elements("convert", n,
+                         Convert<From, To, F>{static_cast<const From*>(x), static_cast<To*>(y),
+                                              factor, constant});
         });
     });
 }

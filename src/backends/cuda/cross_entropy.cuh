@@ -212,8 +212,8 @@ __global__ void __launch_bounds__(kLossBlock)
     });
 }
 
-// dlogits = outer * dloss * weight * (softmax(k logits) - onehot(target)), 0 in rows without a target.
-// dlogits may be logits.
+// dlogits = outer * dloss * weight * (softmax(k logits) - onehot(target)), 0 in rows without a
+// target. dlogits may be logits.
 template <class T>
 void row_gradients(const T* logits, const std::int32_t* targets, const compute_t<T>* lse,
                    std::int64_t rows, std::int64_t v, const compute_t<T>* dloss,

@@ -27,8 +27,7 @@ __device__ inline float join_lanes(float lane) {
 }
 
 template <class T, Statistic kStatistic>
-__global__ void __launch_bounds__(kBlock)
-    chunks_kernel(const T* x, std::int64_t n, float* parts) {
+__global__ void __launch_bounds__(kBlock) chunks_kernel(const T* x, std::int64_t n, float* parts) {
     constexpr std::int64_t kRow = kStatisticLanes * kPacket;
     const std::int64_t begin = std::int64_t{blockIdx.x} * kStatisticChunk + threadIdx.x * kPacket;
     float lane = 0;
@@ -78,8 +77,8 @@ void dynamic_rescale(const KernelCall& call, int exponent) {
     const std::int64_t n = call.in[0].type.shape.elements(), chunks = statistic_chunks(n);
     float* const parts = reinterpret_cast<float*>(call.scratch);
     if (chunks > 0) {
-        chunks_kernel<T, kStatistic><<<static_cast<unsigned>(chunks), kBlock, 0, stream()>>>(
-            call.in[0].as<T>(), n, parts);
+        chunks_kernel<T, kStatistic>
+            <<<static_cast<unsigned>(chunks), kBlock, 0, stream()>>>(call.in[0].as<T>(), n, parts);
         launched("dynamic_rescale");
     }
     size_kernel<kStatistic><<<1, kBlock, 0, stream()>>>(parts, chunks, n, call.in[1].as<float>(),
@@ -89,8 +88,8 @@ void dynamic_rescale(const KernelCall& call, int exponent) {
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<DynamicRescale>(node.op);
-    const std::int64_t bytes = statistic_chunks(node.in[0].shape.elements()) *
-                               static_cast<std::int64_t>(sizeof(float));
+    const std::int64_t bytes =
+        statistic_chunks(node.in[0].shape.elements()) * static_cast<std::int64_t>(sizeof(float));
     return dispatch_float(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         return Prepared{[op](const KernelCall& call) {

@@ -11,8 +11,6 @@ Prepared prepare(const NodeView& node) {
 
 }  // namespace
 
-void register_gelu(KernelRegistry& registry) {
-    registry.add<Gelu>({"gelu", takes_all, prepare});
-}
+void register_gelu(KernelRegistry& registry) { registry.add<Gelu>({"gelu", takes_all, prepare}); }
 
 }  // namespace octavo::cuda

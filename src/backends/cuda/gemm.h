@@ -19,8 +19,8 @@ struct GemmDesc {
     bool accumulate = false;
     // FP8: partial sums stay in the tensor cores' accumulators of about 14 bits, 2 to 11 % faster.
     bool fast_accumulation = false;
-    // FP8: one scale per tensor for both, per row for both, per 1x128 or 128x128 block (not 128x128 for
-    // both), laid out as graph/type.h says, or none for both.
+    // FP8: one scale per tensor for both, per row for both, per 1x128 or 128x128 block (not 128x128
+    // for both), laid out as graph/type.h says, or none for both.
     Granularity a_scales = Granularity::tensor, b_scales = Granularity::tensor;
     // The product is multiplied by this number, or (not FP8) by one in device memory.
     float factor = 1;

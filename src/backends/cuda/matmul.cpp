@@ -104,7 +104,8 @@ Prepared prepare_fp8(const NodeView& node) {
     if (desc.b_scales == Granularity::row) a_rows = widen_to_rows(desc.a_scales, desc.m);
     if (desc.a_scales == Granularity::row) b_rows = widen_to_rows(desc.b_scales, desc.n);
     // Forward sums are averaged away by what follows; gradients accumulate into weights. Blocks
-    // are promoted to f32 anyway, and unscaled codes (arXiv 2407.17353) use all of the format's range.
+    // are promoted to f32 anyway, and unscaled codes (arXiv 2407.17353) use all of the format's
+    // range.
     const bool blocks = octavo::has_fine_scales(node.in[0]) && desc.a_scales != Granularity::row;
     desc.fast_accumulation = std::get<Matmul>(node.op).kind == MatmulKind::fprop && !blocks &&
                              desc.a_scales != Granularity::none;
@@ -198,8 +199,7 @@ Prepared prepare_converted(const NodeView& node) {
     const Dtype operands = common_dtype(desc.a, desc.b), out = desc.c;
     desc.a = desc.b = operands;
     desc.c = product_dtype(operands, out);
-    desc.device_factor =
-        node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled;
+    desc.device_factor = node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled;
     const auto product = std::make_shared<const Gemm>(desc);
 
     ScratchCounter scratch;

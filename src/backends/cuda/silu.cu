@@ -11,8 +11,6 @@ Prepared prepare(const NodeView& node) {
 
 }  // namespace
 
-void register_silu(KernelRegistry& registry) {
-    registry.add<Silu>({"silu", takes_all, prepare});
-}
+void register_silu(KernelRegistry& registry) { registry.add<Silu>({"silu", takes_all, prepare}); }
 
 }  // namespace octavo::cuda

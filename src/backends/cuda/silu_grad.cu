@@ -6,7 +6,8 @@ namespace octavo::cuda {
 namespace {
 
 Prepared prepare(const NodeView& node) {
-    return prepare_map<2>(node, SiluGradFunction{power_of_two(std::get<SiluGrad>(node.op).exponent)});
+    return prepare_map<2>(node,
+                          SiluGradFunction{power_of_two(std::get<SiluGrad>(node.op).exponent)});
 }
 
 }  // namespace

@@ -13,8 +13,7 @@ __global__ void split_power_kernel(const float* x, const float* y, float* rest, 
 Prepared prepare(const NodeView&) {
     return {[](const KernelCall& call) {
         split_power_kernel<<<1, 1, 0, stream()>>>(call.in[0].as<float>(), call.in[1].as<float>(),
-                                                  call.out[0].as<float>(),
-                                                  call.out[1].as<float>());
+                                                  call.out[0].as<float>(), call.out[1].as<float>());
         launched("split_power");
     }};
 }
