@@ -34,9 +34,10 @@ constexpr SumFactors sum_factors(const ScaledAdd& op, float a_scale, float b_sca
 
 // ---- DynamicRescale ----------------------------------------------------------------------------
 
-// Statistics are taken of chunks, by lanes: lane l has elements 8 l to 8 l + 7 of each 8 kLanes of
-// its chunk, in order. Lanes are then joined pairwise, l with l + n / 2, until one is left, and
-// chunks in order, in f64.
+// Statistics are taken of chunks in f32, by lanes: lane l has elements 8 l to 8 l + 7 of each 8
+// kLanes of its chunk, in order. Then of all chunks in f64, by lanes again: lane l has chunks l, l
+// + kLanes,
+// ... in order. Lanes are joined pairwise, l with l + n / 2, until one is left.
 inline constexpr int kStatisticLanes = 256, kStatisticPacket = 8;
 inline constexpr std::int64_t kStatisticChunk = 4096;
 

@@ -6,20 +6,28 @@
 namespace octavo::cpu {
 namespace {
 
-// One chunk: its sum in the order of base/statistic.h, or its maximum.
+template <class C>
+using Lanes = std::array<C, kStatisticLanes>;
+
+template <class C>
+C join(Statistic statistic, Lanes<C>& lanes) {
+    for (std::size_t half = kStatisticLanes / 2; half > 0; half /= 2) {
+        for (std::size_t l = 0; l < half; ++l) {
+            lanes[l] = joined(statistic, lanes[l], lanes[l + half]);
+        }
+    }
+    return lanes[0];
+}
+
+// One chunk: its sum in the order of backends/propagation.h, or its maximum.
 template <class T>
 float measure(Statistic statistic, const T* x, std::int64_t n) {
-    std::array<float, kStatisticLanes> lanes{};
+    Lanes<float> lanes{};
     for (std::int64_t i = 0; i < n; ++i) {
         float& lane = lanes[i / kStatisticPacket % kStatisticLanes];
         lane = with_element(statistic, lane, static_cast<float>(x[i]));
     }
-    for (std::int64_t half = kStatisticLanes / 2; half > 0; half /= 2) {
-        for (std::int64_t j = 0; j < half; ++j) {
-            lanes[j] = joined(statistic, lanes[j], lanes[j + half]);
-        }
-    }
-    return lanes[0];
+    return join(statistic, lanes);
 }
 
 template <class T>
@@ -35,10 +43,12 @@ void dynamic_rescale(const KernelCall& call, DynamicRescale op) {
                 measure(op.statistic, x + at, std::min<std::int64_t>(kStatisticChunk, n - at));
         }
     });
-    double total = 0;
+    Lanes<double> lanes{};
     for (std::int64_t c = 0; c < chunks; ++c) {
-        total = joined(op.statistic, total, double{parts[c]});
+        double& lane = lanes[static_cast<std::size_t>(c % kStatisticLanes)];
+        lane = joined(op.statistic, lane, double{parts[c]});
     }
+    const double total = join(op.statistic, lanes);
     const float factor = rescale_factor(op.statistic, total, n);
     *call.out[0].as<float>() =
         scaled_power(*call.in[1].as<float>(), op.exponent + exponent_of(factor));

@@ -7,9 +7,9 @@ namespace {
 static_assert(kStatisticLanes == kBlock && kStatisticPacket == kPacket);
 
 // Joins lanes in the order of backends/propagation.h; the result is thread 0's.
-template <Statistic kStatistic>
-__device__ inline float join_lanes(float lane) {
-    __shared__ float lanes[kStatisticLanes];
+template <Statistic kStatistic, class C>
+__device__ inline C join_lanes(C lane) {
+    __shared__ C lanes[kStatisticLanes];
     const int l = static_cast<int>(threadIdx.x);
     lanes[l] = lane;
     __syncthreads();
@@ -18,7 +18,7 @@ __device__ inline float join_lanes(float lane) {
         if (l < half) lanes[l] = joined(kStatistic, lanes[l], lanes[l + half]);
         __syncthreads();
     }
-    float x = l < kWarp ? lanes[l] : 0.0f;
+    C x = l < kWarp ? lanes[l] : C(0);
 #pragma unroll
     for (int half = kWarp / 2; half > 0; half /= 2) {
         x = joined(kStatistic, x, __shfl_down_sync(0xFFFFFFFF, x, half));
@@ -49,24 +49,15 @@ __global__ void __launch_bounds__(kBlock) chunks_kernel(const T* x, std::int64_t
     if (threadIdx.x == 0) parts[blockIdx.x] = part;
 }
 
-// Chunks in order: a thread sums in f64 what the others have fetched. There are few.
 template <Statistic kStatistic>
 __global__ void __launch_bounds__(kBlock)
     size_kernel(const float* parts, std::int64_t chunks, std::int64_t n, const float* scale,
                 int exponent, float* size) {
-    __shared__ float fetched[kBlock];
-    double total = 0;
-    for (std::int64_t begin = 0; begin < chunks; begin += kBlock) {
-        const std::int64_t i = begin + threadIdx.x;
-        fetched[threadIdx.x] = i < chunks ? parts[i] : 0.0f;
-        __syncthreads();
-        if (threadIdx.x == 0) {
-            for (int k = 0; k < kBlock; ++k) {
-                total = joined(kStatistic, total, static_cast<double>(fetched[k]));
-            }
-        }
-        __syncthreads();
+    double lane = 0;
+    for (std::int64_t c = threadIdx.x; c < chunks; c += kBlock) {
+        lane = joined(kStatistic, lane, static_cast<double>(parts[c]));
     }
+    const double total = join_lanes<kStatistic>(lane);
     if (threadIdx.x != 0) return;
     const float factor = rescale_factor(kStatistic, total, n);
     *size = scaled_power(*scale, exponent + exponent_of(factor));
