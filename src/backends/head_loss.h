@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "backends/kernels.h"
+#include "base/scale_rule.h"
 
 namespace octavo {
 
@@ -18,6 +19,11 @@ struct RowStrides {
     bool operator==(const RowStrides&) const = default;
 };
 
+// What logits and their gradients are multiplied by: powers of two.
+struct LogitFactors {
+    float logits = 1, gradient = 1;
+};
+
 // Device is the backend's part. Logits are of type T, statistics and scalars of type C:
 //
 //     const KernelRegistry& registry()
@@ -25,7 +31,7 @@ struct RowStrides {
 //     v Prepared prepare_product(const Matmul&, const Type& a, const Type& b, const RowStrides&)
 //     void losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
 //                               std::int64_t v, std::int64_t stride, const C* dloss,
-//                               const C* weight, C* lse, double* loss)
+//                               const C* weight, LogitFactors, C* lse, double* loss)
 //                                                            gradients take the place of logits
 //     void total_loss(const double* loss, std::int64_t rows, const C* weight, C* out)
 //     void copy_or_clear(const void* from, void* to, std::int64_t bytes)     from null: zeros
@@ -109,7 +115,10 @@ class HeadLossKernel {
             prepare_quantised(c, node);
         } else {
             const Type &a = op_.trans_b ? c.logits : c.x, &b = op_.trans_b ? c.x : c.logits;
-            const Matmul wgrad{.trans_a = true, .kind = MatmulKind::wgrad, .out = dw.dtype};
+            const Matmul wgrad{.trans_a = true,
+                               .kind = MatmulKind::wgrad,
+                               .out = dw.dtype,
+                               .exponent = op_.exponents.wgrad};
             prepare_products(c, w, c.logits, w, !op_.trans_b, wgrad, a, b);
         }
         return c;
@@ -134,8 +143,14 @@ class HeadLossKernel {
     void prepare_products(Chunk& c, const Type& w, const Type& dlogits, const Type& dgrad_w,
                           bool dgrad_trans_b, Matmul wgrad, const Type& a, const Type& b) const {
         const Dtype out = c.logits.dtype;
-        const Matmul fprop{.trans_b = op_.trans_b, .kind = MatmulKind::fprop, .out = out};
-        const Matmul dgrad{.trans_b = dgrad_trans_b, .kind = MatmulKind::dgrad, .out = out};
+        const Matmul fprop{.trans_b = op_.trans_b,
+                           .kind = MatmulKind::fprop,
+                           .out = out,
+                           .exponent = op_.exponents.fprop};
+        const Matmul dgrad{.trans_b = dgrad_trans_b,
+                           .kind = MatmulKind::dgrad,
+                           .out = out,
+                           .exponent = op_.exponents.dgrad};
         wgrad.accumulate = op_.accumulate;
         Matmul wgrad_add = wgrad;
         wgrad_add.accumulate = true;
@@ -180,10 +195,12 @@ class HeadLossKernel {
         const TensorRef logits{chunk.logits, call.scratch + parts_.logits};
         const TensorRef& w = call.in[1];
 
+        const LogitFactors factors{power_of_two(op_.exponents.logits),
+                                   power_of_two(op_.exponents.gradient)};
         step(chunk.fprop, call, {x, w}, {logits});
         Device::losses_and_gradients(logits.as<T>(), call.in[2].template as<std::int32_t>() + begin,
                                      rows, v, stride_, call.in[4].template as<C>(),
-                                     call.in[3].template as<C>(),
+                                     call.in[3].template as<C>(), factors,
                                      reinterpret_cast<C*>(call.scratch + parts_.lse), losses);
         // dw before dx: dx may take the place of x.
         if (op_.quantise) {

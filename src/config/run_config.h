@@ -66,6 +66,13 @@ struct RunConfig {
         std::string weight_scale = "auto";
         std::string bound = "adam";
         std::int64_t interval = 500;
+        std::int64_t run = 3;
+        std::string compute = "auto";
+        std::string matmul = "auto";
+        std::string rescale = "auto";
+        std::string statistic = "l2";
+        std::string norm_eps = "exact";
+        bool attention_rebalance = true;
         bool operator==(const Recipe&) const = default;
     };
 

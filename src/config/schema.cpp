@@ -99,7 +99,7 @@ void add_recipe(std::vector<Key>& keys) {
     using R = RunConfig::Recipe;
     Section s(keys, "recipe", &RunConfig::recipe);
     s.key("name", &R::name, "number formats of training",
-          one_of({"fp32", "bf16", "fp8-lm", "moss", "blockwise", "smooth-swiglu"}));
+          one_of({"fp32", "bf16", "fp8-lm", "moss", "blockwise", "smooth-swiglu", "scalify"}));
     s.key("level", &R::level,
           "fp8-lm: states in few bits, O1 gradients and masters, O2 moments, O3 weights",
           one_of({"O0", "O1", "O2", "O3"}));
@@ -129,6 +129,24 @@ void add_recipe(std::vector<Key>& keys) {
           one_of({"adam", "paper"}));
     s.key("interval", &R::interval, "predicted scales: steps from one measured amax to the next",
           between(1, 1e9), "steps");
+    s.key("run", &R::run,
+          "scalify: the paper's run; 1: products in f16, 2: masters, 3: products in FP8, 4: "
+          "moments in "
+          "f16",
+          between(1, 4));
+    s.key("compute", &R::compute, "scalify: activations and gradients; auto: f16",
+          one_of({"auto", "f16", "bf16", "f32"}));
+    s.key("matmul", &R::matmul, "scalify: operands of Linear layers; auto: by recipe.run",
+          one_of({"auto", "fp8", "compute"}));
+    s.key("rescale", &R::rescale,
+          "scalify: gradients that are measured, after norms and for moments; auto: by recipe.run",
+          one_of({"auto", "none", "norm", "norm+wgrad"}));
+    s.key("statistic", &R::statistic, "scalify: what measured gradients go by",
+          one_of({"l2", "l1", "max"}));
+    s.key("norm_eps", &R::norm_eps, "scalify: eps of norms as in other recipes, or of scaled data",
+          one_of({"exact", "data"}));
+    s.key("attention_rebalance", &R::attention_rebalance,
+          "scalify: the size of attention's result allows for the mean it is");
 }
 
 void add_smooth(std::vector<Key>& keys) {
@@ -151,7 +169,7 @@ void add_optimizer(std::vector<Key>& keys) {
           "master weights of matrices; auto, here and below: by recipe.level, else f32",
           one_of({"auto", "f32", "bf16", "f16"}));
     s.key("gradient", &O::gradient, "gradients of Linear weights",
-          one_of({"auto", "f32", "bf16", "e4m3"}));
+          one_of({"auto", "f32", "bf16", "f16", "e4m3", "e5m2"}));
     s.key("gradient_sum", &O::gradient_sum,
           "what the micro-batches of a step are summed in before e4m3", one_of({"f32", "bf16"}));
     const Rule moments = one_of({"auto", "f32", "bf16", "f16", "e4m3", "e5m2"});

@@ -23,6 +23,9 @@ struct Input {  // written by the caller before each run
 struct Load {  // a named tensor of State, as it was when the run began
     std::string name;
     Type type;
+    // How large values of a parameter are by its initialisation: about 2^exponent. What scale
+    // propagation goes by; a parameter under one scale has 2^exponent, and it stays.
+    std::optional<int> exponent{};
     bool operator==(const Load&) const = default;
 };
 struct Store {  // overwrites a named tensor of State
@@ -57,31 +60,29 @@ enum class Axis : std::uint8_t { row, column };
     struct T {                                     \
         bool operator==(const T&) const = default; \
     }
-OCTAVO_PLAIN_OP(Add);
 OCTAVO_PLAIN_OP(Amax);
-OCTAVO_PLAIN_OP(BiasAdd);
+OCTAVO_PLAIN_OP(Codes);
 OCTAVO_PLAIN_OP(Concat);
-OCTAVO_PLAIN_OP(CrossEntropy);
-OCTAVO_PLAIN_OP(CrossEntropyGrad);
 OCTAVO_PLAIN_OP(Embedding);
 OCTAVO_PLAIN_OP(GatherRows);
-OCTAVO_PLAIN_OP(Gelu);
-OCTAVO_PLAIN_OP(GeluGrad);
-OCTAVO_PLAIN_OP(GlobalNorm);
 OCTAVO_PLAIN_OP(KvWrite);
 OCTAVO_PLAIN_OP(LayerNormGrad);
 OCTAVO_PLAIN_OP(MeasureCast);
 OCTAVO_PLAIN_OP(Mul);
 OCTAVO_PLAIN_OP(RmsNormGrad);
 OCTAVO_PLAIN_OP(ScaleOf);
-OCTAVO_PLAIN_OP(Silu);
-OCTAVO_PLAIN_OP(SiluGrad);
+OCTAVO_PLAIN_OP(SplitPower);
 OCTAVO_PLAIN_OP(SumRows);
-OCTAVO_PLAIN_OP(SwiGlu);
-OCTAVO_PLAIN_OP(SwiGluGrad);
 OCTAVO_PLAIN_OP(Transpose);
 #undef OCTAVO_PLAIN_OP
 
+// Exponents are of factors 2^exponent, which scale propagation (arXiv 2407.17353) puts where a
+// kernel can apply them in f32 on its way; multiplying by them is exact.
+
+struct AdamBounds {
+    float beta1 = 0.9f, beta2 = 0.95f;
+    bool operator==(const AdamBounds&) const = default;
+};
 struct AdamW {
     float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
     ScaleRounding scale_rounding = ScaleRounding::exact;  // of m and v under a scale
@@ -92,7 +93,12 @@ struct AdamW {
     bool sqrt_v = false;              // v is kept as its root
     bool v_floor = false;             // v' > 0 under a scale is not rounded to 0
     bool amax = false;                // a result more: the amax of w'
+    bool keep_scale = false;          // of w, instead of one from the amax of w'
     bool operator==(const AdamW&) const = default;
+};
+struct Add {
+    int a_exponent = 0, b_exponent = 0;
+    bool operator==(const Add&) const = default;
 };
 struct AdvanceScale {
     ScaleRule rule;
@@ -105,6 +111,10 @@ struct Attention {
 struct AttentionGrad {
     float scale = 1;
     bool operator==(const AttentionGrad&) const = default;
+};
+struct BiasAdd {
+    int x_exponent = 0, bias_exponent = 0;
+    bool operator==(const BiasAdd&) const = default;
 };
 // What a fused quantiser computes before it quantises: the op of that name, or nothing.
 enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad };
@@ -122,6 +132,8 @@ struct BlockQuantise {
 };
 struct Cast {
     Dtype to = Dtype::f32;
+    int exponent = 0;
+    bool transpose = false;  // a transposed copy, too
     bool operator==(const Cast&) const = default;
 };
 struct ClipFactor {
@@ -137,6 +149,15 @@ struct Constant {
     double value = 0;
     bool operator==(const Constant&) const = default;
 };
+struct CrossEntropy {
+    int exponent = 0;  // of the logits
+    bool operator==(const CrossEntropy&) const = default;
+};
+struct CrossEntropyGrad {
+    int exponent = 0;           // of the logits
+    int gradient_exponent = 0;  // of the result
+    bool operator==(const CrossEntropyGrad&) const = default;
+};
 struct DelayedQuantise {
     ScaleRule rule;
     QuantiseSource of = QuantiseSource::value;
@@ -151,9 +172,33 @@ struct Dequantise {
     Dtype to = Dtype::f32;
     bool operator==(const Dequantise&) const = default;
 };
+// How large a tensor is.
+enum class Statistic : std::uint8_t { l2, l1, max };
+struct DynamicRescale {
+    Statistic statistic = Statistic::l2;
+    int exponent = 0;
+    bool operator==(const DynamicRescale&) const = default;
+};
 struct EmbeddingGrad {
     std::int64_t vocab = 0;
     bool operator==(const EmbeddingGrad&) const = default;
+};
+struct Gelu {
+    int exponent = 0;
+    bool operator==(const Gelu&) const = default;
+};
+struct GeluGrad {
+    int exponent = 0;
+    bool operator==(const GeluGrad&) const = default;
+};
+struct GlobalNorm {
+    bool scaled = false;  // each operand has a scale beside it
+    bool operator==(const GlobalNorm&) const = default;
+};
+// Of a fused head: those of its three products, and of its CrossEntropy and CrossEntropyGrad.
+struct HeadExponents {
+    int fprop = 0, dgrad = 0, wgrad = 0, logits = 0, gradient = 0;
+    bool operator==(const HeadExponents&) const = default;
 };
 struct HeadLoss {
     bool trans_b = true;  // the head's weight is (V, C), as in a Linear
@@ -163,6 +208,7 @@ struct HeadLoss {
     // before.
     std::optional<ScaleRule> quantise{};
     Dtype logits = Dtype::bf16;
+    HeadExponents exponents{};
     bool operator==(const HeadLoss&) const = default;
 };
 struct Iota {
@@ -178,6 +224,7 @@ struct Matmul {
     MatmulKind kind = MatmulKind::plain;
     Dtype out = Dtype::f32;
     bool accumulate = false;  // the last operand is added to the product
+    int exponent = 0;         // of the product
     bool operator==(const Matmul&) const = default;
 };
 struct PredictAmax {
@@ -214,9 +261,30 @@ struct SmoothSwiGlu {
     bool amax = false;  // a result more: the amax of h
     bool operator==(const SmoothSwiGlu&) const = default;
 };
+struct ScaledAdd {
+    // Of the scales, and of the sizes that the scale of the result goes by.
+    int a_exponent = 0, b_exponent = 0, a_size = 0, b_size = 0;
+    bool operator==(const ScaledAdd&) const = default;
+};
+struct Silu {
+    int exponent = 0;
+    bool operator==(const Silu&) const = default;
+};
+struct SiluGrad {
+    int exponent = 0;
+    bool operator==(const SiluGrad&) const = default;
+};
 struct Split {  // of the last dimension
     std::vector<std::int64_t> sizes{};
     bool operator==(const Split&) const = default;
+};
+struct SwiGlu {
+    int exponent = 0;  // of the gate
+    bool operator==(const SwiGlu&) const = default;
+};
+struct SwiGluGrad {
+    int exponent = 0;  // of the gate
+    bool operator==(const SwiGluGrad&) const = default;
 };
 
 #define OP(T, file) , T

@@ -12,6 +12,12 @@ std::string text(const ScaleRule& r) {
                        r.margin ? fmt::format(" margin={}", r.margin) : "");
 }
 
+// A factor 2^exponent: " 2^-5", " gate=2^-1".
+std::string text(std::string_view what, int exponent) {
+    if (exponent == 0) return "";
+    return fmt::format(" {}{}2^{}", what, what.empty() ? "" : "=", exponent);
+}
+
 std::string_view kind_name(MatmulKind k) {
     switch (k) {
         case MatmulKind::plain:
@@ -39,11 +45,14 @@ struct Attributes {
     std::string operator()(const Load& o) const { return " '" + o.name + "'"; }
     std::string operator()(const Store& o) const { return " '" + o.name + "'"; }
     std::string operator()(const AdamW& o) const {
-        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}{}{}{}{}{}", o.beta1, o.beta2,
-                           o.eps, o.weight_decay, o.stochastic ? " stochastic" : "",
+        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}{}{}{}{}{}{}", o.beta1,
+                           o.beta2, o.eps, o.weight_decay, o.stochastic ? " stochastic" : "",
                            o.stochastic_moments ? " stochastic_moments" : "",
                            o.sqrt_v ? " sqrt_v" : "", o.v_floor ? " v_floor" : "",
-                           o.amax ? " amax" : "");
+                           o.amax ? " amax" : "", o.keep_scale ? " keep_scale" : "");
+    }
+    std::string operator()(const Add& o) const {
+        return text("a", o.a_exponent) + text("b", o.b_exponent);
     }
     std::string operator()(const AdvanceScale& o) const { return text(o.rule); }
     std::string operator()(const Attention& o) const { return fmt::format(" scale={}", o.scale); }
@@ -57,25 +66,45 @@ struct Attributes {
                            o.global ? " global" : "", source_name(o.of),
                            kCopies[static_cast<int>(o.copies)]);
     }
-    std::string operator()(const Cast& o) const { return fmt::format(" {}", name(o.to)); }
+    std::string operator()(const BiasAdd& o) const {
+        return text("x", o.x_exponent) + text("bias", o.bias_exponent);
+    }
+    std::string operator()(const Cast& o) const {
+        return fmt::format(" {}{}{}", name(o.to), text("", o.exponent),
+                           o.transpose ? " transpose" : "");
+    }
     std::string operator()(const ClipFactor& o) const { return fmt::format(" {}", o.max_norm); }
     std::string operator()(const ComputeScale& o) const { return text(o.rule); }
     std::string operator()(const Constant& o) const { return fmt::format(" {}", o.value); }
+    std::string operator()(const CrossEntropy& o) const { return text("logits", o.exponent); }
+    std::string operator()(const CrossEntropyGrad& o) const {
+        return text("logits", o.exponent) + text("", o.gradient_exponent);
+    }
     std::string operator()(const DelayedQuantise& o) const {
         return fmt::format("{}{}{}", text(o.rule), source_name(o.of),
                            o.transpose ? " transpose" : "");
     }
     std::string operator()(const DelayedScale& o) const { return text(o.rule); }
     std::string operator()(const Dequantise& o) const { return fmt::format(" {}", name(o.to)); }
+    std::string operator()(const DynamicRescale& o) const {
+        static constexpr std::string_view kNames[] = {" l2", " l1", " max"};
+        return std::string(kNames[static_cast<int>(o.statistic)]) + text("", o.exponent);
+    }
+    std::string operator()(const Gelu& o) const { return text("", o.exponent); }
+    std::string operator()(const GeluGrad& o) const { return text("", o.exponent); }
     std::string operator()(const HeadLoss& o) const {
+        const HeadExponents& e = o.exponents;
         return fmt::format("{}{} chunk={}{}", o.trans_b ? " trans_b" : "",
                            o.accumulate ? " accumulate" : "", o.chunk,
-                           o.quantise ? text(*o.quantise) : "");
+                           o.quantise ? text(*o.quantise) : "") +
+               text("fprop", e.fprop) + text("dgrad", e.dgrad) + text("wgrad", e.wgrad) +
+               text("logits", e.logits) + text("gradient", e.gradient);
     }
     std::string operator()(const LayerNorm& o) const { return fmt::format(" eps={}", o.eps); }
     std::string operator()(const Matmul& o) const {
-        return fmt::format("{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
-                           kind_name(o.kind), o.accumulate ? " accumulate" : "");
+        return fmt::format("{}{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
+                           kind_name(o.kind), o.accumulate ? " accumulate" : "",
+                           text("", o.exponent));
     }
     std::string operator()(const PredictAmax& o) const { return fmt::format(" bound={}", o.bound); }
     std::string operator()(const Quantise& o) const { return fmt::format(" {}", name(o.to)); }
@@ -93,6 +122,14 @@ struct Attributes {
                            o.rounding == ScaleRounding::exact ? " exact" : "",
                            o.amax ? " amax" : "");
     }
+    std::string operator()(const ScaledAdd& o) const {
+        return text("a", o.a_exponent) + text("b", o.b_exponent) + text("a_size", o.a_size) +
+               text("b_size", o.b_size);
+    }
+    std::string operator()(const Silu& o) const { return text("", o.exponent); }
+    std::string operator()(const SiluGrad& o) const { return text("", o.exponent); }
+    std::string operator()(const SwiGlu& o) const { return text("gate", o.exponent); }
+    std::string operator()(const SwiGluGrad& o) const { return text("gate", o.exponent); }
     template <class T>
     std::string operator()(const T&) const {
         return "";

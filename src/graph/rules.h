@@ -14,6 +14,8 @@
 namespace octavo {
 
 class Builder;
+class ScaleBuilder;
+struct Scaled;
 
 // The operand types of a node under inspection, with checks that name the op.
 class Operands {
@@ -63,8 +65,9 @@ struct Rules {
     // Gradients for each operand, given those of each result; "no value" where none flows.
     Values (*vjp)(Builder&, const Op&, const Values& in, const Values& out,
                   const Values& dout) = nullptr;
-    // Propagates scales from operands to results (Scalify); null: the op has no such rule.
-    Values (*scale)(Builder&, const Op&, const Values& in) = nullptr;
+    // Emits the op on data, and gives the scales of the results by those of the operands
+    // (graph/scaled.h); null: scales do not pass through this op.
+    std::vector<Scaled> (*scale)(ScaleBuilder&, const Op&, const std::vector<Scaled>& in) = nullptr;
     std::array<InPlace, 4> in_place{};
     bool view = false;  // result 0 is operand 0's memory under another type
 };
@@ -81,7 +84,7 @@ struct RulesFor {
     Types (*type)(const T&, Operands) = nullptr;
     Values (*decompose)(Builder&, const T&, const Values&) = nullptr;
     Values (*vjp)(Builder&, const T&, const Values&, const Values&, const Values&) = nullptr;
-    Values (*scale)(Builder&, const T&, const Values&) = nullptr;
+    std::vector<Scaled> (*scale)(ScaleBuilder&, const T&, const std::vector<Scaled>&) = nullptr;
     std::array<InPlace, 4> in_place{};
     bool view = false;
 };
@@ -101,8 +104,8 @@ constexpr Rules erase() {
                    const Values& dout) { return R.vjp(b, std::get<T>(op), in, out, dout); };
     }
     if constexpr (R.scale != nullptr) {
-        r.scale = [](Builder& b, const Op& op, const Values& in) {
-            return R.scale(b, std::get<T>(op), in);
+        r.scale = [](ScaleBuilder& s, const Op& op, const std::vector<Scaled>& in) {
+            return R.scale(s, std::get<T>(op), in);
         };
     }
     r.in_place = R.in_place;

@@ -4,8 +4,15 @@
 
 #include "base/parallel.h"
 #include "base/rng.h"
+#include "graph/scaled.h"
 
 namespace octavo {
+
+// Of biases, which start at zero, as if they had been drawn like weights.
+int size_exponent(Init init, double sigma) {
+    if (init == Init::ones) return 0;
+    return floor_log2(sigma > 0 ? sigma : kSigma);
+}
 
 // FNV-1a.
 std::uint64_t random_stream(std::string_view parameter) {
@@ -25,7 +32,7 @@ Value ModelBuilder::parameter(std::string_view name, Shape shape, Init init, dou
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
         if (parameters_[i].name == full) return values_[i];  // tied
     }
-    values_.push_back(b.load(full, {Dtype::f32, shape}));
+    values_.push_back(b.one(Load{full, {Dtype::f32, shape}, size_exponent(init, sigma)}, {}));
     parameters_.push_back({std::move(full), shape, init, sigma});
     return values_.back();
 }

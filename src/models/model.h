@@ -72,6 +72,9 @@ Value head(ModelBuilder&, Value hidden);
 Value language_model_loss(ModelBuilder&, Value logits, Value targets, Value weight);
 
 std::vector<Parameter> parameters(const Architecture&);
+// The largest power of two up to the standard deviation of a parameter's initial values, as
+// exponent.
+int size_exponent(Init, double sigma);
 
 // The random stream of a parameter, whatever order models ask in: a hash of its name.
 std::uint64_t random_stream(std::string_view parameter);

@@ -1,17 +1,18 @@
 // One step of AdamW (arXiv 1711.05101) in the order of torch.optim.AdamW:
 //     g' = g * factor,   m' = beta1 m + (1 - beta1) g',   v' = beta2 v + (1 - beta2) g'^2
 //     w' = w (1 - lr weight_decay) - lr / bias1 * m' / (sqrt(v' / bias2) + eps)
-//     w, g, m, v: one shape, any float, plain or under one scale, factor (1) f32,
-//     schedule (3) f32 = {lr, bias1, bias2}, step (1) i32
+//     w, g, m, v: one shape, any float, plain or under one scale (g also plain e4m3 or e5m2),
+//     factor (1) f32, schedule (3) f32 = {lr, bias1, bias2}, step (1) i32, [bounds (2) f32]
 //     -> w', m', v' in the types of w, m, v; with `amax` also max |w'| (1) f32, as w' is stored
 //
 // Everything is computed in f32 from decoded operands; w' from the m' and v' that are not rounded
 // yet. A gradient under a scale is decoded as code * (scale * factor). Results under a scale get a
 // fresh one from their amax, m' and v' by `scale_rounding`, w' always a power of two (arXiv
-// 2310.18313; the old scale where that amax is 0 or not finite). With `stochastic`, results in bf16
-// are rounded by base/stochastic.h, with random numbers that depend on `stream`, the step and the
-// element alone; with `stochastic_moments`, so are m' (state 0) and v' (state 1) under a scale,
-// with `seed` too.
+// 2310.18313; the old scale where that amax is 0 or not finite). With `keep_scale`, w' keeps that
+// of w; with bounds (AdamBounds), m' and v' take the largest powers of two up to them (arXiv
+// 2407.17353). With `stochastic`, results in bf16 are rounded by base/stochastic.h, with random
+// numbers that depend on `stream`, the step and the element alone; with `stochastic_moments`, so
+// are m' (state 0) and v' (state 1) under a scale, with `seed` too.
 //
 // With `sqrt_v`, v and v' stand for their roots, which need half as many binades. With `v_floor`, a
 // v' > 0 under a scale becomes the smallest positive code at least: a v that is lost makes the next
@@ -38,12 +39,21 @@ void expect_state(const Operands& in, std::size_t i) {
 }
 
 Types type(const AdamW& op, Operands in) {
-    in.expect_count(7);
-    for (std::size_t i = 0; i < 4; ++i) expect_state(in, i);
+    in.expect_count(7, 8);
+    for (const std::size_t i : {0, 2, 3}) expect_state(in, i);
+    if (is_fp8(in[1].dtype) && in[1].scaling == kUnscaled) {
+        in.expect_shape(1, in[0].shape);
+    } else {
+        expect_state(in, 1);
+    }
     expect_scalar(in, 4, Dtype::f32);
     in.expect_dtype(5, Dtype::f32);
     in.expect_shape(5, {3});
     expect_scalar(in, 6, Dtype::i32);
+    if (in.size() == 8) {
+        in.expect_dtype(7, Dtype::f32);
+        in.expect_shape(7, {2});
+    }
     Types out{in[0], in[2], in[3]};
     if (op.amax) out.push_back({Dtype::f32, {1}});
     return out;

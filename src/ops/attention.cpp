@@ -6,7 +6,9 @@
 // Computed in f32 (f64 for f64).
 //     q (B, T, H, D), k and v (B, S, G, D) in q's dtype, [positions (B, T) i32], else S = T
 //         -> o like q, lse (B, H, T) in f32 (f64)
-#include "graph/builder.h"
+#include <cmath>
+
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -46,7 +48,21 @@ Values vjp(Builder& b, const Attention& op, const Values& in, const Values& out,
     return b.emit(AttentionGrad{op.scale}, {in[0], in[1], in[2], out[0], out[1], dout[0]});
 }
 
-constexpr RulesFor<Attention> kAttention{.type = type, .vjp = vjp, .in_place = {{{0, 0}}}};
+// Logits are values, and o is a mean of rows of v. The mean over many rows is smaller than they
+// are: the size of o allows for it, for the product that reads it next.
+ScaledValues scale(ScaleBuilder& s, const Attention& op, const ScaledValues& in) {
+    const Scaled &q = in[0], &k = in[1], &v = in[2];
+    const int logits = s.offset(q, "attention") + s.offset(k, "attention");
+    Values data{q.data, k.data, v.data};
+    if (in.size() == 4) data.push_back(in[3].data);
+    const Values out = s.b.emit(Attention{std::ldexp(op.scale, logits)}, data);
+    Exponent size = v.size;
+    if (s.options.rebalance_attention) size.offset += attention_exponent(s.b.shape(k.data)[1]);
+    return {{out[0], v.scale, size}, {out[1]}};
+}
+
+constexpr RulesFor<Attention> kAttention{
+    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}}}};
 
 }  // namespace
 

@@ -4,7 +4,9 @@
 // A key head collects from all its query heads.
 //     q (B, T, H, D), k, v (B, T, G, D), o like q, lse (B, H, T), do like q
 //         -> dq like q, dk like k, dv like v
-#include "graph/builder.h"
+#include <cmath>
+
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -28,9 +30,22 @@ Types type(const AttentionGrad&, Operands in) {
     return {in[0], in[1], in[2]};
 }
 
+// From the o that Attention wrote, under v's scale. The kernel multiplies dq and dk by the factor
+// of the logits, 2^(a + b) of the value's, which leaves 2^-a of q's and 2^-b of k's scale to
+// theirs.
+ScaledValues scale(ScaleBuilder& s, const AttentionGrad& op, const ScaledValues& in) {
+    const Scaled &q = in[0], &k = in[1], &v = in[2], dout = s.settled(in[5]);
+    check(in[3].scale == v.scale, "attention_grad '{}': o must have the scale of v", s.b.label());
+    const int a = s.offset(q, "attention_grad"), b = s.offset(k, "attention_grad");
+    const Values out = s.b.emit(AttentionGrad{std::ldexp(op.scale, a + b)},
+                                {q.data, k.data, v.data, in[3].data, in[4].data, dout.data});
+    const Exponent ds = product(s, dout.scale, v.scale);
+    return {{out[0], shifted(ds, -a)}, {out[1], shifted(ds, -b)}, {out[2], dout.scale}};
+}
+
 // Rows of do are read before those of dq are written, k and v before dk and dv.
-constexpr RulesFor<AttentionGrad> kAttentionGrad{.type = type,
-                                                 .in_place = {{{0, 5}, {1, 1}, {2, 2}}}};
+constexpr RulesFor<AttentionGrad> kAttentionGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 5}, {1, 1}, {2, 2}}}};
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 // The operands side by side, in order, along the last dimension.
 //     x0 (..., N0), x1 (..., N1), ... of one dtype -> y (..., N0 + N1 + ...)
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -29,7 +29,26 @@ Values vjp(Builder& b, const Concat&, const Values& in, const Values&, const Val
     return b.emit(op, {dout[0]});
 }
 
-constexpr RulesFor<Concat> kConcat{.type = type, .vjp = vjp};
+// All under the largest scale.
+ScaledValues scale(ScaleBuilder& s, const Concat& op, const ScaledValues& in) {
+    Exponent top{.any = true};
+    for (const Scaled& x : in) {
+        if (x.scale.any) continue;
+        check(top.any || x.scale.base == top.base,
+              "concat '{}': its operands have scales that depend on different numbers of the step",
+              s.b.label());
+        if (top.any || x.scale.offset > top.offset) top = x.scale;
+    }
+    Values data;
+    for (const Scaled& x : in) {
+        const bool same = x.scale.any || x.scale == top;
+        const Cast move{.to = s.b.dtype(x.data), .exponent = x.scale.offset - top.offset};
+        data.push_back(same ? x.data : s.b.one(move, {x.data}));
+    }
+    return {{s.b.one(op, data), top}};
+}
+
+constexpr RulesFor<Concat> kConcat{.type = type, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

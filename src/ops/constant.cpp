@@ -1,5 +1,7 @@
 // y = value, everywhere.     y: any unscaled f64, f32, bf16 or f16 type
-#include "graph/builder.h"
+#include <cmath>
+
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -11,7 +13,14 @@ Types type(const Constant& op, Operands in) {
     return {op.type};
 }
 
-constexpr RulesFor<Constant> kConstant{.type = type};
+// m 2^k, 1 <= |m| < 2.
+ScaledValues scale(ScaleBuilder& s, const Constant& op, const ScaledValues&) {
+    if (op.value == 0 || !std::isfinite(op.value)) return {{s.b.one(op, {}), {.any = true}}};
+    const int k = floor_log2(op.value);
+    return {{s.b.constant(op.type, std::ldexp(op.value, -k)), {.offset = k}}};
+}
+
+constexpr RulesFor<Constant> kConstant{.type = type, .scale = scale};
 
 }  // namespace
 

@@ -95,7 +95,7 @@ std::optional<Op> source_op(QuantiseSource of) {
 std::optional<QuantiseSource> quantise_source(const Op& op) {
     for (const auto of : {QuantiseSource::swiglu, QuantiseSource::gelu, QuantiseSource::gelu_grad,
                           QuantiseSource::swiglu_grad}) {
-        if (source_op(of)->index() == op.index()) return of;
+        if (*source_op(of) == op) return of;
     }
     return std::nullopt;
 }

@@ -1,6 +1,6 @@
 // y[...] = table[ids[...]], zeros where ids[...] < 0 (no token).
 //     table (V, C), ids (...) i32 below V -> y (..., C) of table's dtype
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -19,7 +19,11 @@ Values vjp(Builder& b, const Embedding&, const Values& in, const Values&, const 
     return {b.one(EmbeddingGrad{b.shape(in[0])[0]}, {dout[0], in[1]}), Value{}};
 }
 
-constexpr RulesFor<Embedding> kEmbedding{.type = type, .vjp = vjp};
+ScaledValues scale(ScaleBuilder& s, const Embedding& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<Embedding> kEmbedding{.type = type, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // Gradient of Embedding: dtable[v] = acc[v] + sum of dy[...] over the places where ids[...] = v.
 //     dy (..., C), ids (...) i32 below V, [acc like dtable] -> dtable (V, C) of f32 (f64 for f64
 //     dy)
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -21,7 +21,12 @@ Types type(const EmbeddingGrad& op, Operands in) {
     return {{accumulator(in[0].dtype), {op.vocab, dy.last()}}};
 }
 
-constexpr RulesFor<EmbeddingGrad> kEmbeddingGrad{.type = type, .in_place = {{{0, 2}}}};
+ScaledValues scale(ScaleBuilder& s, const EmbeddingGrad& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<EmbeddingGrad> kEmbeddingGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 2}}}};
 
 }  // namespace
 

@@ -1,6 +1,6 @@
 // y[i] = x[rows[i]], for values that are not trained through, such as the last position of each
 // sequence in generation.     x (M, C), rows (B) i32 in [0, M) -> y (B, C) of x's dtype
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -14,7 +14,11 @@ Types type(const GatherRows&, Operands in) {
     return {{in[0].dtype, {in[1].shape[0], in[0].shape[1]}}};
 }
 
-constexpr RulesFor<GatherRows> kGatherRows{.type = type};
+ScaledValues scale(ScaleBuilder& s, const GatherRows& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<GatherRows> kGatherRows{.type = type, .scale = scale};
 
 }  // namespace
 

@@ -1,6 +1,7 @@
-// y = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), the "gelu_new" of GPT-2.
+// y = x / 2 * (1 + tanh(sqrt(2 / pi) * (v + 0.044715 v^3))) with v = x 2^exponent, the "gelu_new"
+// of GPT-2.
 //     x, y: same type, float
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -11,11 +12,16 @@ Types type(const Gelu&, Operands in) {
     return {in[0]};
 }
 
-Values vjp(Builder& b, const Gelu&, const Values& in, const Values&, const Values& dout) {
-    return {b.one(GeluGrad{}, {in[0], dout[0]})};
+Values vjp(Builder& b, const Gelu& op, const Values& in, const Values&, const Values& dout) {
+    return {b.one(GeluGrad{op.exponent}, {in[0], dout[0]})};
 }
 
-constexpr RulesFor<Gelu> kGelu{.type = type, .vjp = vjp, .in_place = {{{0, 0}}}};
+ScaledValues scale(ScaleBuilder& s, const Gelu&, const ScaledValues& in) {
+    const Scaled x = s.settled(in[0]);
+    return {{s.b.one(Gelu{s.offset(x, "gelu")}, {x.data}), x.scale}};
+}
+
+constexpr RulesFor<Gelu> kGelu{.type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}}}};
 
 }  // namespace
 

@@ -1,7 +1,8 @@
 // The head of a language model, its loss and both gradients at once, `chunk` rows at a time, so
 // that the logits never exist as a whole:
 //     logits = x w^T,   loss as CrossEntropy,   dx = dlogits w,   dw = dlogits^T x (+ acc)
-// Logits and dlogits are rounded to x's dtype; dw is summed in f32 (f64 for f64 x).
+// Logits and dlogits are rounded to x's dtype; dw is summed in f32 (f64 for f64 x). `exponents` are
+// those of the parts.
 //     x (M, C), w (V, C), or (C, V) without trans_b, in x's dtype, targets (M) i32, weight (1),
 //     dloss (1), acc like dw with `accumulate`
 //         -> loss (1), dx like x, dw (shape of w) in f32 (f64)
@@ -63,6 +64,8 @@ Types type(const HeadLoss& op, Operands in) {
         in.expect_dtype(in.size() - 1, sum);
         in.expect_shape(in.size() - 1, in[1].shape);
     }
+    check(!op.quantise || op.exponents == HeadExponents{},
+          "head_loss: exponents go with unscaled operands");
     check(op.chunk >= 1, "head_loss: expected a chunk of at least 1 row, got {}", op.chunk);
     Types out{in[3], {dtype, in[0].shape}, {sum, in[1].shape}};
     if (op.quantise) out.insert(out.end(), {in[kHistory], in[kHistory + 2]});
@@ -72,16 +75,21 @@ Types type(const HeadLoss& op, Operands in) {
 Values decompose(Builder& b, const HeadLoss& op, const Values& in) {
     const Value x = in[0], w = in[1], targets = in[2], weight = in[3], dloss = in[4];
     const Dtype dtype = op.quantise ? op.logits : b.dtype(x);
-    const Matmul fprop{.trans_b = op.trans_b, .kind = MatmulKind::fprop, .out = dtype};
-    const Matmul dgrad{.trans_b = !op.trans_b, .kind = MatmulKind::dgrad, .out = dtype};
+    const HeadExponents& e = op.exponents;
+    const Matmul fprop{
+        .trans_b = op.trans_b, .kind = MatmulKind::fprop, .out = dtype, .exponent = e.fprop};
+    const Matmul dgrad{
+        .trans_b = !op.trans_b, .kind = MatmulKind::dgrad, .out = dtype, .exponent = e.dgrad};
     const Matmul wgrad{.trans_a = true,
                        .kind = MatmulKind::wgrad,
                        .out = accumulator(dtype),
-                       .accumulate = op.accumulate};
+                       .accumulate = op.accumulate,
+                       .exponent = e.wgrad};
 
-    const Value logits = b.one(fprop, {x, w});                              // (M, V)
-    const Values loss = b.emit(CrossEntropy{}, {logits, targets, weight});  // (1), (M)
-    Value dlogits = b.one(CrossEntropyGrad{}, {logits, targets, loss[1], weight, dloss});  // (M, V)
+    const Value logits = b.one(fprop, {x, w});                                      // (M, V)
+    const Values loss = b.emit(CrossEntropy{e.logits}, {logits, targets, weight});  // (1), (M)
+    Value dlogits = b.one(CrossEntropyGrad{e.logits, e.gradient},
+                          {logits, targets, loss[1], weight, dloss});  // (M, V)
     Values quantised;
     if (op.quantise) {
         quantised = b.emit(DelayedQuantise{*op.quantise},

@@ -1,6 +1,6 @@
 // 0, 1, 2, ... along the last dimension, the same in every row: the positions of tokens.
 //     -> y (..., T) i32
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -12,7 +12,11 @@ Types type(const Iota& op, Operands in) {
     return {op.type};
 }
 
-constexpr RulesFor<Iota> kIota{.type = type};
+ScaledValues scale(ScaleBuilder& s, const Iota& op, const ScaledValues&) {
+    return {{s.b.one(op, {})}};
+}
+
+constexpr RulesFor<Iota> kIota{.type = type, .scale = scale};
 
 }  // namespace
 

@@ -1,7 +1,7 @@
 // cache' = cache, but cache'[b, positions[b, t]] = new[b, t]. Positions outside [0, S) write
 // nothing (unused slots have -1); of equal positions in a sequence the last counts.
 //     cache (B, S, H, D), new (B, T, H, D) of one dtype, positions (B, T) i32 -> cache' like cache
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -19,7 +19,13 @@ Types type(const KvWrite&, Operands in) {
     return {in[0]};
 }
 
-constexpr RulesFor<KvWrite> kKvWrite{.type = type, .in_place = {{{0, 0}}}};
+// The cache holds data: the scale of keys and values follows from shapes and initialisation alone.
+ScaledValues scale(ScaleBuilder& s, const KvWrite& op, const ScaledValues& in) {
+    const Value cache = s.b.one(op, {in[0].data, in[1].data, in[2].data});
+    return {{cache, in[1].scale, in[1].size}};
+}
+
+constexpr RulesFor<KvWrite> kKvWrite{.type = type, .scale = scale, .in_place = {{{0, 0}}}};
 
 }  // namespace
 

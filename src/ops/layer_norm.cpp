@@ -1,6 +1,8 @@
 // y = (x - mean) * rstd * w + b with rstd = 1 / sqrt(variance + eps), both over the last dimension.
 //     x (..., C), w (C), b (C) of f32 (f64 for f64 x) -> y like x, mean, rstd (rows) in w's dtype
-#include "graph/builder.h"
+#include <cmath>
+
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -20,7 +22,17 @@ Values vjp(Builder& b, const LayerNorm&, const Values& in, const Values& out, co
     return b.emit(LayerNormGrad{}, {in[0], in[1], out[1], out[2], dout[0]});
 }
 
-constexpr RulesFor<LayerNorm> kLayerNorm{.type = type, .vjp = vjp};
+// As RmsNorm. Gain and shift are vectors of values, whose sum needs no common scale.
+ScaledValues scale(ScaleBuilder& s, const LayerNorm& op, const ScaledValues& in) {
+    const int a = s.offset(in[0], "layer_norm");
+    check(in[1].scale == Exponent{} && in[2].scale == Exponent{},
+          "layer_norm '{}': gain and shift must be values", s.b.label());
+    const LayerNorm scaled{s.options.exact_eps ? std::ldexp(op.eps, -2 * a) : op.eps};
+    const Values out = s.b.emit(scaled, {in[0].data, in[1].data, in[2].data});
+    return {{out[0]}, {out[1], {.offset = a}}, {out[2], {.offset = -a}}};
+}
+
+constexpr RulesFor<LayerNorm> kLayerNorm{.type = type, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

@@ -5,7 +5,7 @@
 //     w
 //
 // acc is what the residual stream's gradient has from elsewhere: added before dx is rounded.
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -23,8 +23,17 @@ Types type(const LayerNormGrad&, Operands in) {
     return {in[0], in[1], in[1]};
 }
 
-constexpr RulesFor<LayerNormGrad> kLayerNormGrad{.type = type,
-                                                 .in_place = {{{0, 5}, {0, 4}, {0, 0}}}};
+// As RmsNormGrad.
+ScaledValues scale(ScaleBuilder& s, const LayerNormGrad& op, const ScaledValues& in) {
+    check(in.size() == 5, "layer_norm_grad: scales are propagated before gradients are joined");
+    const Scaled dy = s.settled(in[4]);
+    const Values out = s.b.emit(op, {in[0].data, in[1].data, in[2].data, in[3].data, dy.data});
+    const int a = s.offset(in[0], "layer_norm_grad");
+    return {{out[0], shifted(dy.scale, -a)}, {out[1], dy.scale}, {out[2], dy.scale}};
+}
+
+constexpr RulesFor<LayerNormGrad> kLayerNormGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 5}, {0, 4}, {0, 0}}}};
 
 }  // namespace
 

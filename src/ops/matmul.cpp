@@ -1,8 +1,8 @@
-// c = op(a) op(b), plus acc with `accumulate`, summed in f32 (f64 if an operand or `out` is f64).
-// Operands of a higher rank count as matrices: all dimensions but the last are rows.
+// c = 2^exponent op(a) op(b), plus acc with `accumulate`, summed in f32 (f64 if an operand or `out`
+// is f64). Operands of a higher rank count as matrices: all dimensions but the last are rows.
 //     a (..., M, K), or (..., K, M) with trans_a
 //     b (K, N), or (N, K) with trans_b; its rows, too, may be spread over several dimensions
-//     a, b: plain f64, f32, bf16, f16, or e4m3, e5m2 under scales; acc: like c
+//     a, b: plain f64, f32, bf16, f16, e4m3, e5m2, or e4m3, e5m2 under scales; acc: like c
 //         -> c of dtype `out`: a's shape with N in K's place, or (M, N) with trans_a
 //
 // Scales are one per tensor; or, for both operands together, per row and row (or tensor), 1x128 and
@@ -12,7 +12,7 @@
 //     blocks (arXiv 2412.19437, section 3.3)   acc = acc + P (s_a s_b)
 //     micro (arXiv 2511.05811)                 acc = fma(2^(n_a + n_b), P, acc),  c = acc s_a s_b
 // where a power of two below 2^-126 counts as zero.
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -20,10 +20,9 @@ namespace {
 void expect_operand(const Operands& in, std::size_t i, bool along_k) {
     const Type& t = in[i];
     const bool scaled = t.scaling.granularity != Granularity::none;
-    check(is_float(t.dtype) && scaled == is_fp8(t.dtype) && t.scaling.scale_dtype == Dtype::f32,
-          "matmul: operand {} must be plain f64, f32, bf16 or f16, or e4m3 or e5m2 under f32 "
-          "scales, got {}",
-          i, to_string(t));
+    check(is_float(t.dtype) && (!scaled || is_fp8(t.dtype)) && t.scaling.scale_dtype == Dtype::f32,
+          "matmul: operand {} must be plain floats, or e4m3 or e5m2 under f32 scales, got {}", i,
+          to_string(t));
     check(t.shape.rank() >= 2, "matmul: operand {} must have at least 2 dimensions, got {}", i,
           to_string(t));
     check(along_k || !scales_along_rows(t.scaling),
@@ -64,6 +63,9 @@ Types type(const Matmul& op, Operands in) {
     expect_operand(in, 0, !op.trans_a);
     expect_operand(in, 1, op.trans_b);
     expect_pair(in);
+    const bool scaled = in[0].scaling != kUnscaled || in[1].scaling != kUnscaled;
+    check(op.exponent == 0 || !scaled, "matmul: an exponent goes with unscaled operands, got {}",
+          to_string(in[0]));
     check(is_float(op.out) && !is_fp8(op.out),
           "matmul: expected a result of f64, f32, bf16 or f16, got {}\n"
           "  Quantise the result with an op of its own.",
@@ -91,8 +93,8 @@ Types type(const Matmul& op, Operands in) {
 
 // c = a b:  da = dc b^T,  db = a^T dc.    c = a b^T:  da = dc b,  db = dc^T a.
 Values vjp(Builder& b, const Matmul& op, const Values& in, const Values&, const Values& dout) {
-    check(!op.trans_a && !op.accumulate,
-          "matmul: no gradient with a transposed first operand or an accumulator");
+    check(!op.trans_a && !op.accumulate && op.exponent == 0,
+          "matmul: no gradient with a transposed first operand, an accumulator or an exponent");
     for (Value v : in) {
         check(b.type(v).scaling == kUnscaled,
               "matmul: no gradient for the scaled operand {}\n"
@@ -111,7 +113,24 @@ Values vjp(Builder& b, const Matmul& op, const Values& in, const Values&, const 
     return {b.one(dgrad, {dc, in[1]}), b.reshape(db, b.shape(in[1]))};
 }
 
-constexpr RulesFor<Matmul> kMatmul{.type = type, .vjp = vjp, .in_place = {{{0, 2}}}};
+// The sum of K independent products grows by sqrt(K); what operands lack to their sizes goes into
+// the same factor.
+ScaledValues scale(ScaleBuilder& s, const Matmul& op, const ScaledValues& in) {
+    check(!op.accumulate, "matmul '{}': scales are propagated before products accumulate",
+          s.b.label());
+    const auto size = [](const Scaled& x) {
+        return x.size.base == x.scale.base ? x.size : x.scale;
+    };
+    const Shape& b = s.b.shape(in[1].data);
+    const int h = sum_exponent(op.trans_b ? b.last() : b.rows());
+    const Exponent c = shifted(product(s, size(in[0]), size(in[1])), h);
+    Matmul scaled = op;
+    scaled.exponent = in[0].scale.offset + in[1].scale.offset - c.offset;
+    return {{s.b.one(scaled, {in[0].data, in[1].data}), c}};
+}
+
+constexpr RulesFor<Matmul> kMatmul{
+    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 2}}}};
 
 }  // namespace
 

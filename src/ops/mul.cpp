@@ -2,7 +2,7 @@
 //     a, y: same type, float; b: the same type, or (1)
 //
 // A single b is for factors that are not trained: no gradient flows to it.
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -19,7 +19,13 @@ Values vjp(Builder& b, const Mul&, const Values& in, const Values&, const Values
     return {b.mul(dout[0], in[1]), same ? b.mul(dout[0], in[0]) : Value{}};
 }
 
-constexpr RulesFor<Mul> kMul{.type = type, .vjp = vjp, .in_place = {{{0, 0}, {0, 1}}}};
+ScaledValues scale(ScaleBuilder& s, const Mul& op, const ScaledValues& in) {
+    const Scaled x = s.settled(in[0]), y = s.settled(in[1]);
+    return {{s.b.one(op, {x.data, y.data}), product(s, x.scale, y.scale)}};
+}
+
+constexpr RulesFor<Mul> kMul{
+    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
 
 }  // namespace
 

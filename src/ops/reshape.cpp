@@ -1,5 +1,5 @@
 // The same elements under another shape; nothing is moved.     x -> y of x's dtype
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -21,7 +21,11 @@ Values vjp(Builder& b, const Reshape&, const Values& in, const Values&, const Va
     return {b.reshape(dout[0], b.shape(in[0]))};
 }
 
-constexpr RulesFor<Reshape> kReshape{.type = type, .vjp = vjp, .view = true};
+ScaledValues scale(ScaleBuilder& s, const Reshape& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<Reshape> kReshape{.type = type, .vjp = vjp, .scale = scale, .view = true};
 
 }  // namespace
 

@@ -1,6 +1,8 @@
 // y = x / rms(x) * w with rms(x) = sqrt(mean(x^2) + eps) over the last dimension.
 //     x (..., C), w (C) of f32 (f64 for f64 x) -> y like x, rstd = 1 / rms(x) (rows) in w's dtype
-#include "graph/builder.h"
+#include <cmath>
+
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -17,7 +19,15 @@ Values vjp(Builder& b, const RmsNorm&, const Values& in, const Values& out, cons
     return b.emit(RmsNormGrad{}, {in[0], in[1], out[1], dout[0]});
 }
 
-constexpr RulesFor<RmsNorm> kRmsNorm{.type = type, .vjp = vjp};
+// The scale of x cancels; eps is added to 4^-a of the mean square.
+ScaledValues scale(ScaleBuilder& s, const RmsNorm& op, const ScaledValues& in) {
+    const int a = s.offset(in[0], "rms_norm");
+    const RmsNorm scaled{s.options.exact_eps ? std::ldexp(op.eps, -2 * a) : op.eps};
+    const Values out = s.b.emit(scaled, {in[0].data, in[1].data});
+    return {{out[0], in[1].scale}, {out[1], {.offset = -a}}};
+}
+
+constexpr RulesFor<RmsNorm> kRmsNorm{.type = type, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

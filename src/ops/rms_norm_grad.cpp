@@ -3,7 +3,7 @@
 //     x (..., C), w (C), rstd (rows), dy like x, perhaps acc like x -> dx like x, dw like w
 //
 // acc is what the residual stream's gradient has from elsewhere: added before dx is rounded.
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -19,7 +19,17 @@ Types type(const RmsNormGrad&, Operands in) {
     return {in[0], in[1]};
 }
 
-constexpr RulesFor<RmsNormGrad> kRmsNormGrad{.type = type, .in_place = {{{0, 4}, {0, 3}}}};
+// rstd, of x's data, is 2^a of the value's; sums over rows are in f32 and need no room.
+ScaledValues scale(ScaleBuilder& s, const RmsNormGrad& op, const ScaledValues& in) {
+    check(in.size() == 4, "rms_norm_grad: scales are propagated before gradients are joined");
+    const Scaled dy = s.settled(in[3]);
+    const Values out = s.b.emit(op, {in[0].data, in[1].data, in[2].data, dy.data});
+    const int a = s.offset(in[0], "rms_norm_grad");
+    return {{out[0], shifted(product(s, dy.scale, in[1].scale), -a)}, {out[1], dy.scale}};
+}
+
+constexpr RulesFor<RmsNormGrad> kRmsNormGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 4}, {0, 3}}}};
 
 }  // namespace
 

@@ -10,7 +10,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -57,7 +57,11 @@ Values vjp(Builder& b, const Rope& op, const Values& in, const Values&, const Va
     return din;
 }
 
-constexpr RulesFor<Rope> kRope{.type = type, .vjp = vjp, .in_place = {{{0, 0}}}};
+ScaledValues scale(ScaleBuilder& s, const Rope& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<Rope> kRope{.type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 0}}}};
 
 }  // namespace
 

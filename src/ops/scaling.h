@@ -24,6 +24,12 @@ inline void expect_float_or_scaled(const Operands& in, std::size_t i) {
     if (in[i].scaling != kPerTensor) in.expect_float(i);
 }
 
+// Operand `i` holds floats without a scale of their own, also in 8 bits.
+inline void expect_code(const Operands& in, std::size_t i) {
+    if (is_fp8(in[i].dtype) && in[i].scaling == kUnscaled) return;
+    in.expect_float(i);
+}
+
 // Operand `i` is one number: a scale, an amax, a counter, a loss.
 inline void expect_scalar(const Operands& in, std::size_t i, Dtype dtype) {
     in.expect_dtype(i, dtype);

@@ -1,7 +1,7 @@
-// Gradient of Silu. With s = sigmoid(x):
-//     dx = dy * s * (1 + x * (1 - s))
+// Gradient of Silu. With v = x 2^exponent and s = sigmoid(v):
+//     dx = dy * s * (1 + v * (1 - s))
 //     x, dy, dx: same type, float
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -13,7 +13,14 @@ Types type(const SiluGrad&, Operands in) {
     return {in[0]};
 }
 
-constexpr RulesFor<SiluGrad> kSiluGrad{.type = type, .in_place = {{{0, 0}, {0, 1}}}};
+// |silu'| <= 1.1
+ScaledValues scale(ScaleBuilder& s, const SiluGrad&, const ScaledValues& in) {
+    const Scaled dy = s.settled(in[1]);
+    return {{s.b.one(SiluGrad{s.offset(in[0], "silu_grad")}, {in[0].data, dy.data}), dy.scale}};
+}
+
+constexpr RulesFor<SiluGrad> kSiluGrad{
+    .type = type, .scale = scale, .in_place = {{{0, 0}, {0, 1}}}};
 
 }  // namespace
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -33,7 +33,11 @@ Values vjp(Builder& b, const Split&, const Values& in, const Values&, const Valu
     return Values(in.size(), b.one(Concat{}, dout));
 }
 
-constexpr RulesFor<Split> kSplit{.type = type, .vjp = vjp};
+ScaledValues scale(ScaleBuilder& s, const Split& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<Split> kSplit{.type = type, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

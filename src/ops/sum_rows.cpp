@@ -1,5 +1,5 @@
 // y[j] = sum over all rows of x[row, j].     x (..., N) -> y (N) of f32 (f64 for f64 x)
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -15,7 +15,12 @@ Values vjp(Builder& b, const SumRows&, const Values& in, const Values&, const Va
     return {b.one(BiasAdd{}, {b.constant(b.type(in[0]), 0), dout[0]})};
 }
 
-constexpr RulesFor<SumRows> kSumRows{.type = type, .vjp = vjp};
+// Sums in f32 need no room: they keep the scale of their terms.
+ScaledValues scale(ScaleBuilder& s, const SumRows& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<SumRows> kSumRows{.type = type, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

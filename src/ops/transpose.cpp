@@ -1,7 +1,7 @@
 // y = x^T, x seen as a matrix: all dimensions but the last are its rows.
 //     x (..., N) with M rows, plain, under one scale or one per 128 x 128 block
 //         -> y (N, M) of x's dtype and scales
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 namespace {
@@ -23,7 +23,11 @@ Values vjp(Builder& b, const Transpose&, const Values& in, const Values&, const 
     return {b.reshape(b.one(Transpose{}, {dout[0]}), b.shape(in[0]))};
 }
 
-constexpr RulesFor<Transpose> kTranspose{.type = type, .vjp = vjp};
+ScaledValues scale(ScaleBuilder& s, const Transpose& op, const ScaledValues& in) {
+    return like_first(s, op, in);
+}
+
+constexpr RulesFor<Transpose> kTranspose{.type = type, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

@@ -14,17 +14,28 @@ Value term_before(const Node& add, Value term, const Rewriter& rewrite) {
     return rewrite.has(other) ? other : Value{};
 }
 
+// The only reader of `v` if it is a sum without factors.
+const Node* only_reader_as_sum(const Matcher& match, Value v) {
+    const Node* add = match.only_reader_as<Add>(v);
+    return add && std::get<Add>(add->op) == Add{} ? add : nullptr;
+}
+
 // acc + a b  ->  the product accumulates onto acc, in place when acc dies. Same bits up to the
 // order of two f32 additions per element; products in 16 bits round once instead of twice.
 bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    if (!std::holds_alternative<Add>(n.op)) return false;
+    const auto* add = std::get_if<Add>(&n.op);
+    if (!add) return false;
     for (const int product : {1, 0}) {
+        const int own = product == 0 ? add->a_exponent : add->b_exponent;
+        const int others = product == 0 ? add->b_exponent : add->a_exponent;
+        if (others != 0) continue;
         const Node* matmul = match.producer_as<Matmul>(n.in[product]);
         if (!matmul || !match.used_once(n.in[product])) continue;
         Matmul op = std::get<Matmul>(matmul->op);
         const bool wanted = op.kind == MatmulKind::wgrad || match.target().accumulate_products;
         if (op.accumulate || op.kind == MatmulKind::plain || !wanted) continue;
         op.accumulate = true;
+        op.exponent += own;
         rewrite.keep(n, op,
                      {rewrite(matmul->in[0]), rewrite(matmul->in[1]), rewrite(n.in[1 - product])});
         return true;
@@ -39,8 +50,9 @@ bool matmul_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
     if (!matmul || !match.used_once(n.in[0])) return false;
     Matmul op = std::get<Matmul>(matmul->op);
     if (op.kind != MatmulKind::wgrad || op.accumulate || op.out != Dtype::f32) return false;
-    if (size_of(cast->to) != 2) return false;
+    if (size_of(cast->to) != 2 || cast->transpose) return false;
     op.out = cast->to;
+    op.exponent += cast->exponent;
     rewrite.keep(n, op, rewrite(matmul->in));
     return true;
 }
@@ -51,7 +63,7 @@ bool norm_grad_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite
     const bool rms = std::holds_alternative<RmsNormGrad>(n.op);
     const bool layer = std::holds_alternative<LayerNormGrad>(n.op);
     if (!(rms && n.in.size() == 4) && !(layer && n.in.size() == 5)) return false;
-    const Node* add = match.only_reader_as<Add>(n.out[0]);
+    const Node* add = only_reader_as_sum(match, n.out[0]);
     const Value acc = add ? term_before(*add, n.out[0], rewrite) : Value{};
     if (!acc) return false;
     Values in = rewrite(n.in);
@@ -80,7 +92,8 @@ bool amax_of_result(const Matcher& match, const Node& n, Rewriter& rewrite) {
 
 // acc + scatter(dy)  ->  the embedding's gradient scatters onto acc.
 bool embedding_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    if (!std::holds_alternative<Add>(n.op)) return false;
+    const auto* add = std::get_if<Add>(&n.op);
+    if (!add || *add != Add{}) return false;
     for (const int scatter : {1, 0}) {
         const Node* grad = match.producer_as<EmbeddingGrad>(n.in[scatter]);
         if (!grad || !match.used_once(n.in[scatter]) || grad->in.size() != 2) continue;
@@ -115,6 +128,8 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     if (!std::holds_alternative<CrossEntropyGrad>(n.op)) return false;
     const Node* loss = match.producer_as<CrossEntropy>(n.in[2]);
     if (!loss || loss->in[0] != n.in[0]) return false;
+    const auto& gradient = std::get<CrossEntropyGrad>(n.op);
+    if (std::get<CrossEntropy>(loss->op).exponent != gradient.exponent) return false;
     const Value logits = through_reshape(match, n.in[0]);
     const Node* forward = match.producer_as<Matmul>(logits);
     if (!forward || match.is_output(logits) || match.is_output(n.in[0])) return false;
@@ -145,7 +160,12 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const std::int64_t rows = x_type.shape.rows(), vocab = match.graph().type(n.in[0]).shape.last();
     const std::int64_t row_bytes = vocab * static_cast<std::int64_t>(size_of(op.out));
     HeadLoss head{.trans_b = op.trans_b,
-                  .chunk = head_chunk(rows, match.target().head_chunk_bytes / row_bytes)};
+                  .chunk = head_chunk(rows, match.target().head_chunk_bytes / row_bytes),
+                  .exponents = {.fprop = op.exponent,
+                                .dgrad = std::get<Matmul>(dgrad->op).exponent,
+                                .wgrad = std::get<Matmul>(wgrad->op).exponent,
+                                .logits = gradient.exponent,
+                                .gradient = gradient.gradient_exponent}};
     Values in;
     const auto take = [&](Value v) {
         // The quantiser's state may be loaded further on: here, then.
@@ -180,7 +200,7 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
 bool head_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* op = std::get_if<HeadLoss>(&n.op);
     if (!op || op->accumulate) return false;
-    const Node* add = match.only_reader_as<Add>(n.out[2]);
+    const Node* add = only_reader_as_sum(match, n.out[2]);
     const Value acc = add ? term_before(*add, n.out[2], rewrite) : Value{};
     if (!acc) return false;
     HeadLoss fused = *op;
@@ -201,6 +221,21 @@ bool quantise_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) 
         DelayedQuantise fused = *op;
         fused.transpose = true;
         rewrite.replace(r.out[0], rewrite.keep(n, fused)[3]);
+        return true;
+    }
+    return false;
+}
+
+// The same for casts without a scale.
+bool cast_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<Cast>(&n.op);
+    if (!op || op->transpose || !is_fp8(op->to)) return false;
+    for (const std::int32_t reader : match.readers(n.out[0])) {
+        const Node& r = match.graph().node(reader);
+        if (!std::holds_alternative<Transpose>(r.op)) continue;
+        Cast fused = *op;
+        fused.transpose = true;
+        rewrite.replace(r.out[0], rewrite.keep(n, fused)[1]);
         return true;
     }
     return false;
@@ -301,6 +336,7 @@ constexpr FusionRule kFusions[] = {
     {"embedding_accumulate", embedding_accumulate},
     {"norm_grad_accumulate", norm_grad_accumulate},
     {"quantise_transpose", quantise_transpose},
+    {"cast_transpose", cast_transpose},
     {"quantise_source", quantise_source_of},
     {"block_quantise_columns", block_quantise_columns},
     {"block_quantise_source", block_quantise_source},

@@ -5,6 +5,7 @@
 #include "passes/fuse.h"
 #include "passes/rewriter.h"
 #include "passes/simplify.h"
+#include "recipes/propagate.h"
 #include "recipes/recipe.h"
 #include "recipes/scales.h"
 
@@ -40,6 +41,19 @@ Dtype master_dtype(const Recipe& recipe, const Matcher& match, Value weight) {
     return table ? recipe.table_states().master : recipe.states.master;
 }
 
+// A working copy of what `weight` loads.
+Value load_copy(Builder& b, const Recipe& recipe, std::string name, const Type& type,
+                const Load& weight) {
+    Load load{std::move(name), type};
+    if (recipe.propagation) load.exponent = weight.exponent;
+    return b.one(load, {});
+}
+
+// A weight as its readers see it: data, where it lies under a scale that is propagated.
+Value codes(Builder& b, Value weight) {
+    return b.type(weight).scaling == kUnscaled ? weight : b.one(Codes{}, {weight});
+}
+
 // Recipe pass 1: activations in the compute dtype. Types follow from the weights: the pass only
 // swaps master weights for working copies (or masters of that dtype) and lets the ops' type rules
 // do the rest.
@@ -53,12 +67,13 @@ Graph lower(const Graph& g, const Recipe& recipe) {
         const Node& source = match.producer(v);
         const auto* load = std::get_if<Load>(&source.op);
         if (!load || !is_master(*load) || !reads_working_copy(n.op)) return rewrite(v);
-        if (master_dtype(recipe, match, v) == compute) return rewrite(v);
+        if (master_dtype(recipe, match, v) == compute) return codes(rewrite.b, rewrite(v));
         Value& copy = working[v.id];
         if (!copy) {
             const std::string label = rewrite.b.label();
             rewrite.b.set_label("");
-            copy = rewrite.b.load(working_name(compute, load->name), {compute, load->type.shape});
+            const Type type{compute, load->type.shape};
+            copy = load_copy(rewrite.b, recipe, working_name(compute, load->name), type, *load);
             rewrite.b.set_label(label);
         }
         return copy;
@@ -119,7 +134,9 @@ class Quantiser {
     // Scales that run along rows run along K: then an operand that is not contiguous along it, as
     // it is with `transposed` = `along_k`, is turned around before it is quantised.
     Value operand(const Node& n, Value v, bool& transposed, bool along_k) {
-        const Node& source = g_.node(g_.producer(v));
+        const Node& producer = g_.node(g_.producer(v));
+        const bool coded = std::holds_alternative<Codes>(producer.op);
+        const Node& source = coded ? g_.node(g_.producer(producer.in[0])) : producer;
         if (const auto* load = std::get_if<Load>(&source.op)) {
             if (!recipe_.weight) return rewrite_(v);
             check_tiles(n, {recipe_.weight->dtype, load->type.shape, scaling_of(*recipe_.weight)});
@@ -166,7 +183,8 @@ class Quantiser {
         Value& q = quantised_[{v.id, false}];
         if (q) return q;
         const Type type{recipe_.weight->dtype, load.type.shape, scaling_of(*recipe_.weight)};
-        return q = rewrite_.b.load(working_name(type.dtype, master_name(load)), type);
+        return q = load_copy(rewrite_.b, recipe_, working_name(type.dtype, master_name(load)), type,
+                             load);
     }
 
     // Tensor cores take sixteen codes at a time, which one scale per tensor lets us do without.
@@ -222,6 +240,7 @@ Graph apply(const Recipe& recipe, const Graph& step, bool training) {
     if (recipe.activation || recipe.weight || recipe.output_grad) {
         g = Quantiser(recipe, g, training).run();
     }
+    if (recipe.propagation) g = propagate(g, *recipe.propagation);
     return merge_equal(g);
 }
 
@@ -238,12 +257,21 @@ std::vector<WorkingWeight> working_weights(const Recipe& recipe, const Graph& ap
             const Node& cast = applied.node(match.readers(v)[0]);
             master = applied.type(cast.in[0]);
         }
-        found.push_back({load->name, std::string(master_name(*load)), load->type, master});
+        found.push_back(
+            {load->name, std::string(master_name(*load)), load->type, master, load->exponent});
     }
     return found;
 }
 
 namespace {
+
+// master / 2^exponent, which is the scale of a master that has one.
+Value divided(Builder& b, Value master, int exponent, Dtype to) {
+    if (b.type(master).scaling == kUnscaled) {
+        return b.one(Cast{.to = to, .exponent = -exponent}, {master});
+    }
+    return b.cast(b.one(Codes{}, {master}), to);
+}
 
 // The amax that a predicted scale goes by.
 Value predicted_amax(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
@@ -258,7 +286,8 @@ Value predicted_amax(Builder& b, const Recipe& recipe, const WorkingWeight& w, V
     return amax;
 }
 
-Value cast_master(Builder& b, Value master, Dtype to) {
+Value cast_master(Builder& b, const WorkingWeight& w, Value master, Dtype to) {
+    if (w.exponent) return divided(b, master, *w.exponent, to);
     const bool scaled = b.type(master).scaling != kUnscaled;
     return scaled ? b.one(Dequantise{to}, {master}) : b.cast(master, to);
 }
@@ -266,7 +295,8 @@ Value cast_master(Builder& b, Value master, Dtype to) {
 }  // namespace
 
 Value cast_source(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master) {
-    return has_fine_scales(w.type) ? cast_master(b, master, recipe.compute) : master;
+    if (has_fine_scales(w.type)) return cast_master(b, w, master, recipe.compute);
+    return w.exponent ? divided(b, master, *w.exponent, b.dtype(master)) : master;
 }
 
 void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
@@ -274,7 +304,7 @@ void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeigh
     const auto scope = b.scope(w.state);
     const bool scale_alone = w.state.starts_with(kScaleRole);
     if (w.type.scaling == kUnscaled && !scale_alone) {
-        b.store(w.state, cast_master(b, master, w.type.dtype));
+        b.store(w.state, cast_master(b, w, master, w.type.dtype));
         return;
     }
     if (!recipe.weight) fail("{}: recipe {} quantises no weights", w.state, recipe.name);
@@ -304,7 +334,8 @@ Graph refresh_graph(const Recipe& recipe, const Graph& applied) {
     Builder b(g);
     b.set_phase(Phase::update);
     for (const WorkingWeight& w : working_weights(recipe, applied)) {
-        refresh_working_weight(b, recipe, w, b.load(w.weight, w.master), {});
+        const Value master = b.one(Load{w.weight, w.master, w.exponent}, {});
+        refresh_working_weight(b, recipe, w, master, {});
     }
     return merge_equal(g);
 }

@@ -7,8 +7,9 @@
 namespace octavo {
 namespace {
 
-constexpr Recipe (*kRecipes[])() = {fp32_recipe, bf16_recipe,      fp8_lm_recipe,
-                                    moss_recipe, blockwise_recipe, smooth_swiglu_recipe};
+constexpr Recipe (*kRecipes[])() = {fp32_recipe,   bf16_recipe,      fp8_lm_recipe,
+                                    moss_recipe,   blockwise_recipe, smooth_swiglu_recipe,
+                                    scalify_recipe};
 
 }  // namespace
 
@@ -63,6 +64,9 @@ std::string scale_counter_name(std::string_view slot) {
 }
 std::string scale_bound_name(std::string_view weight) {
     return fmt::format("scale.bound/{}", weight);
+}
+std::string moment_bounds_name(std::string_view weight) {
+    return fmt::format("scale.moments/{}", weight);
 }
 std::string scale_value_name(std::string_view slot) { return fmt::format("scale.value/{}", slot); }
 

@@ -11,12 +11,12 @@
 #include <string_view>
 #include <vector>
 
-#include "graph/builder.h"
+#include "graph/scaled.h"
 
 namespace octavo {
 
 enum class Provider : std::uint8_t {
-    current,    // amax of this very tensor, now
+    current,    // amax of this very tensor, now; or no scale at all
     delayed,    // maximum over a window of past amaxes
     recorded,   // amax noted when the tensor was last written
     predicted,  // a bound on how far the optimizer can have moved it since its amax was measured
@@ -52,7 +52,7 @@ float adam_bound(double beta1, double beta2);
 // scale per tensor. bf16 is rounded stochastically, so that small steps are not lost.
 struct StateFormats {
     Dtype master = Dtype::f32;    // f32, bf16 or f16
-    Dtype gradient = Dtype::f32;  // f32, bf16 or e4m3
+    Dtype gradient = Dtype::f32;  // f32, bf16 or e4m3; propagated: also f16, e5m2
     Dtype m = Dtype::f32, v = Dtype::f32;
     // What micro-batches are summed in before e4m3; others are summed as they are.
     Dtype gradient_sum = Dtype::f32;
@@ -71,6 +71,16 @@ struct Smooth {
     bool operator==(const Smooth&) const = default;
 };
 
+// Scales that follow from shapes (graph/scaled.h): data is cast as it is, to formats of granularity
+// `none`, and State holds it beside its scale.
+struct Propagation {
+    ScaleOptions scales{};
+    // Gradients are measured where a norm of a layer hands them to the residual stream, and weight
+    // gradients before they bound the moments.
+    bool rescale_norms = true, rescale_weight_gradients = false;
+    Statistic statistic = Statistic::l2;
+};
+
 struct Recipe {
     std::string name;
     // Activations, their gradients, embeddings and working weights outside the Linear layers.
@@ -85,6 +95,7 @@ struct Recipe {
     // Quantised weights lie in State as the optimizer left them; else only their scale does, and
     // forward and backward each cast the masters again, to the same codes.
     bool cache_weights = true;
+    std::optional<Propagation> propagation{};
 
     // Of embeddings and the head, which 8 bits and sums in 16 are too coarse for: one token's row
     // is touched rarely.
@@ -93,6 +104,8 @@ struct Recipe {
     ScaleRule gradient_rule() const;
 };
 
+// The published runs of scalify, 1 to 4: its products, states and what is measured.
+void set_scalify_run(Recipe&, int run);
 // The published levels of fp8-lm: "O0", its products alone, to "O3".
 StateFormats fp8_lm_states(std::string_view level);
 
@@ -116,6 +129,7 @@ struct WorkingWeight {
     std::string weight;  // "model.layers.0.mlp.up_proj.weight"
     Type type;
     Type master;
+    std::optional<int> exponent = {};  // propagated: the copy holds values over 2^exponent
 };
 std::vector<WorkingWeight> working_weights(const Recipe&, const Graph& applied);
 
@@ -165,5 +179,9 @@ std::string scale_counter_name(std::string_view slot);
 std::string scale_value_name(std::string_view slot);
 // The predicted amax of a weight, [1] f32.
 std::string scale_bound_name(std::string_view weight);
+// Propagated scales: of a gradient, by its own name "grad/...", [1] f32, and the bounds of moments,
+// [2] f32.
+std::string gradient_scale_name(std::string_view gradient);
+std::string moment_bounds_name(std::string_view weight);
 
 }  // namespace octavo

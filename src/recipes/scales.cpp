@@ -39,6 +39,7 @@ Value emit_blocks(Builder& b, const Format& format, Value x) {
 
 ScaledValue emit_quantise(Builder& b, const Format& format, Value x, const std::string& slot,
                           int window) {
+    if (format.granularity == Granularity::none) return {b.cast(x, format.dtype), {}};
     const bool fine = format.granularity != Granularity::tensor;
     check(!fine || format.provider == Provider::current,
           "'{}': scales per row or block follow from the tensor itself, now", slot);

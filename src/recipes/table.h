@@ -11,5 +11,6 @@ Recipe fp8_lm_recipe();
 Recipe moss_recipe();
 Recipe blockwise_recipe();
 Recipe smooth_swiglu_recipe();
+Recipe scalify_recipe();
 
 }  // namespace octavo

@@ -11,6 +11,7 @@ std::string_view role_note(std::string_view role) {
     if (role == "weight") return "master weights";
     if (role == "work.scale") return "scales of weights that are cast in every pass";
     if (role.starts_with("work")) return "weights as the matrix products read them";
+    if (role == "grad.scale") return "what gradients are multiplied by";
     if (role == "grad") return "gradients, not saved in checkpoints";
     if (role.starts_with("adam")) return "optimizer moment";
     if (role.starts_with("scale")) return "scale state of the recipe";
@@ -26,7 +27,9 @@ void Program::add(const std::string& name, Graph graph) {
     verify(graph);
 #endif
     for (const Node& n : graph.nodes()) {
-        if (const auto* load = std::get_if<Load>(&n.op)) state_.declare(load->name, load->type);
+        if (const auto* load = std::get_if<Load>(&n.op)) {
+            state_.declare(load->name, load->type, load->exponent);
+        }
         if (const auto* store = std::get_if<Store>(&n.op)) {
             state_.declare(store->name, graph.type(n.in[0]));
         }

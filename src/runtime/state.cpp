@@ -21,7 +21,7 @@ std::string_view state_role(std::string_view name) {
 
 bool is_saved(std::string_view name) {
     const std::string_view role = state_role(name);
-    return role != "grad" && role != "kv" && role != "step";
+    return role != "grad" && role != "grad.scale" && role != "kv" && role != "step";
 }
 
 void initialise_scales(State& state) {
@@ -35,7 +35,8 @@ void initialise_scales(State& state) {
 }
 
 void write_values(State& state, std::string_view name, std::span<const float> values) {
-    const Type& type = state.at(name).type;
+    const State::Entry& entry = state.at(name);
+    const Type& type = entry.type;
     const bool scaled = type.scaling == kPerTensor;
     check(scaled || type.scaling == kUnscaled, "state '{}': expected one scale or none, got {}",
           name, to_string(type));
@@ -47,6 +48,9 @@ void write_values(State& state, std::string_view name, std::span<const float> va
         const bool master = state_role(name) == "weight";
         const auto rounding = master ? kMasterRounding : ScaleRounding::exact;
         scale = next_scale(top, type.dtype, rounding, 0, {});
+        if (entry.exponent) {
+            scale = {power_of_two(*entry.exponent), power_of_two(-*entry.exponent)};
+        }
         state.write_scales(name, &scale.scale);
     }
     std::vector<std::byte> codes(static_cast<std::size_t>(data_bytes(type)));
@@ -55,15 +59,17 @@ void write_values(State& state, std::string_view name, std::span<const float> va
     state.write(name, codes.data());
 }
 
-void State::declare(const std::string& name, const Type& type) {
+void State::declare(const std::string& name, const Type& type, std::optional<int> exponent) {
     if (contains(name)) {
+        Entry& known = entries_[index_.find(name)->second];
+        if (exponent) known.exponent = exponent;
         check(at(name).type == type, "state '{}' is {} in one graph and {} in another", name,
               to_string(at(name).type), to_string(type));
         return;
     }
     check(backend_ == nullptr, "state '{}' was declared after memory was allocated", name);
     index_[name] = entries_.size();
-    entries_.push_back({name, type, bytes_, {}});
+    entries_.push_back({name, type, bytes_, {}, exponent});
     bytes_ += taken_bytes(type);
 }
 

@@ -5,13 +5,15 @@
 //     layers.0.mlp.up_proj.weight            master weight, f32
 //     work.e4m3/layers.0.mlp.up_proj.weight  working copy in the recipe's format
 //     grad/...                               gradient; lives within a step and is not saved
-//     adam.m/...  adam.v/...                 moments
-//     scale.history/...  scale.counter/...  scale.value/...     delayed scales
-//     step/loss                              sum over the micro-batches of a step; not saved either
-//     kv/...                                 key-value cache; nor is this
+//     grad.scale/...                         what it is multiplied by, with propagated scales;
+//     likewise adam.m/...  adam.v/...                 moments scale.history/...  scale.counter/...
+//     scale.value/...     delayed scales step/loss                              sum over the
+//     micro-batches of a step; not saved either kv/...                                 key-value
+//     cache; nor is this
 #pragma once
 
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,7 +32,8 @@ class State;
 // when it is allocated). Master weights get theirs with their values.
 void initialise_scales(State&);
 // `values` rounded to nearest in the tensor's format; one that takes a scale gets it from their
-// amax, a power of two for master weights, else exact. Error for finer scales.
+// amax, a power of two for master weights, else exact, unless it has one for good. Error for finer
+// scales.
 void write_values(State&, std::string_view name, std::span<const float> values);
 
 class State {
@@ -40,10 +43,11 @@ class State {
         Type type;
         std::int64_t offset = 0;
         TensorRef tensor;
+        std::optional<int> exponent = {};  // its one scale is 2^exponent for good
     };
 
     // Adds a tensor, or checks that it was added with the same type. Before `allocate`.
-    void declare(const std::string& name, const Type& type);
+    void declare(const std::string& name, const Type& type, std::optional<int> exponent = {});
     std::int64_t bytes() const { return bytes_; }
     // Bytes by role, in order of first appearance.
     std::vector<std::pair<std::string, std::int64_t>> bytes_by_role() const;

@@ -3,6 +3,7 @@
 #include <set>
 
 #include "base/convert.h"
+#include "base/scale_rule.h"
 #include "io/safetensors.h"
 #include "train/checkpoint_format.h"
 
@@ -65,6 +66,12 @@ const TensorInfo* find_values(const Stored& stored, const State::Entry& e) {
     return fits ? &t : nullptr;
 }
 
+float stored_scale(const Stored& stored, const std::string& name) {
+    float scale = 1;
+    std::memcpy(&scale, stored.tensors.at(name + ".scale").bytes.data(), sizeof(scale));
+    return scale;
+}
+
 // What keeps the codes of `e` from being loaded as they are.
 std::vector<std::string> differences(const Stored& stored, const State::Entry& e) {
     const std::string name = saved_name(e);
@@ -85,6 +92,12 @@ std::vector<std::string> differences(const Stored& stored, const State::Entry& e
                                     p == stored.tensors.end()
                                         ? "none"
                                         : to_string(Type{p->second.dtype, p->second.shape})));
+    }
+    if (e.exponent && e.type.scaling == kPerTensor && found.empty()) {
+        const float scale = stored_scale(stored, name), want = power_of_two(*e.exponent);
+        if (scale != want) {
+            found.push_back(fmt::format("'{}': expected a scale of {}, got {}", name, want, scale));
+        }
     }
     return found;
 }
@@ -128,10 +141,7 @@ void refuse(const fs::path& checkpoint, const Manifest& manifest,
 
 std::vector<float> values_of(const Stored& stored, const TensorInfo& t) {
     std::vector<float> values(static_cast<std::size_t>(t.shape.elements()));
-    float scale = 1;
-    if (stored.scaled.contains(t.name)) {
-        std::memcpy(&scale, stored.tensors.at(t.name + ".scale").bytes.data(), sizeof(scale));
-    }
+    const float scale = stored.scaled.contains(t.name) ? stored_scale(stored, t.name) : 1;
     dequantise(t.bytes.data(), t.dtype, scale, values.data(), Dtype::f32, std::ssize(values));
     return values;
 }

@@ -91,6 +91,8 @@ void set_smooth(Recipe& r, const RunConfig& config) {
     if (o.granularity == "token" || o.granularity == "channel") {
         refuse_key(!r.activation, "smooth.granularity",
                    fmt::format("recipe {} quantises no activations", r.name));
+        refuse_key(r.propagation.has_value(), "smooth.granularity",
+                   fmt::format("recipe {} has no scales that a spike could break", r.name));
         if (!r.smooth) r.smooth.emplace();
         r.smooth->axis = o.granularity == "token" ? Axis::row : Axis::column;
     }
@@ -106,6 +108,41 @@ void set_smooth(Recipe& r, const RunConfig& config) {
     r.smooth->hidden = *r.activation;
     r.smooth->hidden.provider = delayed ? Provider::delayed : Provider::current;
     if (o.rounding == "exact") r.smooth->rounding = ScaleRounding::exact;
+}
+
+void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
+    const RunConfig::Recipe plain;
+    const auto refuse = [&](bool set, std::string_view key) {
+        refuse_option(!r.propagation && set, key, r, "does not propagate scales");
+    };
+    refuse(o.run != plain.run, "run");
+    refuse(o.compute != plain.compute, "compute");
+    refuse(o.matmul != plain.matmul, "matmul");
+    refuse(o.rescale != plain.rescale, "rescale");
+    refuse(o.statistic != plain.statistic, "statistic");
+    refuse(o.norm_eps != plain.norm_eps, "norm_eps");
+    refuse(o.attention_rebalance != plain.attention_rebalance, "attention_rebalance");
+    refuse_option(r.propagation && o.scale_rounding != "auto", "scale_rounding", r,
+                  "has no scales but powers of two");
+    if (!r.propagation) return;
+    const Recipe fp8 = r;
+    set_scalify_run(r, static_cast<int>(o.run));
+    Propagation& p = *r.propagation;
+    if (o.compute != "auto") r.compute = *dtype_named(o.compute);
+    if (o.matmul == "compute") r.activation = r.weight = r.output_grad = std::nullopt;
+    if (o.matmul == "fp8") {
+        r.activation = fp8.activation;
+        r.weight = fp8.weight;
+        r.output_grad = fp8.output_grad;
+    }
+    if (o.rescale != "auto") {
+        p.rescale_norms = o.rescale != "none";
+        p.rescale_weight_gradients = o.rescale == "norm+wgrad";
+    }
+    p.statistic = o.statistic == "l1"    ? Statistic::l1
+                  : o.statistic == "max" ? Statistic::max
+                                         : Statistic::l2;
+    p.scales = {.exact_eps = o.norm_eps == "exact", .rebalance_attention = o.attention_rebalance};
 }
 
 // What lies in State of a weight.
@@ -136,6 +173,10 @@ void set_states(Recipe& r, const RunConfig& config) {
     set(r.states.gradient_sum, o.gradient_sum);
     set(r.states.m, o.m);
     set(r.states.v, o.v);
+    if (!r.propagation && (o.gradient == "f16" || o.gradient == "e5m2")) {
+        fail_usage("optimizer.gradient: recipe {} keeps gradients in f32, bf16 or e4m3, got {}",
+                   r.name, o.gradient);
+    }
     if (r.states.master != Dtype::f32 && r.compute == Dtype::f32) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
                    r.name, name(r.compute), o.master);
@@ -143,6 +184,8 @@ void set_states(Recipe& r, const RunConfig& config) {
     refuse_key(root && !is_fp8(r.states.v), "optimizer.v_storage",
                fmt::format("only second moments in 8 bits are kept as roots, optimizer.v is {}",
                            name(r.states.v)));
+    refuse_key(root && r.propagation, "optimizer.v_storage",
+               fmt::format("recipe {} has no bounds of roots", r.name));
     const auto has_scale = [](Dtype d) { return state_type(d, {}).scaling != kUnscaled; };
     const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
     const std::string why = fmt::format("no moment has a scale, optimizer.m is {} and v is {}",
@@ -159,6 +202,7 @@ Recipe recipe_of(const RunConfig& config) {
     set_scales(r, config.recipe);
     set_groups(r, config.recipe);
     set_prediction(r, config.recipe, config.train);
+    set_propagation(r, config.recipe);
     set_smooth(r, config);
     set_states(r, config);
     return r;

@@ -61,11 +61,32 @@ Dtype stored_gradient(const StepOptions& o, const StateFormats& formats) {
 // Under a scale from its own amax. Codes saturate; so that the norm sees what is not finite, the
 // scale is NaN then: 0 * amax is 0 or NaN.
 Value quantise_gradient(Builder& b, const Recipe& recipe, Value g) {
+    if (recipe.propagation) return b.cast(g, recipe.states.gradient);
     const Type one{Dtype::f32, {1}};
     const Value amax = b.one(Amax{}, {g});
     const Value scale = b.one(ComputeScale{recipe.gradient_rule()}, {amax, b.constant(one, 1)});
     const Value guard = b.mul(amax, b.constant(one, 0));
     return b.one(Quantise{recipe.gradient_rule().to}, {g, b.add(scale, guard)});
+}
+
+Values joined(Values a, const Values& b) {
+    a.insert(a.end(), b.begin(), b.end());
+    return a;
+}
+
+bool has_scale(Dtype state) { return state_type(state, {1}).scaling != kUnscaled; }
+
+// How large the moments can have become, with propagated scales.
+Value moment_bounds(Builder& b, const StepOptions& o, const std::string& parameter, Value gradient,
+                    Value scale, Value clip) {
+    const Propagation& p = *o.recipe.propagation;
+    const Value size =
+        p.rescale_weight_gradients ? b.one(DynamicRescale{p.statistic}, {gradient, scale}) : scale;
+    const std::string name = moment_bounds_name(parameter);
+    const Value bounds = b.one(AdamBounds{o.adamw.beta1, o.adamw.beta2},
+                               {b.load(name, {Dtype::f32, {2}}), size, clip});
+    b.store(name, bounds);
+    return bounds;
 }
 
 }  // namespace
@@ -87,7 +108,7 @@ Graph micro_graph(const StepOptions& o, bool add_to_gradients, bool measure) {
         const std::string name = gradient_name(p.name);
         b.set_label(p.name);
         const Dtype stored = stored_gradient(o, formats_of(o.recipe, p));
-        if (is_fp8(stored)) {
+        if (is_fp8(stored) && !o.recipe.propagation) {
             check(!add_to_gradients, "'{}': gradients in {} hold one micro-batch", name,
                   octavo::name(stored));
             b.store(name, quantise_gradient(b, o.recipe, gradients[i]));
@@ -114,18 +135,23 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
     Builder b(g);
     b.set_phase(Phase::update);
     const std::vector<Parameter> params = parameters(o.architecture);
-    Values gradients;
+    const auto& propagation = o.recipe.propagation;
+    const Type one{Dtype::f32, {1}};
+    Values gradients, scales;  // scales where they are propagated
     for (const Parameter& p : params) {
         const StateFormats formats = formats_of(o.recipe, p);
         const Dtype stored = stored_gradient(o, formats);
+        const std::string name = gradient_name(p.name);
         b.set_label(p.name);
-        const Value sum = b.load(gradient_name(p.name), state_type(stored, p.shape));
+        const Type type = propagation ? Type{stored, p.shape} : state_type(stored, p.shape);
+        const Value sum = b.load(name, type);
         gradients.push_back(stored == formats.gradient ? sum : quantise_gradient(b, o.recipe, sum));
+        if (propagation) scales.push_back(b.load(gradient_scale_name(name), one));
     }
     b.set_label("");
-    const Value norm = b.one(GlobalNorm{}, gradients);
+    const Value norm =
+        b.one(GlobalNorm{.scaled = propagation.has_value()}, joined(gradients, scales));
     // A loss that is not finite skips the step as a norm does: 0 * loss is 0 or NaN.
-    const Type one{Dtype::f32, {1}};
     const Value guard = b.mul(b.load(kLossName, one), b.constant(one, 0));
     const Value factor = b.one(ClipFactor{o.clip}, {b.add(norm, guard)});
     const Value schedule = b.input("schedule", {Dtype::f32, {3}});
@@ -151,9 +177,25 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         const auto load = [&](const std::string& name, Dtype dtype) {
             return b.load(name, state_type(dtype, p.shape));
         };
-        const Values next =
-            b.emit(op, {load(p.name, formats.master), gradients[i], load(first, formats.m),
-                        load(second, formats.v), factor, schedule, step});
+        Load master{p.name, state_type(formats.master, p.shape)};
+        Value own_factor = factor;
+        if (propagation) {
+            master.exponent = size_exponent(p.init, p.sigma);
+            own_factor = b.mul(factor, scales[i]);
+            op.keep_scale = true;
+        }
+        Values operands{b.one(master, {}),
+                        gradients[i],
+                        load(first, formats.m),
+                        load(second, formats.v),
+                        own_factor,
+                        schedule,
+                        step};
+        if (propagation && (has_scale(formats.m) || has_scale(formats.v))) {
+            operands.push_back(moment_bounds(b, o, p.name, gradients[i], scales[i], factor));
+            op.v_floor = has_scale(formats.v);
+        }
+        const Values next = b.emit(op, operands);
         b.store(p.name, next[0]);
         b.store(first, next[1]);
         b.store(second, next[2]);

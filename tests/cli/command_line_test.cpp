@@ -137,7 +137,7 @@ TEST(CommandLine, WrongValuesNameTheFlag) {
               "--max-tokens: expected an integer >= 1, got 0");
     EXPECT_EQ(refusal({"train", "--recipe", "fp9"}),
               "--recipe: expected one of fp32, bf16, fp8-lm, moss, blockwise, "
-              "smooth-swiglu, got \"fp9\"");
+              "smooth-swiglu, scalify, got \"fp9\"");
     EXPECT_EQ(refusal({"train", "--train.lr", "fast"}),
               "--train.lr: expected a number >= 0, got 'fast'");
     EXPECT_EQ(refusal({"train", "--train.lr"}), "--train.lr: expected a value after it, got none");

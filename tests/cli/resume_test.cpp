@@ -79,7 +79,7 @@ TEST_P(ResumeRecipe, KilledRunsGoOnExactly) {
 
 INSTANTIATE_TEST_SUITE_P(Recipes, ResumeRecipe,
                          testing::Values("fp32", "bf16", "fp8-lm", "moss", "blockwise",
-                                         "smooth-swiglu"),
+                                         "smooth-swiglu", "scalify"),
                          [](const auto& param_info) {
                              std::string name = param_info.param;
                              std::erase(name, '-');
@@ -168,6 +168,27 @@ TEST_F(Resume, ARunGoesOnInRecipesWithoutDelayedScales) {
     EXPECT_TRUE(go_on("blockwise", {}));
     EXPECT_TRUE(go_on("bf16", {}));
     EXPECT_FALSE(go_on("bf16", {}));
+}
+
+// All runs of scalify, with gradients of one micro-batch and sums of two.
+TEST_F(Resume, PropagatedScalesGoOnExactly) {
+    for (const std::string number : {"1", "3", "4"}) {
+        for (const std::string grad_accum : {"1", "2"}) {
+            const std::vector<std::string> options{"--recipe.run", number, "--train.grad_accum",
+                                                   grad_accum};
+            const std::string whole = "whole" + number + grad_accum,
+                              parts = "parts" + number + grad_accum;
+            ASSERT_EQ(run(train(whole, "scalify", options)).exit_code, 0);
+            for (const auto& [steps, code] : {std::pair{"7", 130}, {"0", 0}}) {
+                auto some = options;
+                some.insert(some.end(), {"--stop-after", steps});
+                const Finished done = run(train(parts, "scalify", some));
+                ASSERT_EQ(done.exit_code, code) << done.text;
+                EXPECT_EQ(done.text.find("converted"), std::string::npos) << done.text;
+            }
+            expect_same_run(whole, parts);
+        }
+    }
 }
 
 class ResumeLevel : public Resume, public testing::WithParamInterface<const char*> {};

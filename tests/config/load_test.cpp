@@ -106,7 +106,7 @@ TEST(Load, TypesAndRangesHavePositions) {
               "run.toml:1:12: train.lr: expected a number >= 0, got a table");
     EXPECT_EQ(refusal("recipe.name = 'fp9'"),
               "run.toml:1:15: recipe.name: expected one of fp32, bf16, fp8-lm, moss, "
-              "blockwise, smooth-swiglu, got \"fp9\"");
+              "blockwise, smooth-swiglu, scalify, got \"fp9\"");
     EXPECT_EQ(refusal("", {set("train.steps", "1e3")}),
               "--train.steps: expected an integer in [1, 1000000000], got '1e3'");
 }

@@ -145,6 +145,70 @@ TEST(AdamW, KeepsStatesInAnyFormat) {
     }
 }
 
+// Scales that are propagated: the master keeps its own, moments take the powers of two of bounds,
+// and values are those of the same step in f32 (arXiv 2407.17353).
+TEST(AdamW, TakesScalesFromBounds) {
+    AdamW op = kOp;
+    op.keep_scale = true;
+    for (const Shape& shape : kShapes) {
+        SCOPED_TRACE(to_string(shape));
+        auto in = operands(shape, 0.5, {Dtype::f16, Dtype::f32, Dtype::f16, Dtype::f16});
+        in[0] = tensor(Dtype::f16, shape, in[0].values);
+        in[0].type.scaling = kPerTensor;
+        in[0].scales = {0x1p-2f};
+        for (double& w : in[0].values) w *= 0.25;
+        in.push_back(vector(Dtype::f32, {0x1.8p-4, 0x1.1p-7}));
+        const auto out = run(as_is(op), in);
+        EXPECT_EQ(out[0].scales, std::vector{0x1p-2f});
+        EXPECT_EQ(out[1].scales, std::vector{0x1p-4f});
+        EXPECT_EQ(out[2].scales, std::vector{0x1p-7f});
+        std::vector<HostTensor> plain(in.begin(), in.begin() + 7);
+        for (const std::size_t i : {0, 2, 3}) plain[i] = tensor(Dtype::f32, shape, in[i].values);
+        const auto want = run(as_is(kOp), plain);
+        for (std::size_t k = 0; k < 3; ++k) {
+            for (std::size_t i = 0; i < want[k].values.size(); ++i) {
+                const float code = static_cast<float>(want[k].values[i]) / out[k].scales[0];
+                const double rounded = to_f32(f16(code)) * double{out[k].scales[0]};
+                EXPECT_EQ(out[k].values[i], rounded) << k << " " << i;
+            }
+        }
+        expect_same_in_state(op, in);
+        in[4] = scalar(kNan);  // skipped: everything stays, scales too
+        const auto kept = run(as_is(op), in);
+        expect_identical(kept[0], in[0]);
+        expect_identical(kept[1], in[2]);
+        expect_identical(kept[2], in[3]);
+    }
+}
+
+// sqrt(v') must not vanish under an m' that does not.
+TEST(AdamW, SmallSecondMomentsDoNotVanish) {
+    AdamW op = kOp;
+    op.keep_scale = true;
+    op.v_floor = true;
+    const auto f16_zeros = [] {
+        HostTensor t = tensor(Dtype::f16, {3}, {0, 0, 0});
+        t.type.scaling = kPerTensor;
+        t.scales = {1};
+        return t;
+    };
+    const auto out =
+        run(as_is(op), {vector(Dtype::f32, {1, 1, 1}), vector(Dtype::f32, {1, 1e-6, 0}),
+                        f16_zeros(), f16_zeros(), scalar(1), vector(Dtype::f32, {1e-2, 0.1, 0.05}),
+                        count(1), vector(Dtype::f32, {0.25, 1})});
+    EXPECT_EQ(out[2].values[1], 0x1p-24);
+    EXPECT_EQ(out[2].values[2], 0);
+}
+
+TEST(AdamW, TakesGradientsInCodesWithoutAScale) {
+    const auto in = operands({3, 129}, 0.5);
+    std::vector<HostTensor> coded = in, plain = in;
+    coded[1] = run(as_is(Cast{Dtype::e5m2}), {in[1]})[0];
+    plain[1] = tensor(Dtype::f32, {3, 129}, coded[1].values);
+    const auto a = run(as_is(kOp), coded), b = run(as_is(kOp), plain);
+    for (std::size_t k = 0; k < 3; ++k) expect_identical(a[k], b[k]);
+}
+
 std::vector<int> codes_of(const HostTensor& t) {
     std::vector<int> codes;
     const std::size_t size = size_of(t.type.dtype);

@@ -38,9 +38,15 @@ TEST(Cast, GradientHasTheOperandsDtype) {
     EXPECT_EQ(rules_of(op).vjp(b, op, {x}, {y}, {ready})[0], ready);
 }
 
-TEST(Cast, RefusesScaledFormats) {
-    EXPECT_EQ(refusal(as_is(Cast{Dtype::e4m3}), {{Dtype::f32, {4}}}),
-              "cast: expected f64, f32, bf16 or f16 to cast to, got e4m3");
+TEST(Cast, SaturatesIn8Bits) {
+    const HostTensor x = vector(Dtype::f32, {1, 1e9, -1e9, kInf, kNan, 0x1p-20});
+    EXPECT_EQ(code_values(run(as_is(Cast{Dtype::e4m3}), {x})[0]),
+              (std::vector<int>{0x38, 0x7E, 0xFE, 0x7E, 0x7F, 0}));
+    EXPECT_EQ(code_values(run(as_is(Cast{Dtype::e5m2}), {x})[0]),
+              (std::vector<int>{0x3C, 0x7B, 0xFB, 0x7B, 0x7F, 0}));
+}
+
+TEST(Cast, RefusesScaledTensors) {
     EXPECT_EQ(refusal(as_is(Cast{}), {{Dtype::e4m3, {4}, kPerTensor}}),
               "cast: operand 0 must be an unscaled f64, f32, bf16 or f16 tensor, got e4m3[4] x "
               "tensor");

@@ -34,6 +34,23 @@ TEST(GlobalNorm, DecodesCodesUnderAScale) {
     EXPECT_TRUE(std::isnan(norm(in)));
 }
 
+TEST(GlobalNorm, TakesScalesBesideTheTensors) {
+    const HostTensor a = random_tensor(Dtype::f32, {333}, 9);
+    const HostTensor b = random_tensor(Dtype::f16, {3, 129}, 2);
+    const HostTensor codes =
+        run(as_is(Cast{Dtype::e5m2}), {random_tensor(Dtype::f32, {70001}, 3)})[0];
+    const std::vector<double> scales{0x1p-20, 4, 0x1p-3};
+    long double squares = 0;
+    const HostTensor* tensors[] = {&a, &b, &codes};
+    for (std::size_t i = 0; i < 3; ++i) {
+        for (double x : tensors[i]->values) squares += x * scales[i] * x * scales[i];
+    }
+    const auto got = run(as_is(GlobalNorm{.scaled = true}),
+                         {a, b, codes, scalar(scales[0]), scalar(scales[1]), scalar(scales[2])});
+    const double want = std::sqrt(static_cast<double>(squares));
+    EXPECT_NEAR(got[0].values[0], want, 2 * rounding(Dtype::f32) * want);
+}
+
 TEST(GlobalNorm, SquaresBeyondF32) {
     EXPECT_FLOAT_EQ(static_cast<float>(norm({vector(Dtype::f32, {3e30, 4e30})})), 5e30f);
     EXPECT_FLOAT_EQ(static_cast<float>(norm({vector(Dtype::f32, {3e-30, 4e-30})})), 5e-30f);

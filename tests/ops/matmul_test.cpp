@@ -11,27 +11,37 @@ struct MatmulCase {
     bool trans_a = false, trans_b = false;
     Dtype a = kF32, b = kF32, out = kF32;
     bool accumulate = false;
+    // Codes without a scale, and a factor 2^exponent.
+    bool unscaled = false;
+    int exponent = 0;
 };
 
 void PrintTo(const MatmulCase& c, std::ostream* os) {
     *os << c.m << "x" << c.n << "x" << c.k << (c.trans_a ? " trans_a" : "")
         << (c.trans_b ? " trans_b" : "") << " " << name(c.a) << " " << name(c.b) << " -> "
-        << name(c.out) << (c.accumulate ? " accumulate" : "");
+        << name(c.out) << (c.accumulate ? " accumulate" : "") << (c.unscaled ? " unscaled" : "")
+        << " 2^" << c.exponent;
 }
 
 Matmul op_of(const MatmulCase& c) {
-    return {.trans_a = c.trans_a, .trans_b = c.trans_b, .out = c.out, .accumulate = c.accumulate};
+    return {.trans_a = c.trans_a,
+            .trans_b = c.trans_b,
+            .out = c.out,
+            .accumulate = c.accumulate,
+            .exponent = c.exponent};
 }
 
-HostTensor operand(Dtype dtype, Shape shape, std::uint64_t seed) {
+HostTensor operand(Dtype dtype, Shape shape, std::uint64_t seed, bool unscaled) {
+    if (unscaled) return random_tensor(dtype, shape, seed);
     // One scale is a power of two, as most recipes have it, the other is not.
     if (is_fp8(dtype)) return scaled_tensor(dtype, shape, seed, seed == 1 ? 0.25f : 0.3f);
     return random_tensor(dtype, shape, seed);
 }
 
 std::vector<HostTensor> operands(const MatmulCase& c) {
-    std::vector<HostTensor> in{operand(c.a, c.trans_a ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1),
-                               operand(c.b, c.trans_b ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2)};
+    std::vector<HostTensor> in{
+        operand(c.a, c.trans_a ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1, c.unscaled),
+        operand(c.b, c.trans_b ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2, c.unscaled)};
     if (c.accumulate) in.push_back(random_tensor(c.out, {c.m, c.n}, 3));
     return in;
 }
@@ -40,12 +50,13 @@ std::vector<double> oracle(const MatmulCase& c, const std::vector<HostTensor>& i
     std::vector<double> want;
     for (std::int64_t i = 0; i < c.m; ++i) {
         for (std::int64_t j = 0; j < c.n; ++j) {
-            double sum = c.accumulate ? in[2].values[i * c.n + j] : 0;
+            double sum = 0;
             for (std::int64_t k = 0; k < c.k; ++k) {
                 sum += in[0].values[c.trans_a ? k * c.m + i : i * c.k + k] *
                        in[1].values[c.trans_b ? j * c.k + k : k * c.n + j];
             }
-            want.push_back(sum);
+            const double acc = c.accumulate ? in[2].values[i * c.n + j] : 0;
+            want.push_back(std::ldexp(sum, c.exponent) + acc);
         }
     }
     return want;
@@ -101,6 +112,22 @@ std::vector<MatmulCase> cases() {
         all.push_back({m, 40, 50, false, true, kE4m3, kBf16, kF16, true});
         all.push_back({m, 40, 50, false, true, kF64, kE4m3, kF32});
     }
+    for (const std::int64_t m : {2, 20, 32}) {
+        for (const bool accumulate : {false, true}) {
+            for (const int exponent : {0, -3, 2}) {
+                const auto add = [&](bool trans_a, bool trans_b, Dtype a, Dtype b, Dtype out) {
+                    all.push_back(
+                        {m, 48, 64, trans_a, trans_b, a, b, out, accumulate, true, exponent});
+                };
+                add(false, true, kF32, kF32, kF32);
+                add(true, false, kF16, kF16, kF32);
+                add(false, false, kBf16, kBf16, kBf16);
+                add(false, true, kE4m3, kE4m3, kF16);
+                add(false, true, kE5m2, kE4m3, kF32);
+                add(true, false, kE5m2, kE4m3, kF32);
+            }
+        }
+    }
     for (bool accumulate : {false, true}) {  // nothing to sum, or nothing to write
         all.push_back({3, 4, 0, false, true, kF32, kF32, kF32, accumulate});
         all.push_back({20, 4, 0, true, false, kE4m3, kE4m3, kBf16, accumulate});
@@ -119,6 +146,8 @@ TEST(Matmul, PrefersTheFastestKernel) {
     };
     if (on_cuda()) {
         EXPECT_EQ(names({16, 32, 48, false, true, kE4m3, kE4m3, kBf16})[0], "cublaslt_fp8");
+        EXPECT_EQ(names({16, 32, 48, false, true, kE4m3, kE4m3, kF16, false, true, -2})[0],
+                  "cublaslt_fp8");
         EXPECT_EQ(names({16, 32, 40, false, true, kE4m3, kE4m3, kBf16})[0], "cublaslt");
         EXPECT_EQ(names({16, 32, 48, false, false, kE4m3, kE4m3, kBf16})[0], "cublaslt");
         EXPECT_EQ(names({16, 32, 48})[0], "cublaslt");
@@ -214,9 +243,11 @@ TEST(Matmul, Refuses) {
               "transposed");
     EXPECT_EQ(error_of({}, {{kF32, {4}}, {kF32, {4, 5}}}),
               "matmul: operand 0 must have at least 2 dimensions, got f32[4]");
-    EXPECT_EQ(error_of({}, {{kF32, {3, 4}}, {kE4m3, {4, 5}}}),
-              "matmul: operand 1 must be plain f64, f32, bf16 or f16, or e4m3 or e5m2 under f32 "
-              "scales, got e4m3[4, 5]");
+    EXPECT_EQ(error_of({}, {{kF32, {3, 4}}, {kF16, {4, 5}, kPerTensor}}),
+              "matmul: operand 1 must be plain floats, or e4m3 or e5m2 under f32 scales, got "
+              "f16[4, 5] x tensor");
+    EXPECT_EQ(error_of({.exponent = 1}, {{kE4m3, {3, 4}, kPerTensor}, {kE4m3, {4, 5}, kPerTensor}}),
+              "matmul: an exponent goes with unscaled operands, got e4m3[3, 4] x tensor");
     EXPECT_NE(error_of({.out = kE4m3}, {{kF32, {3, 4}}, {kF32, {4, 5}}})
                   .find("expected a result of f64, f32, bf16 or f16, got e4m3"),
               std::string::npos);

@@ -55,6 +55,36 @@ TEST(FuseMatmulAccumulate, OnEitherSideOfTheAddition) {
     }
 }
 
+TEST(FuseMatmulAccumulate, TakesTheFactorOfTheProductButNotOfTheAccumulator) {
+    for (const Add op : {Add{-3, 0}, Add{0, -2}, Add{-3, -2}}) {
+        Built t;
+        const Value dw = t.b.one(Matmul{.trans_a = true, .kind = MatmulKind::wgrad, .exponent = -1},
+                                 {t.matrix("dy", 16, 5), t.matrix("x", 16, 7)});
+        t.b.store("grad/w", t.b.one(op, {dw, t.b.load("grad/w", {Dtype::f32, {5, 7}})}));
+        const Graph g = fuse(t.g);
+        const bool joins = op.b_exponent == 0;
+        EXPECT_EQ(count<Add>(g), joins ? 0 : 1);
+        for (const Node& n : g.nodes()) {
+            if (const auto* m = std::get_if<Matmul>(&n.op)) {
+                EXPECT_EQ(m->exponent, joins ? -4 : -1);
+            }
+        }
+        expect_fused_and_plain_agree(t.g, sum_tolerance(17));
+    }
+}
+
+TEST(FuseCastTranspose, OnePassWritesBothCopies) {
+    Built t;
+    const Value codes = t.b.one(Cast{.to = Dtype::e4m3, .exponent = 1}, {t.matrix("x", 16, 48)});
+    const Value w = t.matrix("w", 48, 5), dy = t.matrix("dy", 16, 5);
+    t.b.output("y", t.b.one(Matmul{}, {codes, w}));
+    t.b.output("dw", t.b.one(Matmul{}, {t.b.one(Transpose{}, {codes}), dy}));
+    const Graph g = fuse(t.g);
+    EXPECT_EQ(count<Transpose>(g), 0);
+    EXPECT_EQ(count<Cast>(g), 1);
+    expect_fused_and_plain_agree(t.g, 0);
+}
+
 TEST(FuseMatmulAccumulate, NotWhenSomebodyElseWantsTheProduct) {
     Built t;
     const Value dw = t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7));

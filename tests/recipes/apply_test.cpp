@@ -17,11 +17,11 @@ using test::tiny_options;
 
 TEST(Recipe, AreKnownByName) {
     EXPECT_EQ(recipe_names(), (std::vector<std::string>{"fp32", "bf16", "fp8-lm", "moss",
-                                                        "blockwise", "smooth-swiglu"}));
+                                                        "blockwise", "smooth-swiglu", "scalify"}));
     for (const std::string& name : recipe_names()) EXPECT_EQ(recipe_named(name).name, name);
     EXPECT_EQ(error_of([] { recipe_named("fp4"); }),
               "there is no recipe 'fp4'\n  Recipes: fp32, bf16, fp8-lm, moss, blockwise, "
-              "smooth-swiglu.");
+              "smooth-swiglu, scalify.");
 }
 
 struct Fp8Case {

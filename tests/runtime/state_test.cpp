@@ -105,6 +105,26 @@ TEST(State, ValuesBringTheirScale) {
     EXPECT_EQ(test::read_tensor(state.tensor("adam.m/w")).scales, std::vector{1.0f});
 }
 
+// Propagated scales: they follow from the initialisation, not from the values.
+TEST(State, AScaleForGoodStays) {
+    State state;
+    state.declare("w", {Dtype::f16, {2}, kPerTensor});
+    state.declare("w", {Dtype::f16, {2}, kPerTensor}, -6);
+    state.allocate(test::backend());
+    const float values[] = {-0.25f, 0.75f};
+    write_values(state, "w", values);
+    EXPECT_EQ(test::read_tensor(state.tensor("w")).scales, std::vector{0x1p-6f});
+    EXPECT_EQ(test::read_tensor(state.tensor("w")).values, (std::vector<double>{-0.25, 0.75}));
+}
+
+TEST(State, GradientsAreNotSaved) {
+    for (const char* name : {"grad/w", "grad.scale/w", "step/loss", "kv/layer.k"}) {
+        EXPECT_FALSE(is_saved(name)) << name;
+    }
+    for (const char* name : {"w", "adam.m/w", "scale.moments/w"})
+        EXPECT_TRUE(is_saved(name)) << name;
+}
+
 TEST(State, ReadsAndWritesCodesOrAllParts) {
     State state;
     state.declare("before", kVector);

@@ -312,8 +312,8 @@ TEST_F(CheckpointTest, NamesWhatAnotherRecipeOrShapeChanges) {
 // Master weights under a scale: the model's files hold their values, the others their codes.
 
 struct Masters {
-    Masters(const Type& master, const Type& m, const Type& work) {
-        state.declare("w", master);
+    Masters(const Type& master, const Type& m, const Type& work, std::optional<int> exponent = {}) {
+        state.declare("w", master, exponent);
         state.declare("adam.m/w", m);
         state.declare("work." + std::string(name(work.dtype)) + "/w", work);
         state.allocate(backend);
@@ -407,6 +407,24 @@ TEST_F(CheckpointTest, ConvertsMastersAndMomentsOnRequest) {
     EXPECT_EQ(converted[0], "'master/w': expected f16[4, 64] x tensor, got none");
     EXPECT_EQ(narrowed.read("w"), w);
     EXPECT_EQ(narrowed.read("adam.m/w"), m);
+}
+
+// Codes under another scale than the one that stays are worth something else.
+TEST_F(CheckpointTest, ConvertsMastersToTheScaleThatStays) {
+    Masters free(kMaster, kMoment, kWork), kept(kMaster, kMoment, kWork, -6);
+    write_values(free.state, "w", ramp());
+    const fs::path path = save_checkpoint(folder, free.state, info_of(1), kTexts);
+    std::vector<std::string> converted;
+    load_checkpoint(path, kept.state, Verify::contents, &converted);
+    ASSERT_EQ(converted.size(), 1u);
+    EXPECT_TRUE(contains(converted[0], "'master/w': expected a scale of 0.015625, got"));
+    std::vector<std::byte> all(static_cast<std::size_t>(total_bytes(kMaster)));
+    kept.state.read_all_parts("w", all.data());
+    EXPECT_EQ(*tensor_at(kMaster, all.data()).scales(), 0x1p-6f);
+    const std::vector<float> got = kept.read("w"), want = free.read("w");
+    for (std::size_t i = 0; i < want.size(); ++i) {
+        EXPECT_NEAR(got[i], want[i], 0x1p-11f * std::abs(want[i]) + 0x1p-31f);
+    }
 }
 
 TEST_F(CheckpointTest, ConvertsNothingElse) {

@@ -121,6 +121,53 @@ TEST(Setup, Fp8LmMayPredictItsWeightScales) {
     EXPECT_EQ(r.prediction, (Prediction{adam_bound(0.9, 0.999), 50}));
 }
 
+TEST(Setup, ScalifyRunsAreThePapers) {
+    RunConfig c = config();
+    c.recipe.name = "scalify";
+    const auto states = [](Dtype master, Dtype gradient, Dtype moments) {
+        return StateFormats{master, gradient, moments, moments};
+    };
+    const StateFormats want[] = {
+        states(Dtype::f32, Dtype::f16, Dtype::f32), states(Dtype::f16, Dtype::f16, Dtype::f32),
+        states(Dtype::f16, Dtype::e5m2, Dtype::f32), states(Dtype::f16, Dtype::e5m2, Dtype::f16)};
+    for (int run = 1; run <= 4; ++run) {
+        c.recipe.run = run;
+        const Recipe r = recipe_of(c);
+        EXPECT_EQ(r.states, want[run - 1]) << run;
+        EXPECT_EQ(r.activation.has_value(), run > 2) << run;
+        EXPECT_EQ(r.propagation->rescale_norms, run > 1) << run;
+        EXPECT_EQ(r.propagation->rescale_weight_gradients, run > 3) << run;
+        EXPECT_EQ(r.compute, Dtype::f16);
+    }
+}
+
+TEST(Setup, ScalifyTakesSingleKeys) {
+    RunConfig c = config();
+    c.recipe = {.name = "scalify",
+                .run = 4,
+                .compute = "bf16",
+                .matmul = "compute",
+                .rescale = "norm",
+                .statistic = "max",
+                .norm_eps = "data",
+                .attention_rebalance = false};
+    c.optimizer.gradient = "f16";
+    c.optimizer.m = "f32";
+    const Recipe r = recipe_of(c);
+    EXPECT_EQ(r.compute, Dtype::bf16);
+    EXPECT_FALSE(r.activation || r.weight || r.output_grad);
+    EXPECT_TRUE(r.propagation->rescale_norms);
+    EXPECT_FALSE(r.propagation->rescale_weight_gradients);
+    EXPECT_EQ(r.propagation->statistic, Statistic::max);
+    EXPECT_FALSE(r.propagation->scales.exact_eps);
+    EXPECT_FALSE(r.propagation->scales.rebalance_attention);
+    EXPECT_EQ(r.states, (StateFormats{Dtype::f16, Dtype::f16, Dtype::f32, Dtype::f16}));
+    c.recipe.run = 1;
+    c.recipe.matmul = "fp8";
+    c.recipe.gradient = "e4m3";
+    EXPECT_EQ(recipe_of(c).output_grad->dtype, Dtype::e4m3);
+}
+
 TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
     using R = RunConfig::Recipe;
     const std::vector<std::pair<R, std::string>> refused = {
@@ -141,6 +188,16 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
          "fp8_lm_head: recipe blockwise keeps the head in 16 bits"},
         {{.name = "bf16", .gradient = "e4m3"},
          "gradient: recipe bf16 keeps output gradients unscaled"},
+        {{.name = "fp8-lm", .run = 2}, "run: recipe fp8-lm does not propagate scales"},
+        {{.name = "bf16", .rescale = "norm"}, "rescale: recipe bf16 does not propagate scales"},
+        {{.name = "moss", .attention_rebalance = false},
+         "attention_rebalance: recipe moss does not propagate scales"},
+        {{.name = "scalify", .scale_rounding = "pow2"},
+         "scale_rounding: recipe scalify has no scales but powers of two"},
+        {{.name = "scalify", .history = 8}, "history: recipe scalify has no delayed scales"},
+        {{.name = "scalify", .weight_scale = "measured"},
+         "weight_scale: recipe scalify has no weights under one scale"},
+        {{.name = "scalify", .group = 32}, "group: recipe scalify has no micro groups"},
         {{.name = "moss", .scale_rounding = "pow2"},
          "scale_rounding: recipe moss has powers of two below exact scales"},
         {{.name = "blockwise", .level = "O1"},

@@ -13,7 +13,8 @@ namespace {
 using test::Session;
 using test::tiny_options;
 
-constexpr const char* kRecipes[] = {"fp32", "bf16", "fp8-lm", "moss", "blockwise", "smooth-swiglu"};
+constexpr const char* kRecipes[] = {"fp32",      "bf16",          "fp8-lm", "moss",
+                                    "blockwise", "smooth-swiglu", "scalify"};
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 std::map<std::string, std::vector<std::byte>> everything_but_gradients(const State& state) {

@@ -3,6 +3,7 @@
 
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/scaling.h"
+#include "backends/propagation.h"
 #include "base/convert.h"
 #include "base/scale_rule.h"
 #include "base/stochastic.h"
@@ -105,7 +106,11 @@ class States {
     }
 
     void run() {
-        choose_scales();
+        if (call_.in.size() == 8) {
+            take_bounds();
+        } else {
+            choose_scales();
+        }
         for_chunks([&](std::int64_t at, std::int64_t n, std::array<Chunk, 3>& x) {
             for (std::size_t k = 0; k < 3; ++k) encode(k, at, n, x[k].data());
         });
@@ -138,18 +143,32 @@ class States {
         });
     }
 
+    void set_scale(std::size_t k, float scale) {
+        next_[k] = scale;
+        *call_.out[k].scales() = scale;
+    }
+
+    void take_bounds() {
+        const float* bounds = call_.in[7].as<float>();
+        if (call_.out[0].scale) set_scale(0, old_[0]);
+        for (std::size_t k = 1; k < 3; ++k) {
+            if (call_.out[k].scale) set_scale(k, moment_scale(bounds[k - 1], old_[kOperandOf[k]]));
+        }
+    }
+
     void choose_scales() {
-        if (!call_.out[0].scale && !call_.out[1].scale && !call_.out[2].scale) return;
+        if (call_.out[0].scale && op_.keep_scale) set_scale(0, old_[0]);
+        const bool w_scale = call_.out[0].scale && !op_.keep_scale;
+        if (!w_scale && !call_.out[1].scale && !call_.out[2].scale) return;
         std::array<SharedAmax, 3> tops;
         for_chunks([&](std::int64_t, std::int64_t n, const std::array<Chunk, 3>& x) {
             for (std::size_t k = 0; k < 3; ++k) tops[k].raise(amax(x[k].data(), Dtype::f32, n));
         });
         for (std::size_t k = 0; k < 3; ++k) {
             const TensorRef& t = call_.out[k];
-            if (!t.scale) continue;
+            if (!t.scale || (k == 0 && op_.keep_scale)) continue;
             const ScaleRule rule{t.type.dtype, k == 0 ? kMasterRounding : op_.scale_rounding, 0};
-            next_[k] = next_scale(rule, tops[k].value(), old_[kOperandOf[k]]);
-            *t.scales() = next_[k];
+            set_scale(k, next_scale(rule, tops[k].value(), old_[kOperandOf[k]]));
         }
     }
 

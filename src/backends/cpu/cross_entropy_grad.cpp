@@ -1,20 +1,25 @@
 #include "backends/cpu/cross_entropy.h"
+#include "base/scale_rule.h"
 
 namespace octavo::cpu {
 namespace {
 
 template <class T>
-void cross_entropy_grad(const KernelCall& call) {
+void cross_entropy_grad(const KernelCall& call, CrossEntropyGrad op) {
     using C = compute_t<T>;
     const Shape& shape = call.in[0].type.shape;
-    const C factor = *call.in[4].as<C>() * *call.in[3].as<C>();
+    const C factor =
+        *call.in[4].as<C>() * *call.in[3].as<C>() * C(power_of_two(op.gradient_exponent));
     row_gradients(call.in[0].as<T>(), call.in[1].as<std::int32_t>(), call.in[2].as<C>(), shape[0],
-                  shape[1], factor, call.out[0].as<T>());
+                  shape[1], C(power_of_two(op.exponent)), factor, call.out[0].as<T>());
 }
 
 Prepared prepare(const NodeView& node) {
-    return dispatch_plain(node.in[0].dtype, [](auto tag) {
-        return Prepared{cross_entropy_grad<typename decltype(tag)::type>};
+    const auto op = std::get<CrossEntropyGrad>(node.op);
+    return dispatch_plain(node.in[0].dtype, [op](auto tag) {
+        return Prepared{[op](const KernelCall& call) {
+            cross_entropy_grad<typename decltype(tag)::type>(call, op);
+        }};
     });
 }
 

@@ -1,12 +1,14 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/math.h"
+#include "base/scale_rule.h"
 
 namespace octavo::cpu {
 namespace {
 
 template <class T>
-void gelu_grad(const KernelCall& call) {
+void gelu_grad(const KernelCall& call, int exponent) {
     using C = compute_t<T>;
+    const C factor = power_of_two(exponent);
     const T *x = call.in[0].as<T>(), *dy = call.in[1].as<T>();
     T* dx = call.out[0].as<T>();
     constexpr C k = C(2 * 0.7978845608028654), k3 = k * C(0.044715);  // 2 sqrt(2 / pi)
@@ -14,7 +16,7 @@ void gelu_grad(const KernelCall& call) {
         call.out[0].type.shape.elements(), row_grain(1), [&](std::int64_t begin, std::int64_t end) {
 #pragma omp simd
             for (std::int64_t i = begin; i < end; ++i) {
-                const C v = C(x[i]);
+                const C v = C(x[i]) * factor;
                 const C s = sigmoid(v * (k + k3 * v * v));
                 dx[i] = round_to<T>(C(dy[i]) * (s + v * s * (C(1) - s) * (k + C(3) * k3 * v * v)));
             }
@@ -22,8 +24,11 @@ void gelu_grad(const KernelCall& call) {
 }
 
 Prepared prepare(const NodeView& node) {
-    return dispatch_plain(node.in[0].dtype, [](auto tag) {
-        return Prepared{gelu_grad<typename decltype(tag)::type>};
+    const int exponent = std::get<GeluGrad>(node.op).exponent;
+    return dispatch_plain(node.in[0].dtype, [exponent](auto tag) {
+        return Prepared{[exponent](const KernelCall& call) {
+            gelu_grad<typename decltype(tag)::type>(call, exponent);
+        }};
     });
 }
 

@@ -10,9 +10,9 @@ namespace {
 constexpr std::int64_t kChunk = 1 << 15;
 
 template <class T>
-double squares(const TensorRef& t, std::int64_t begin, std::int64_t end) {
+double squares(const TensorRef& t, float factor, std::int64_t begin, std::int64_t end) {
     const T* x = t.as<T>();
-    const compute_t<T> scale = t.scale ? *t.scales() : 1.0f;
+    const compute_t<T> scale = factor;
     double sum = 0;
 #pragma omp simd reduction(+ : sum)
     for (std::int64_t i = begin; i < end; ++i) {
@@ -25,7 +25,7 @@ double squares(const TensorRef& t, std::int64_t begin, std::int64_t end) {
 struct Chunk {
     std::size_t operand;
     std::int64_t begin, end;
-    double (*squares)(const TensorRef&, std::int64_t, std::int64_t);
+    double (*squares)(const TensorRef&, float, std::int64_t, std::int64_t);
 };
 
 std::vector<Chunk> chunks_of(std::span<const Type> operands) {
@@ -42,14 +42,18 @@ std::vector<Chunk> chunks_of(std::span<const Type> operands) {
 }
 
 Prepared prepare(const NodeView& node) {
-    std::vector<Chunk> chunks = chunks_of(node.in);
+    const bool scaled = std::get<GlobalNorm>(node.op).scaled;
+    const std::size_t tensors = scaled ? node.in.size() / 2 : node.in.size();
+    std::vector<Chunk> chunks = chunks_of(node.in.first(tensors));
     const auto count = static_cast<std::int64_t>(chunks.size());
-    const auto run = [chunks = std::move(chunks), count](const KernelCall& call) {
+    const auto run = [chunks = std::move(chunks), count, scaled, tensors](const KernelCall& call) {
         double* sums = reinterpret_cast<double*>(call.scratch);
         parallel_for(count, 1, [&](std::int64_t begin, std::int64_t end) {
             for (std::int64_t i = begin; i < end; ++i) {
                 const Chunk& c = chunks[i];
-                sums[i] = c.squares(call.in[c.operand], c.begin, c.end);
+                const TensorRef& x = call.in[c.operand];
+                const float* scale = scaled ? call.in[tensors + c.operand].as<float>() : x.scales();
+                sums[i] = c.squares(x, scale ? *scale : 1.0f, c.begin, c.end);
             }
         });
         const double total = std::accumulate(sums, sums + count, 0.0);

@@ -18,9 +18,10 @@ struct Host {
     template <class T, class C>
     static void losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
                                      std::int64_t v, std::int64_t /*stride*/, const C* dloss,
-                                     const C* weight, C* lse, double* loss) {
-        row_losses(logits, targets, rows, v, lse, loss);
-        row_gradients(logits, targets, lse, rows, v, *dloss * *weight, logits);
+                                     const C* weight, LogitFactors factors, C* lse, double* loss) {
+        row_losses(logits, targets, rows, v, C(factors.logits), lse, loss);
+        row_gradients(logits, targets, lse, rows, v, C(factors.logits),
+                      *dloss * *weight * C(factors.gradient), logits);
     }
 
     template <class C>

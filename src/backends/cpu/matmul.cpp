@@ -22,7 +22,8 @@ GemmDesc describe(const NodeView& node, Dtype operands) {
         .trans_b = op.trans_b,
         .in = operands,
         .out = operands == Dtype::bf16 && op.out == Dtype::bf16 ? Dtype::bf16 : Dtype::f32,
-        .scaled = node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled,
+        .scaled =
+            op.exponent != 0 || node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled,
         .accumulate = op.accumulate,
     };
 }
@@ -42,7 +43,8 @@ Refusal reject_onednn(const NodeView& node, Dtype operands) {
     return std::nullopt;
 }
 
-// A power of two moves no bit of an FP8 code's significand, and these stay clear of bf16's ends.
+// A power of two moves no bit of a significand, and these stay clear of the ends of bf16 and f32,
+// to which narrower formats are converted.
 bool folds_exactly(float scale) {
     int exponent = 0;
     return std::frexp(scale, &exponent) == 0.5f && std::abs(exponent) < 100;
@@ -51,14 +53,15 @@ bool folds_exactly(float scale) {
 // oneDNN multiplies operands of one dtype, and adds to C in place. Everything else is conversion:
 // into scratch before the product, out of it afterwards. oneDNN 2.6 leaves the matrix units for
 // vector ones, several times slower, when it has to scale the result; so a scale that is a power of
-// two, as recipes prefer them, goes into the conversion of an FP8 operand.
+// two, as recipes prefer them, goes into the conversion of an operand if one is converted.
 Prepared prepare_onednn(const NodeView& node, Dtype operands) {
     const GemmDesc gemm = describe(node, operands);
     const Gemm product(gemm);
     GemmDesc unscaled = gemm;
     unscaled.scaled = false;
-    const int folded = is_fp8(node.in[0].dtype) ? 0 : is_fp8(node.in[1].dtype) ? 1 : -1;
+    const int folded = node.in[0].dtype != operands ? 0 : node.in[1].dtype != operands ? 1 : -1;
     const Gemm plain_product = gemm.scaled ? Gemm(unscaled) : product;
+    const int exponent = std::get<Matmul>(node.op).exponent;
     ScratchCounter scratch;
     std::array<std::int64_t, 2> converted{};
     for (std::size_t i = 0; i < 2; ++i) {
@@ -74,7 +77,7 @@ Prepared prepare_onednn(const NodeView& node, Dtype operands) {
         scratch.reserve(std::max(product.scratch_bytes(), plain_product.scratch_bytes()));
 
     auto run = [=](const KernelCall& call) {
-        const float scale = product_scale(call);
+        const float scale = product_scale(call, exponent);
         const bool fold = gemm.scaled && folded >= 0 && folds_exactly(scale);
         const auto operand = [&](int i) -> const void* {
             const TensorRef& t = call.in[static_cast<std::size_t>(i)];

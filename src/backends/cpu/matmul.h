@@ -2,6 +2,7 @@
 #pragma once
 
 #include "backends/cpu/kernels.h"
+#include "base/scale_rule.h"
 
 namespace octavo::cpu {
 
@@ -23,9 +24,10 @@ struct MatmulExtents {
 };
 MatmulExtents matmul_extents(const NodeView&);
 
-// What the codes' product is multiplied by: the scales of both operands.
-inline float product_scale(const KernelCall& call) {
-    float scale = 1;
+// What the product of what lies in memory is multiplied by: the scales of both operands, or a
+// factor.
+inline float product_scale(const KernelCall& call, int exponent) {
+    float scale = power_of_two(exponent);
     for (const TensorRef& t : call.in.first(2)) {
         if (t.scale) scale *= *t.scales();
     }

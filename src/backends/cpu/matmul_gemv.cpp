@@ -55,6 +55,7 @@ const float* read(const TensorRef& b, std::int64_t first, std::int64_t n, float*
 struct Gemv {
     MatmulExtents e;
     bool trans_b, accumulate;
+    int exponent;
 
     // c[row, first...] = scale * sums (+ acc), for `n` sums.
     void write(const KernelCall& call, std::int64_t row, std::int64_t first, std::int64_t n,
@@ -75,7 +76,7 @@ struct Gemv {
     // b (N, K): each element of c is a dot product of two rows.
     void dots(const KernelCall& call, const float* a, std::int64_t begin, std::int64_t end) const {
         constexpr std::int64_t kBlock = 64;  // columns of c written at a time
-        const float scale = product_scale(call);
+        const float scale = product_scale(call, exponent);
         alignas(64) std::array<float, kTile> tile;
         std::array<std::array<float, kBlock>, kMaxRows> sums;
         for (std::int64_t first = begin; first < end; first += kBlock) {
@@ -100,7 +101,7 @@ struct Gemv {
     // b (K, N): rows of b are added up, a tile of columns at a time.
     void columns(const KernelCall& call, const float* a, std::int64_t begin,
                  std::int64_t end) const {
-        const float scale = product_scale(call);
+        const float scale = product_scale(call, exponent);
         alignas(64) std::array<std::array<float, kTile>, 4> tiles;
         alignas(64) std::array<std::array<float, kTile>, kMaxRows> sums;
         for (std::int64_t first = begin; first < end; first += kTile) {
@@ -158,7 +159,7 @@ Refusal reject_gemv(const NodeView& node) {
 Prepared prepare_gemv(const NodeView& node) {
     const auto& op = std::get<Matmul>(node.op);
     const MatmulExtents e = matmul_extents(node);
-    return {Gemv{e, op.trans_b, op.accumulate},
+    return {Gemv{e, op.trans_b, op.accumulate, op.exponent},
             e.m * e.k * static_cast<std::int64_t>(sizeof(float))};
 }
 

@@ -42,9 +42,10 @@ void lay_out(const TensorRef& t, std::int64_t rows, std::int64_t columns, bool t
 }
 
 template <class T, class C>
-void multiply(const KernelCall& call, const MatmulExtents& e, const C* a, const C* b) {
+void multiply(const KernelCall& call, const MatmulExtents& e, int exponent, const C* a,
+              const C* b) {
     constexpr std::int64_t kTile = 256;  // columns whose sums are kept at hand
-    const C scale = product_scale(call);
+    const C scale = product_scale(call, exponent);
     const T* acc = call.in.size() > 2 ? call.in[2].as<T>() : nullptr;
     T* c = call.out[0].as<T>();
     parallel_for(e.m, row_grain(e.k * e.n), [&](std::int64_t begin, std::int64_t end) {
@@ -79,12 +80,13 @@ Prepared prepare(const NodeView& node) {
     const std::int64_t b_offset = scratch.reserve(e.k * e.n * kSize);
     return dispatch_plain(op.out, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        auto run = [=, trans_a = op.trans_a, trans_b = op.trans_b](const KernelCall& call) {
+        auto run = [=, trans_a = op.trans_a, trans_b = op.trans_b,
+                    exponent = op.exponent](const KernelCall& call) {
             C* a = reinterpret_cast<C*>(call.scratch + a_offset);
             C* b = reinterpret_cast<C*>(call.scratch + b_offset);
             lay_out(call.in[0], e.m, e.k, trans_a, a);
             lay_out(call.in[1], e.k, e.n, trans_b, b);
-            multiply<T, C>(call, e, a, b);
+            multiply<T, C>(call, e, exponent, a, b);
         };
         return Prepared{run, scratch.bytes()};
     });

@@ -7,9 +7,11 @@
 namespace octavo::cuda {
 
 struct AddFunction {
+    float a_factor = 1, b_factor = 1;
+
     template <class C>
     __device__ C operator()(C a, C b) const {
-        return a + b;
+        return a * C(a_factor) + b * C(b_factor);
     }
 };
 
@@ -20,51 +22,65 @@ struct MulFunction {
     }
 };
 
+// Functions that are not linear see x * factor, a power of two.
+
 struct SiluFunction {
+    float factor = 1;
+
     template <class C>
     __device__ C operator()(C x) const {
-        return x * sigmoid(x);
+        return x * sigmoid(x * C(factor));
     }
 };
 
 struct SiluGradFunction {
+    float factor = 1;
+
     template <class C>
     __device__ C operator()(C x, C dy) const {
-        const C s = sigmoid(x);
-        return dy * (s * (C(1) + x * (C(1) - s)));
+        const C v = x * C(factor), s = sigmoid(v);
+        return dy * (s * (C(1) + v * (C(1) - s)));
     }
 };
 
 struct SwiGluFunction {
+    float factor = 1;
+
     template <class C>
     __device__ C operator()(C gate, C up) const {
-        return gate * sigmoid(gate) * up;
+        return gate * sigmoid(gate * C(factor)) * up;
     }
 };
 
 // (1 + tanh(u)) / 2 = sigmoid(2u)
 struct GeluFunction {
+    float factor = 1;
+
     template <class C>
     __device__ C operator()(C x) const {
         constexpr C k = C(2 * 0.7978845608028654), k3 = k * C(0.044715);  // 2 sqrt(2 / pi)
-        return x * sigmoid(x * (k + k3 * x * x));
+        const C v = x * C(factor);
+        return x * sigmoid(v * (k + k3 * v * v));
     }
 };
 
 struct GeluGradFunction {
+    float factor = 1;
+
     template <class C>
     __device__ C operator()(C x, C dy) const {
         constexpr C k = C(2 * 0.7978845608028654), k3 = k * C(0.044715);  // 2 sqrt(2 / pi)
-        const C s = sigmoid(x * (k + k3 * x * x));
-        return dy * (s + x * s * (C(1) - s) * (k + C(3) * k3 * x * x));
+        const C v = x * C(factor);
+        const C s = sigmoid(v * (k + k3 * v * v));
+        return dy * (s + v * s * (C(1) - s) * (k + C(3) * k3 * v * v));
     }
 };
 
 // Both results of SwiGluGrad.
 template <class C>
-__device__ inline void swiglu_gradients(C gate, C up, C dy, C& dgate, C& dup) {
-    const C s = sigmoid(gate);
-    dgate = dy * up * (s * (C(1) + gate * (C(1) - s)));
+__device__ inline void swiglu_gradients(C gate, C up, C dy, C factor, C& dgate, C& dup) {
+    const C v = gate * factor, s = sigmoid(v);
+    dgate = dy * up * (s * (C(1) + v * (C(1) - s)));
     dup = dy * (gate * s);
 }
 

@@ -1,4 +1,5 @@
 #include "backends/cuda/scaling.cuh"
+#include "backends/propagation.h"
 #include "base/stochastic.h"
 
 namespace octavo::cuda {
@@ -75,8 +76,9 @@ struct Step {
     State in[4] = {}, out[3] = {};
     const float *factor, *schedule;
     const std::int32_t* step;
-    Scales* scales = nullptr;  // none: no state has one
-    float* amax = nullptr;     // none: not asked for
+    Scales* scales = nullptr;       // none: no state has one
+    float* amax = nullptr;          // none: not asked for
+    const float* bounds = nullptr;  // of m' and v'; none: their scales follow their amaxes
     AdamW op;
 
     __device__ bool roots() const { return kOptions && op.sqrt_v; }
@@ -244,6 +246,14 @@ __global__ void scales_kernel(const __grid_constant__ Step<kOptions> step) {
         const float old = step.scales->old[operand_of(k)];
         step.scales->next[k] = 1.0f;
         if (!s.scale) continue;
+        if (k == 0 && step.op.keep_scale) {
+            step.scales->next[k] = *s.scale = old;
+            continue;
+        }
+        if (k > 0 && step.bounds) {
+            step.scales->next[k] = *s.scale = skip ? old : moment_scale(step.bounds[k - 1], old);
+            continue;
+        }
         const ScaleRule rule{s.dtype, k == 0 ? kMasterRounding : step.op.scale_rounding, 0};
         const float next = skip ? old : next_scale(rule, step.scales->top[k], old);
         step.scales->next[k] = next;
@@ -298,7 +308,9 @@ void adamw(const KernelCall& call, const AdamW& op) {
     if (std::ranges::any_of(step.in, scaled)) {
         step.scales = reinterpret_cast<Scales*>(call.scratch);
         start_kernel<<<1, 1, 0, stream()>>>(step);
-        if (std::ranges::any_of(step.out, scaled)) {
+        if (call.in.size() == 8) step.bounds = call.in[7].as<float>();
+        const bool measured = !step.bounds && (scaled(step.out[1]) || scaled(step.out[2]));
+        if (measured || (scaled(step.out[0]) && !op.keep_scale)) {
             const std::int64_t resident = std::int64_t{device().multiprocessors()} * kAmaxBlocks;
             amaxes_kernel<<<packet_blocks(n, resident), kBlock, 0, stream()>>>(n, step);
         }

@@ -5,13 +5,14 @@
 namespace octavo::cuda {
 namespace {
 
-enum class Factor { none, times, over };
+enum class Factor { none, constant, times, over };
 
 template <class From, class To, Factor F>
 struct Convert {
     const From* x;
     To* y;
     const float* factor;
+    float constant;
 
     template <int N>
     __device__ void run(std::int64_t i) const {
@@ -20,7 +21,9 @@ struct Convert {
         if constexpr (F == Factor::none) {
             store<N>(y + i, v);
         } else {
-            const float k = F == Factor::times ? *factor : __frcp_rn(*factor);
+            const float k = F == Factor::constant ? constant
+                            : F == Factor::times  ? *factor
+                                                  : __frcp_rn(*factor);
             float scaled[N];
 #pragma unroll
             for (int e = 0; e < N; ++e) scaled[e] = static_cast<float>(v[e]) * k;
@@ -30,13 +33,13 @@ struct Convert {
 };
 
 template <Factor F>
-void convert_with(const void* x, Dtype from, void* y, Dtype to, const float* factor,
-                  std::int64_t n) {
+void convert_with(const void* x, Dtype from, void* y, Dtype to, const float* factor, std::int64_t n,
+                  float constant = 1) {
     dispatch_float(from, [&]<class From>(std::type_identity<From>) {
         dispatch_float(to, [&]<class To>(std::type_identity<To>) {
-            for_elements(
-                "convert", n,
-                Convert<From, To, F>{static_cast<const From*>(x), static_cast<To*>(y), factor});
+            for_elements("convert", n,
+                         Convert<From, To, F>{static_cast<const From*>(x), static_cast<To*>(y),
+                                              factor, constant});
         });
     });
 }
@@ -75,8 +78,12 @@ void dispatch_scaled(Dtype dtype, F&& f) {
 
 }  // namespace
 
-void convert(const void* x, Dtype from, void* y, Dtype to, std::int64_t n) {
-    convert_with<Factor::none>(x, from, y, to, nullptr, n);
+void convert(const void* x, Dtype from, void* y, Dtype to, std::int64_t n, float factor) {
+    if (factor == 1) {
+        convert_with<Factor::none>(x, from, y, to, nullptr, n);
+    } else {
+        convert_with<Factor::constant>(x, from, y, to, nullptr, n, factor);
+    }
 }
 
 void dequantise(const void* x, Dtype from, const float* scale, void* y, Dtype to, std::int64_t n) {

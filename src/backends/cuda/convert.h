@@ -7,8 +7,8 @@
 
 namespace octavo::cuda {
 
-// y = cast(x)
-void convert(const void* x, Dtype from, void* y, Dtype to, std::int64_t n);
+// y = cast(x * factor), the product in f32 unless factor is 1.
+void convert(const void* x, Dtype from, void* y, Dtype to, std::int64_t n, float factor = 1);
 // y = cast(x * scale[0]), the product in f32.
 void dequantise(const void* x, Dtype from, const float* scale, void* y, Dtype to, std::int64_t n);
 // y = cast(x * k), k = 1 / scale[0] rounded to f32, the product in f32.

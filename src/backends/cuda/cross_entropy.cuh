@@ -38,6 +38,8 @@ __device__ inline void over_ends(const RowParts& parts, std::int64_t v, F&& f) {
 
 // ---- log sum exp -------------------------------------------------------------------------------
 
+// Logits are multiplied by k, a power of two, as they are read.
+
 // For logits of type T: those of 16 bits are far coarser than the quick exponential.
 template <class T>
 __device__ inline compute_t<T> exponential(compute_t<T> x) {
@@ -57,10 +59,13 @@ struct ExpSum {
     C sum = 0;
 
     template <int N>
-    __device__ void add(const C (&x)[N]) {
-        C higher = top;
+    __device__ void add(const C (&logits)[N], C factor) {
+        C x[N], higher = top;
 #pragma unroll
-        for (int k = 0; k < N; ++k) higher = fmax(higher, x[k]);
+        for (int k = 0; k < N; ++k) {
+            x[k] = logits[k] * factor;
+            higher = fmax(higher, x[k]);
+        }
         C part = 0;
 #pragma unroll
         for (int k = 0; k < N; ++k) part += exponential<T>(x[k] - higher);
@@ -97,7 +102,7 @@ __device__ inline double row_loss(const LogSumExp<C>& s, C at_target) {
 
 template <class T>
 __global__ void __launch_bounds__(kLossBlock)
-    row_losses_kernel(const T* logits, const std::int32_t* targets, std::int64_t v,
+    row_losses_kernel(const T* logits, const std::int32_t* targets, std::int64_t v, compute_t<T> k,
                       compute_t<T>* lse, double* loss) {
     using C = compute_t<T>;
     const std::int64_t row = blockIdx.x;
@@ -116,23 +121,23 @@ __global__ void __launch_bounds__(kLossBlock)
     for (std::int64_t p = threadIdx.x; p < parts.packets; p += blockDim.x) {
         C packet[kPacket];
         load<kPacket>(x + parts.head + p * kPacket, packet);
-        sum.add(packet);
+        sum.add(packet, k);
     }
-    over_ends(parts, v, [&](std::int64_t i) { sum.add({widen(x[i])}); });
+    over_ends(parts, v, [&](std::int64_t i) { sum.add({widen(x[i])}, k); });
     const LogSumExp<C> s = join(sum);
     if (threadIdx.x == 0) {
         lse[row] = C(s.value());
-        loss[row] = row_loss(s, widen(x[target]));
+        loss[row] = row_loss(s, widen(x[target]) * k);
     }
 }
 
 // loss[i] = -log softmax(logits[i])[targets[i]] and lse[i]; both 0 in rows without a target.
 template <class T>
 void row_losses(const T* logits, const std::int32_t* targets, std::int64_t rows, std::int64_t v,
-                compute_t<T>* lse, double* loss) {
+                compute_t<T> k, compute_t<T>* lse, double* loss) {
     if (rows == 0) return;
     row_losses_kernel<T><<<static_cast<unsigned>(rows), row_threads(v), 0, stream()>>>(
-        logits, targets, v, lse, loss);
+        logits, targets, v, k, lse, loss);
     launched("row_losses");
 }
 
@@ -154,15 +159,15 @@ void total_loss(const double* loss, std::int64_t rows, const C* weight, C* out) 
 
 // ---- Gradients ---------------------------------------------------------------------------------
 
-// factor * (softmax(x) - onehot(target)) for elements [i, i + N) of a row.
+// factor * (softmax(k x) - onehot(target)) for elements [i, i + N) of a row.
 template <class T, int N, class C>
-__device__ inline void softmax_gradient(C (&x)[N], C lse, C factor, std::int32_t target,
+__device__ inline void softmax_gradient(C (&x)[N], C k, C lse, C factor, std::int32_t target,
                                         std::int64_t i) {
     const int at = static_cast<int>(target - i);
 #pragma unroll
-    for (int k = 0; k < N; ++k) {
-        const C p = exponential<T>(x[k] - lse);
-        x[k] = factor * (k == at ? p - C(1) : p);
+    for (int j = 0; j < N; ++j) {
+        const C p = exponential<T>(x[j] * k - lse);
+        x[j] = factor * (j == at ? p - C(1) : p);
     }
 }
 
@@ -180,7 +185,7 @@ template <class T>
 __global__ void __launch_bounds__(kLossBlock)
     row_gradients_kernel(const T* logits, const std::int32_t* targets, const compute_t<T>* lse,
                          std::int64_t v, const compute_t<T>* dloss, const compute_t<T>* weight,
-                         T* dlogits) {
+                         compute_t<T> k, compute_t<T> outer, T* dlogits) {
     using C = compute_t<T>;
     const std::int64_t row = blockIdx.x;
     const std::int32_t target = targets[row];
@@ -190,32 +195,32 @@ __global__ void __launch_bounds__(kLossBlock)
         clear_row(dx, v);
         return;
     }
-    const C factor = *dloss * *weight, s = lse[row];
+    const C factor = *dloss * *weight * outer, s = lse[row];
     const RowParts parts = row_parts(x, v);
 #pragma unroll 2
     for (std::int64_t p = threadIdx.x; p < parts.packets; p += blockDim.x) {
         const std::int64_t i = parts.head + p * kPacket;
         C packet[kPacket];
         load<kPacket>(x + i, packet);
-        softmax_gradient<T>(packet, s, factor, target, i);
+        softmax_gradient<T>(packet, k, s, factor, target, i);
         store<kPacket>(dx + i, packet);
     }
     over_ends(parts, v, [&](std::int64_t i) {
         C element[1] = {widen(x[i])};
-        softmax_gradient<T>(element, s, factor, target, i);
+        softmax_gradient<T>(element, k, s, factor, target, i);
         store<1>(dx + i, element);
     });
 }
 
-// dlogits = dloss * weight * (softmax(logits) - onehot(target)), 0 in rows without a target.
-// dlogits may be logits.
+// dlogits = outer * dloss * weight * (softmax(k logits) - onehot(target)), 0 in rows without a
+// target. dlogits may be logits.
 template <class T>
 void row_gradients(const T* logits, const std::int32_t* targets, const compute_t<T>* lse,
                    std::int64_t rows, std::int64_t v, const compute_t<T>* dloss,
-                   const compute_t<T>* weight, T* dlogits) {
+                   const compute_t<T>* weight, compute_t<T> k, compute_t<T> outer, T* dlogits) {
     if (rows == 0) return;
     row_gradients_kernel<T><<<static_cast<unsigned>(rows), row_threads(v), 0, stream()>>>(
-        logits, targets, lse, v, dloss, weight, dlogits);
+        logits, targets, lse, v, dloss, weight, k, outer, dlogits);
     launched("row_gradients");
 }
 
@@ -230,7 +235,7 @@ __global__ void __launch_bounds__(kLossBlock, 2)
     row_losses_and_gradients_kernel(T* logits, const std::int32_t* targets, std::int64_t v,
                                     std::int64_t stride, std::int64_t kept,
                                     const compute_t<T>* dloss, const compute_t<T>* weight,
-                                    double* loss) {
+                                    compute_t<T> k, compute_t<T> outer, double* loss) {
     using C = compute_t<T>;
     using Raw = Packet<T, kPacket>;
     extern __shared__ uint4 shared[];
@@ -255,27 +260,27 @@ __global__ void __launch_bounds__(kLossBlock, 2)
         if (p < kept) copies[p] = raw;
         C packet[kPacket];
         load<kPacket>(raw.x, packet);
-        sum.add(packet);
+        sum.add(packet, k);
     }
-    over_ends(parts, v, [&](std::int64_t i) { sum.add({widen(x[i])}); });
+    over_ends(parts, v, [&](std::int64_t i) { sum.add({widen(x[i])}, k); });
     const LogSumExp<C> s = join(sum);
     if (threadIdx.x == 0) {
         row_lse = C(s.value());
-        loss[row] = row_loss(s, widen(x[target]));
+        loss[row] = row_loss(s, widen(x[target]) * k);
     }
     __syncthreads();  // after it the row may change
 
-    const C lse = row_lse, factor = *dloss * *weight;
+    const C lse = row_lse, factor = *dloss * *weight * outer;
     for (std::int64_t p = parts.packets - 1 - threadIdx.x; p >= 0; p -= blockDim.x) {
         const Raw raw = p < kept ? copies[p] : packets[p];
         C packet[kPacket];
         load<kPacket>(raw.x, packet);
-        softmax_gradient<T>(packet, lse, factor, target, parts.head + p * kPacket);
+        softmax_gradient<T>(packet, k, lse, factor, target, parts.head + p * kPacket);
         store<kPacket>(packets[p].x, packet);
     }
     over_ends(parts, v, [&](std::int64_t i) {
         C element[1] = {widen(x[i])};
-        softmax_gradient<T>(element, lse, factor, target, i);
+        softmax_gradient<T>(element, k, lse, factor, target, i);
         store<1>(x + i, element);
     });
 }
@@ -285,7 +290,8 @@ __global__ void __launch_bounds__(kLossBlock, 2)
 template <class T>
 void row_losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
                               std::int64_t v, std::int64_t stride, const compute_t<T>* dloss,
-                              const compute_t<T>* weight, double* loss) {
+                              const compute_t<T>* weight, compute_t<T> k, compute_t<T> outer,
+                              double* loss) {
     if (rows == 0) return;
     constexpr auto kPacketBytes = static_cast<std::int64_t>(sizeof(Packet<T, kPacket>));
     static const bool allowed = [] {
@@ -298,7 +304,7 @@ void row_losses_and_gradients(T* logits, const std::int32_t* targets, std::int64
     const std::int64_t kept = std::min(v / kPacket, kKeptBytes / kPacketBytes);
     row_losses_and_gradients_kernel<T>
         <<<static_cast<unsigned>(rows), row_threads(v), kept * kPacketBytes, stream()>>>(
-            logits, targets, v, stride, kept, dloss, weight, loss);
+            logits, targets, v, stride, kept, dloss, weight, k, outer, loss);
     launched("row_losses_and_gradients");
 }
 

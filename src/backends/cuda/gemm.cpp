@@ -131,6 +131,8 @@ struct Gemm::Impl {
         }
         if (is_fp8(g.a)) {
             set(CUBLASLT_MATMUL_DESC_FAST_ACCUM, std::int8_t{g.fast_accumulation});
+        }
+        if (scaled()) {
             set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, scale_mode(g.b_scales));
             set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, scale_mode(g.a_scales));
             // An aligned address stands in for the scales while algorithms are looked for.
@@ -142,6 +144,8 @@ struct Gemm::Impl {
     ~Impl() { cublasLtMatmulDescDestroy(matmul); }
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
+
+    bool scaled() const { return is_fp8(desc.a) && desc.a_scales != Granularity::none; }
 
     template <class T>
     void set(cublasLtMatmulDescAttributes_t attribute, const T& value) const {
@@ -157,8 +161,8 @@ struct Gemm::Impl {
                         const void* acc, void* c, const void* alpha_beta, void* pad,
                         std::size_t pad_bytes) const {
         // The same numbers in both compute types; beta stands after alpha.
-        const std::array<float, 2> f32{1.0f, desc.accumulate ? 1.0f : 0.0f};
-        const std::array<double, 2> f64{1.0, desc.accumulate ? 1.0 : 0.0};
+        const std::array<float, 2> f32{desc.factor, desc.accumulate ? 1.0f : 0.0f};
+        const std::array<double, 2> f64{desc.factor, desc.accumulate ? 1.0 : 0.0};
         const bool wide = desc.a == Dtype::f64;
         const void* host = wide ? static_cast<const void*>(f64.data()) : f32.data();
         const auto* alpha = static_cast<const std::byte*>(desc.device_factor ? alpha_beta : host);
@@ -230,7 +234,7 @@ struct Gemm::Impl {
         } else {
             fill_for_timing(factors.data(), Dtype::f32, factor_count);
         }
-        if (is_fp8(desc.a)) {
+        if (scaled()) {
             set_scales(static_cast<const float*>(factors.data()),
                        static_cast<const float*>(factors.data()));
         }
@@ -271,7 +275,7 @@ std::int64_t Gemm::workspace_bytes() const { return static_cast<std::int64_t>(im
 
 void Gemm::operator()(const void* a, const void* b, const void* acc, void* c,
                       const GemmScales& scales, std::byte* workspace) const {
-    if (is_fp8(impl_->desc.a)) impl_->set_scales(scales.a, scales.b);
+    if (impl_->scaled()) impl_->set_scales(scales.a, scales.b);
     expect(impl_->call(impl_->algorithm, a, b, acc ? acc : c, c, scales.alpha_beta, workspace,
                        impl_->workspace),
            key(impl_->desc));

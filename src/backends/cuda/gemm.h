@@ -19,10 +19,11 @@ struct GemmDesc {
     bool accumulate = false;
     // FP8: partial sums stay in the tensor cores' accumulators of about 14 bits, 2 to 11 % faster.
     bool fast_accumulation = false;
-    // FP8: one scale per tensor for both, per row for both, or per 1x128 or 128x128 block (not
-    // 128x128 for both), laid out as graph/type.h says.
+    // FP8: one scale per tensor for both, per row for both, per 1x128 or 128x128 block (not 128x128
+    // for both), laid out as graph/type.h says, or none for both.
     Granularity a_scales = Granularity::tensor, b_scales = Granularity::tensor;
-    // Other types: the product is multiplied by a factor in device memory.
+    // The product is multiplied by this number, or (not FP8) by one in device memory.
+    float factor = 1;
     bool device_factor = false;
     // Elements from one row to the next, as stored; 0: rows follow each other.
     std::int64_t stride_a = 0, stride_b = 0, stride_c = 0;

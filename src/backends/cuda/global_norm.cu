@@ -25,9 +25,9 @@ struct Operands {
     int count = 0;
     std::int64_t chunks = 0;
 
-    void add(const TensorRef& x) {
+    void add(const TensorRef& x, const float* scale) {
         const std::int64_t elements = x.type.shape.elements();
-        operands[count++] = {x.data, x.scales(), elements, chunks, x.type.dtype};
+        operands[count++] = {x.data, scale, elements, chunks, x.type.dtype};
         chunks += ceil_div(elements, kChunk);
     }
 };
@@ -101,7 +101,7 @@ __global__ void __launch_bounds__(kNormBlock)
     if (threadIdx.x == 0) *norm = static_cast<float>(sqrt(sum));
 }
 
-void global_norm(const KernelCall& call) {
+void global_norm(const KernelCall& call, bool scaled) {
     double* const sums = reinterpret_cast<double*>(call.scratch);
     std::int64_t chunks = 0;
     Operands table;
@@ -114,10 +114,12 @@ void global_norm(const KernelCall& call) {
         chunks += table.chunks;
         table = {};
     };
-    for (const TensorRef& x : call.in) {
+    const std::size_t tensors = scaled ? call.in.size() / 2 : call.in.size();
+    for (std::size_t i = 0; i < tensors; ++i) {
+        const TensorRef& x = call.in[i];
         if (x.type.shape.elements() == 0) continue;
         if (table.count == Operands::kMost) launch();
-        table.add(x);
+        table.add(x, scaled ? call.in[tensors + i].as<float>() : x.scales());
     }
     launch();
     norm_kernel<<<1, kNormBlock, 0, stream()>>>(sums, chunks, call.out[0].as<float>());
@@ -127,7 +129,10 @@ void global_norm(const KernelCall& call) {
 Prepared prepare(const NodeView& node) {
     std::int64_t chunks = 0;
     for (const Type& t : node.in) chunks += ceil_div(t.shape.elements(), kChunk);
-    return {global_norm, chunks * static_cast<std::int64_t>(sizeof(double))};
+    return {[scaled = std::get<GlobalNorm>(node.op).scaled](const KernelCall& call) {
+                global_norm(call, scaled);
+            },
+            chunks * static_cast<std::int64_t>(sizeof(double))};
 }
 
 }  // namespace

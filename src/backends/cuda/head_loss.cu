@@ -26,8 +26,10 @@ struct Gpu {
     template <class T, class C>
     static void losses_and_gradients(T* logits, const std::int32_t* targets, std::int64_t rows,
                                      std::int64_t v, std::int64_t stride, const C* dloss,
-                                     const C* weight, C* /*lse*/, double* loss) {
-        row_losses_and_gradients(logits, targets, rows, v, stride, dloss, weight, loss);
+                                     const C* weight, LogitFactors factors, C* /*lse*/,
+                                     double* loss) {
+        row_losses_and_gradients(logits, targets, rows, v, stride, dloss, weight, C(factors.logits),
+                                 C(factors.gradient), loss);
     }
 
     template <class C>

@@ -11,6 +11,7 @@
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/moss_gemm.h"
 #include "backends/matmul_dequantised.h"
+#include "base/scale_rule.h"
 
 namespace octavo::cuda {
 namespace {
@@ -26,7 +27,8 @@ GemmDesc describe(const NodeView& node) {
             .a = node.in[0].dtype,
             .b = node.in[1].dtype,
             .c = op.out,
-            .accumulate = op.accumulate};
+            .accumulate = op.accumulate,
+            .factor = power_of_two(op.exponent)};
 }
 
 // What a product adds to, at `c` or elsewhere. cuBLASLt rounds 16-bit results differently when the
@@ -70,6 +72,8 @@ Refusal reject_fp8(const NodeView& node) {
         return fmt::format("M, N, K = {}, {}, {} are not all multiples of 16", g.m, g.n, g.k);
     }
     if (g.c == Dtype::f64) return "the result is f64";
+    const auto scaled = [](const Type& t) { return t.scaling != kUnscaled; };
+    if (scaled(node.in[0]) != scaled(node.in[1])) return "one operand alone has a scale";
     return std::nullopt;
 }
 
@@ -100,9 +104,11 @@ Prepared prepare_fp8(const NodeView& node) {
     if (desc.b_scales == Granularity::row) a_rows = widen_to_rows(desc.a_scales, desc.m);
     if (desc.a_scales == Granularity::row) b_rows = widen_to_rows(desc.b_scales, desc.n);
     // Forward sums are averaged away by what follows; gradients accumulate into weights. Blocks
-    // are promoted to f32 anyway.
+    // are promoted to f32 anyway, and unscaled codes (arXiv 2407.17353) use all of the format's
+    // range.
     const bool blocks = octavo::has_fine_scales(node.in[0]) && desc.a_scales != Granularity::row;
-    desc.fast_accumulation = std::get<Matmul>(node.op).kind == MatmulKind::fprop && !blocks;
+    desc.fast_accumulation = std::get<Matmul>(node.op).kind == MatmulKind::fprop && !blocks &&
+                             desc.a_scales != Granularity::none;
     const auto product = std::make_shared<const Gemm>(desc);
     const std::int64_t workspace = scratch.reserve(product->workspace_bytes());
     return {[=](const KernelCall& call) {
@@ -193,7 +199,7 @@ Prepared prepare_converted(const NodeView& node) {
     const Dtype operands = common_dtype(desc.a, desc.b), out = desc.c;
     desc.a = desc.b = operands;
     desc.c = product_dtype(operands, out);
-    desc.device_factor = is_fp8(given[0]) || is_fp8(given[1]);
+    desc.device_factor = node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled;
     const auto product = std::make_shared<const Gemm>(desc);
 
     ScratchCounter scratch;

@@ -23,7 +23,7 @@ struct Scale {
 };
 
 Prepared prepare(const NodeView& node) {
-    if (node.in[0] == node.in[1]) return prepare_map<MulFunction, 2>(node);
+    if (node.in[0] == node.in[1]) return prepare_map<2>(node, MulFunction{});
     return dispatch_plain(node.in[0].dtype, [](auto tag) {
         using T = typename decltype(tag)::type;
         return Prepared{[](const KernelCall& call) {

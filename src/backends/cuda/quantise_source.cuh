@@ -53,7 +53,7 @@ struct SwiGluGradSource {
         load<N>(dy + i, d);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-            swiglu_gradients(g[k], u[k], d[k], v[0][k], v[1][k]);
+            swiglu_gradients(g[k], u[k], d[k], compute_t<T>(1), v[0][k], v[1][k]);
         }
         round_values<T>(v[0]);
         round_values<T>(v[1]);

@@ -1,0 +1,28 @@
+// The sum of two values of data x scale, where the scales are known to the device only:
+//     z s = a a_scale 2^a_exponent + b b_scale 2^b_exponent,
+//     s = max(a_size 2^op.a_size, b_size 2^op.b_size)
+//     a, a_scale, b, b_scale, a_size, b_size -> z, s
+//     a, b, z of one type, float; scales and sizes (1) f32, powers of two
+//
+// Computed in f32 (f64 for f64), rounded once. Both factors to s are kept within f32's normal
+// range.
+#include "ops/scaling.h"
+
+namespace octavo {
+namespace {
+
+Types type(const ScaledAdd&, Operands in) {
+    in.expect_count(6);
+    in.expect_float(0);
+    in.expect_like(2, 0);
+    for (const std::size_t i : {1, 3, 4, 5}) expect_scalar(in, i, Dtype::f32);
+    return {in[0], in[1]};
+}
+
+constexpr RulesFor<ScaledAdd> kScaledAdd{.type = type, .in_place = {{{0, 0}, {0, 2}}}};
+
+}  // namespace
+
+const Rules& rules(const ScaledAdd&) { return kRules<kScaledAdd>; }
+
+}  // namespace octavo

@@ -1,0 +1,111 @@
+#include "recipes/propagate.h"
+
+#include "graph/scaled.h"
+#include "passes/fuse.h"
+#include "passes/rewriter.h"
+
+namespace octavo {
+namespace {
+
+constexpr std::string_view kGradient = "grad/", kCache = "kv/", kWorking = "work.";
+
+bool is_norm_grad(const Op& op) {
+    return std::holds_alternative<RmsNormGrad>(op) || std::holds_alternative<LayerNormGrad>(op);
+}
+
+class Propagator {
+  public:
+    Propagator(const Graph& g, const Propagation& options)
+        : g_(g),
+          options_(options),
+          match_(g),
+          rewrite_(g),
+          s_(rewrite_.b, options.scales),
+          scaled_(g.value_count()) {}
+
+    Graph run() {
+        for (const Node& n : g_.nodes()) {
+            rewrite_.stand_at(n);
+            step(n);
+        }
+        rewrite_.b.set_label("");
+        for (const Output& o : g_.outputs()) {
+            rewrite_.replace(o.value, s_.value(scaled_[o.value.id]));
+        }
+        return rewrite_.finish();
+    }
+
+  private:
+    void step(const Node& n) {
+        if (const auto* load = std::get_if<Load>(&n.op)) return set(n, {loaded(*load)});
+        if (std::holds_alternative<Input>(n.op)) return set(n, {{rewrite_.b.one(n.op, {})}});
+        if (const auto* store = std::get_if<Store>(&n.op)) return stored(*store, of(n.in[0]));
+        const auto rule = rules_of(n.op).scale;
+        check(rule != nullptr,
+              "{} '{}' has no scale rule.\n"
+              "  Recipes that propagate scales cannot train what computes with it.",
+              op_name(n.op), n.label);
+        ScaledValues in;
+        for (const Value v : n.in) in.push_back(of(v));
+        ScaledValues out = rule(s_, n.op, in);
+        if (options_.rescale_norms && is_norm_grad(n.op) && match_.only_reader_as<Add>(n.out[0])) {
+            out[0].size = measured(out[0]);
+        }
+        set(n, out);
+    }
+
+    const Scaled& of(Value v) const { return scaled_[v.id]; }
+
+    void set(const Node& n, const ScaledValues& out) {
+        check(out.size() == n.out.size(), "{}: its scale rule gave {} results, not {}",
+              op_name(n.op), out.size(), n.out.size());
+        for (std::size_t i = 0; i < out.size(); ++i) {
+            scaled_[n.out[i].id] = out[i];
+            rewrite_.replace(n.out[i], out[i].data);
+        }
+    }
+
+    Exponent measured(const Scaled& x) {
+        const Exponent& e = x.scale;
+        const DynamicRescale op{options_.statistic, e.offset};
+        return {.base = s_.b.one(op, {x.data, s_.scale_value({.base = e.base})})};
+    }
+
+    Scaled loaded(const Load& load) {
+        const Value v = s_.b.one(load, {});
+        if (load.name.starts_with(kCache)) return {v, {.any = true}};
+        if (load.name.starts_with(kGradient)) {
+            return {v, {.base = s_.b.load(gradient_scale_name(load.name), {Dtype::f32, {1}})}};
+        }
+        if (!load.exponent) return {v};
+        const Exponent size{.offset = *load.exponent};
+        const bool codes = load.name.starts_with(kWorking) || load.type.scaling != kUnscaled;
+        return codes ? Scaled{v, size} : Scaled{v, {}, size};
+    }
+
+    void stored(const Store& store, const Scaled& x) {
+        if (store.name.starts_with(kGradient)) {
+            s_.b.store(store.name, x.data);
+            s_.b.store(gradient_scale_name(store.name), s_.scale_value(x.scale));
+        } else {
+            s_.b.store(store.name, store.name.starts_with(kCache) ? x.data : s_.value(x));
+        }
+    }
+
+    const Graph& g_;
+    const Propagation& options_;
+    Matcher match_;
+    Rewriter rewrite_;
+    ScaleBuilder s_;
+    ScaledValues scaled_;
+};
+
+}  // namespace
+
+std::string gradient_scale_name(std::string_view gradient) {
+    return fmt::format("grad.scale/{}", gradient.substr(kGradient.size()));
+}
+
+Graph propagate(const Graph& g, const Propagation& options) { return Propagator(g, options).run(); }
+
+}  // namespace octavo

@@ -1,0 +1,189 @@
+// The scale rules of ops, against published and derived examples (arXiv 2407.17353).
+#include <numbers>
+
+#include "graph/scaled.h"
+#include "ops/plain_test.h"
+
+namespace octavo::test {
+namespace {
+
+// An operand: data and the exponent of its scale, and that of its size where it differs.
+struct Operand {
+    HostTensor data;
+    int exponent = 0;
+    std::optional<int> size = {};
+    bool any = false;
+};
+
+struct Result {
+    HostTensor data;
+    Exponent scale, size;
+};
+
+// The op by its scale rule.
+std::vector<Result> propagated(const Op& op, const std::vector<Operand>& in,
+                               const ScaleOptions& options = {}) {
+    ScaledValues out;
+    std::vector<HostTensor> data;
+    for (const Operand& o : in) data.push_back(o.data);
+    const auto results = run(
+        [&](Builder& b, const Values& values) {
+            ScaleBuilder s(b, options);
+            ScaledValues operands;
+            for (std::size_t i = 0; i < in.size(); ++i) {
+                const Exponent e{.offset = in[i].exponent, .any = in[i].any};
+                Scaled x{values[i], e};
+                if (in[i].size) x.size.offset = *in[i].size;
+                operands.push_back(x);
+            }
+            out = rules_of(op).scale(s, op, operands);
+            Values found;
+            for (const Scaled& x : out) {
+                // An output of its own, for a view has none.
+                found.push_back(b.one(Concat{}, {x.data}));
+                if (x.scale.base) found.push_back(x.scale.base);
+            }
+            return found;
+        },
+        data);
+    std::vector<Result> found;
+    std::size_t next = 0;
+    for (const Scaled& x : out) {
+        found.push_back({results[next++], x.scale, x.size});
+        if (!x.scale.base) continue;
+        found.back().scale = {.offset = x.scale.offset + std::ilogb(results[next++].values[0])};
+    }
+    return found;
+}
+
+void expect_result(const Result& r, const std::vector<double>& data, int exponent,
+                   double tolerance = 0) {
+    expect_close(r.data, data, tolerance, 0);
+    EXPECT_EQ(r.scale.offset, exponent);
+}
+
+HostTensor f32(const std::vector<double>& values) { return vector(Dtype::f32, values); }
+
+TEST(ScaleRules, Exponents) {
+    EXPECT_EQ(floor_log2(2.1), 1);
+    EXPECT_EQ(floor_log2(-0.3), -2);
+    EXPECT_EQ(floor_log2(0.51), -1);
+    EXPECT_EQ(floor_log2(65500), 15);
+    for (const std::int64_t n : {1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 768, 1024, 11008, 1 << 20}) {
+        EXPECT_EQ(sum_exponent(n), floor_log2(std::sqrt(static_cast<double>(n)))) << n;
+    }
+    for (const std::int64_t v : {32000, 50257}) EXPECT_EQ(softmax_gradient_exponent(v), -8);
+    for (const std::int64_t v : {128256, 151936}) EXPECT_EQ(softmax_gradient_exponent(v), -9);
+    for (const std::int64_t t : {512, 1024}) EXPECT_EQ(attention_exponent(t), -2);
+    for (const std::int64_t t : {2048, 4096, 8192, 32768}) EXPECT_EQ(attention_exponent(t), -3);
+    EXPECT_EQ(attention_exponent(1), 0);
+    EXPECT_EQ(softmax_gradient_exponent(1), 0);
+}
+
+TEST(ScaleRules, Constants) {
+    expect_result(propagated(Constant{{Dtype::f32, {1}}, -6.5}, {})[0], {-1.625}, 2);
+    EXPECT_TRUE(propagated(Constant{{Dtype::f32, {1}}, 0}, {})[0].scale.any);
+}
+
+TEST(ScaleRules, Sums) {
+    const HostTensor x = f32({.5, 1}), y = f32({.75, 1.5});
+    expect_result(propagated(Add{}, {{x, 1}, {y, 2}})[0], {1, 2}, 2);
+    expect_result(propagated(Add{}, {{x, -3}, {y, 0, {}, true}})[0], {1.25, 2.5}, -3);
+    // By size: the data of y is brought to it on the way.
+    expect_result(propagated(Add{}, {{x, 1}, {y, 0, 2}})[0], {.4375, .875}, 2);
+    const HostTensor rows = tensor(Dtype::f32, {1, 2}, {.5, 1});
+    expect_result(propagated(BiasAdd{}, {{rows, 1}, {y, 2}})[0], {1, 2}, 2);
+    const auto side = propagated(Concat{}, {{f32({1, 2}), 2}, {f32({3}), 0}});
+    expect_result(side[0], {1, 2, 0.75}, 2);
+}
+
+TEST(ScaleRules, ResidualStreamsGrowByTheirData) {
+    HostTensor x = random_tensor(Dtype::f32, {1 << 14}, 1);
+    for (int n = 1; n <= 16; ++n) {
+        const HostTensor branch = random_tensor(Dtype::f32, {1 << 14}, 1 + n);
+        const auto sum = propagated(Add{}, {{x}, {branch}});
+        EXPECT_EQ(sum[0].scale.offset, 0);
+        x = sum[0].data;
+    }
+    double squares = 0;
+    for (const double v : x.values) squares += v * v;
+    EXPECT_NEAR(std::sqrt(squares / (1 << 14)), 4.123, 0.1);
+}
+
+TEST(ScaleRules, Products) {
+    const auto product = [](std::int64_t k, int a, int b) {
+        const HostTensor x = random_tensor(Dtype::f32, {8, k}, 1);
+        const HostTensor w = random_tensor(Dtype::f32, {64, k}, 2);
+        return propagated(Matmul{.trans_b = true}, {{x, a}, {w, b}})[0];
+    };
+    EXPECT_EQ(product(1024, 7, 6).scale.offset, 18);
+    EXPECT_EQ(product(5, 1, 2).scale.offset, 4);
+    // Unit data stays within [1, 2): sqrt(K) over a power of two.
+    const std::pair<std::int64_t, double> sizes[] = {{64, 1},       {1024, 1},    {128, 1.414},
+                                                     {2048, 1.414}, {768, 1.732}, {11008, 1.639}};
+    for (const auto& [k, size] : sizes) {
+        const auto values = product(k, 0, 0).data.values;
+        double squares = 0;
+        for (const double v : values) squares += v * v;
+        EXPECT_NEAR(std::sqrt(squares / static_cast<double>(values.size())), size, 0.15) << k;
+    }
+    // What an operand lacks to its size goes into the product's factor.
+    const HostTensor one = tensor(Dtype::f32, {1, 1}, {3});
+    expect_result(propagated(Matmul{}, {{one, 0, -6}, {one, 0}})[0], {576}, -6);
+}
+
+TEST(ScaleRules, Gates) {
+    expect_result(propagated(Silu{}, {{f32({1, -2, 3}), 1}})[0], {0.880797, -0.0359724, 2.992582},
+                  1, 1e-6);
+    const auto swiglu = propagated(SwiGlu{}, {{f32({1, -2, 3}), 1}, {f32({2, 2, 2}), 3}});
+    expect_result(swiglu[0], {1.761594, -0.0719448, 5.985164}, 4, 1e-6);
+    const double u = std::sqrt(2 / std::numbers::pi) * (4 + 0.044715 * 64);
+    expect_result(propagated(Gelu{}, {{f32({2}), 1}})[0], {1 + std::tanh(u)}, 1, 1e-6);
+}
+
+TEST(ScaleRules, CrossEntropy) {
+    const HostTensor x = tensor(Dtype::f32, {1, 4}, {.5, 1, 1.5, 0});
+    const HostTensor target = tensor(Dtype::i32, {1}, {2}), weight = scalar(1.0 / 3);
+    const auto loss = propagated(CrossEntropy{}, {{x, 1}, {target}, {weight}});
+    expect_result(loss[0], {0.4401896 / 3}, 0, 1e-6);
+    const HostTensor lse = scalar(3.4401896);
+    const auto dx =
+        propagated(CrossEntropyGrad{}, {{x, 1}, {target}, {lse}, {weight}, {scalar(1)}});
+    expect_result(dx[0], {0.4647698, 1.263375, -1.899124, 0.1709792}, -4, 1e-6);
+}
+
+TEST(ScaleRules, NormsAddEpsToValues) {
+    const HostTensor x = tensor(Dtype::f32, {1, 2}, {3, 4}), w = f32({1, 1});
+    // x is (24, 32): its mean square is 800.
+    const auto exact = propagated(RmsNorm{200}, {{x, 3}, {w}});
+    expect_result(exact[0], {24 / std::sqrt(1000.0), 32 / std::sqrt(1000.0)}, 0, 1e-6);
+    EXPECT_EQ(exact[1].scale.offset, -3);
+    const auto data = propagated(RmsNorm{200}, {{x, 3}, {w}}, {.exact_eps = false});
+    expect_result(data[0], {3 / std::sqrt(212.5), 4 / std::sqrt(212.5)}, 0, 1e-6);
+}
+
+TEST(ScaleRules, AttentionHasTheScaleOfValues) {
+    const Shape shape{1, 512, 1, 8};
+    const HostTensor q = random_tensor(Dtype::f32, shape, 1),
+                     k = random_tensor(Dtype::f32, shape, 2),
+                     v = random_tensor(Dtype::f32, shape, 3);
+    const Attention op{0.25f};
+    const auto o = propagated(op, {{q, 1}, {k, -2}, {v, 5}});
+    EXPECT_EQ(o[0].scale.offset, 5);
+    EXPECT_EQ(o[0].size.offset, 3);
+    expect_identical(o[0].data, run(as_is(Attention{0.125f}), {q, k, v})[0]);
+    const auto plain = propagated(op, {{q, 1}, {k, -2}, {v, 5}}, {.rebalance_attention = false});
+    EXPECT_EQ(plain[0].size.offset, 5);
+}
+
+TEST(ScaleRules, CastsBringDataToItsSize) {
+    expect_result(propagated(Cast{Dtype::f16}, {{f32({1, 2}), 5, 3}})[0], {4, 8}, 3);
+    const auto codes =
+        run(as_is(Cast{Dtype::e4m3}), {f32({3, 3.5, 4, 600, 0x1p-10, 0x1.8p-10})})[0];
+    EXPECT_EQ(code_values(codes), (std::vector<int>{0x44, 0x46, 0x48, 0x7e, 0x00, 0x01}));
+    EXPECT_EQ(code_values(run(as_is(Cast{Dtype::e5m2}), {f32({600, -1e9})})[0]),
+              (std::vector<int>{0x61, 0xfb}));
+}
+
+}  // namespace
+}  // namespace octavo::test

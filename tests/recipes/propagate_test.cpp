@@ -1,0 +1,238 @@
+// Scale propagation as a rewriting of graphs: it moves no bit of any f32 graph, and measures what
+// the recipe says.
+#include "recipes/propagate.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+
+#include "base/rng.h"
+#include "io/scratch.h"
+#include "recipes/graph_queries.h"
+#include "runtime/program.h"
+#include "train/tiny.h"
+
+namespace octavo {
+namespace {
+
+using test::nodes_of;
+using test::tiny_options;
+
+constexpr std::int64_t kBatch = 2, kTime = 8, kWidth = 16, kVocab = 24;
+
+// A random net over (B, T, C) values, its loss, and its gradients by all parameters.
+class RandomNet {
+  public:
+    explicit RandomNet(std::uint64_t seed) : rng_(seed, 0), b(graph_) {
+        const Value ids = b.input("ids", {Dtype::i32, {kBatch, kTime}});
+        values_ = {b.one(Embedding{}, {parameter({kVocab, kWidth}), ids})};
+        for (int i = 0; i < 14; ++i) values_.push_back(random_op());
+        Value x = values_.back();
+        for (std::size_t i = 0; i + 1 < values_.size(); ++i) {
+            if (below(3) == 0) x = b.add(x, values_[i]);
+        }
+        const Value logits =
+            b.reshape(b.linear(norm(x), parameter({kVocab, kWidth})), {kBatch * kTime, kVocab});
+        const Value targets = b.input("targets", {Dtype::i32, {kBatch * kTime}});
+        const Value weight = b.input("weight", {Dtype::f32, {1}});
+        const Value loss = b.emit(CrossEntropy{}, {logits, targets, weight})[0];
+        const Values gradients = differentiate(b, loss, parameters_);
+        b.output("loss", loss);
+        for (std::size_t i = 0; i < gradients.size(); ++i) {
+            if (gradients[i]) b.output(fmt::format("gradient {}", i), gradients[i]);
+        }
+    }
+
+    const Graph& graph() const { return graph_; }
+
+  private:
+    std::uint64_t below(std::uint64_t n) { return rng_.bits64(drawn_++) % n; }
+    Value pick() { return values_[below(values_.size())]; }
+
+    Value parameter(Shape shape) {
+        const int exponent = static_cast<int>(below(9)) - 6;
+        const Load load{fmt::format("p{}", parameters_.size()), {Dtype::f32, shape}, exponent};
+        parameters_.push_back(b.one(load, {}));
+        return parameters_.back();
+    }
+    Value gain() {
+        const Load load{fmt::format("p{}", parameters_.size()), {Dtype::f32, {kWidth}}, 0};
+        parameters_.push_back(b.one(load, {}));
+        return parameters_.back();
+    }
+
+    Value norm(Value x) {
+        if (below(2) == 0) return b.emit(RmsNorm{1e-2f}, {x, gain()})[0];
+        return b.emit(LayerNorm{1e-2f}, {x, gain(), gain()})[0];
+    }
+
+    Value random_op() {
+        const Shape stream{kBatch, kTime, kWidth}, heads{kBatch, kTime, 2, kWidth / 2};
+        switch (below(12)) {
+            case 0:
+                return b.add(pick(), pick());
+            case 1:
+                return norm(b.mul(norm(pick()), pick()));
+            case 2:
+                return b.linear(pick(), parameter({kWidth, kWidth}));
+            case 3:
+                return b.conv1d(norm(pick()), parameter({kWidth, kWidth}));
+            case 4:
+                return b.one(Silu{}, {pick()});
+            case 5:
+                return b.one(Gelu{}, {pick()});
+            case 6:
+                return b.one(SwiGlu{}, {pick(), norm(pick())});
+            case 7:
+                return norm(pick());
+            case 8: {
+                const Rope rope{.max_positions = kTime};
+                const Value q = b.one(rope, {b.reshape(norm(pick()), heads)});
+                const Value k = b.one(rope, {b.reshape(norm(pick()), heads)});
+                const Value o = b.emit(Attention{0.35f}, {q, k, b.reshape(pick(), heads)})[0];
+                return b.reshape(o, stream);
+            }
+            case 9: {
+                const Value turned = b.one(Transpose{}, {b.reshape(pick(), {16, kWidth})});
+                return b.reshape(b.one(Silu{}, {turned}), stream);
+            }
+            case 10: {
+                const Values halves = b.emit(Split{{6, 10}}, {pick()});
+                return b.one(Concat{}, {halves[1], b.one(Gelu{}, {halves[0]})});
+            }
+            default:
+                return b.one(BiasAdd{}, {pick(), parameter({kWidth})});
+        }
+    }
+
+    Rng rng_;
+    std::uint64_t drawn_ = 0;
+    Graph graph_;
+    Builder b;
+    Values values_, parameters_;
+};
+
+std::map<std::string, std::vector<std::byte>> run(const Graph& g, std::uint64_t seed) {
+    Program program(test::backend());
+    program.add("net", g);
+    program.allocate(test::kNoLimit);
+    for (const Node& n : g.nodes()) {
+        const auto* load = std::get_if<Load>(&n.op);
+        if (!load) continue;
+        std::vector<float> values(static_cast<std::size_t>(load->type.shape.elements()));
+        const Rng rng(seed, std::hash<std::string>{}(load->name));
+        for (std::size_t i = 0; i < values.size(); ++i) {
+            values[i] = std::ldexp(rng.normal(i), *load->exponent);
+        }
+        write_values(program.state(), load->name, values);
+    }
+    std::vector<std::int32_t> ids(kBatch * kTime), targets(ids);
+    for (std::size_t i = 0; i < ids.size(); ++i) {
+        ids[i] = static_cast<std::int32_t>(Rng(seed, 1).bits64(i) % kVocab);
+        targets[i] = static_cast<std::int32_t>(Rng(seed, 2).bits64(i) % (kVocab + 1)) - 1;
+    }
+    const float weight = 1.0f / 13;
+    program.write_input("net", "ids", ids.data());
+    program.write_input("net", "targets", targets.data());
+    program.write_input("net", "weight", &weight);
+    program.run("net");
+    std::map<std::string, std::vector<std::byte>> found;
+    for (const Output& o : program.plan("net").graph().outputs()) {
+        auto& bytes = found[o.name];
+        bytes.resize(static_cast<std::size_t>(data_bytes(g.type(o.value))));
+        program.read_output("net", o.name, bytes.data());
+    }
+    return found;
+}
+
+// S1 on random graphs. Outputs are values, whatever scales they had on the way.
+TEST(Propagate, MovesNoBitOfRandomF32Nets) {
+    int scaled = 0, measured = 0;
+    for (std::uint64_t seed = 1; seed <= 60; ++seed) {
+        const RandomNet net(seed);
+        const auto plain = run(net.graph(), seed);
+        for (const bool rescale : {false, true}) {
+            Propagation options{.rescale_norms = rescale};
+            options.statistic = static_cast<Statistic>(seed % 3);
+            const Graph g = propagate(net.graph(), options);
+            const auto same = run(g, seed);
+            ASSERT_EQ(plain.size(), same.size());
+            for (const auto& [name, bytes] : plain) {
+                EXPECT_TRUE(bytes == same.at(name)) << "seed " << seed << ", " << name;
+            }
+            for (const Node* n : nodes_of<Matmul>(g)) {
+                scaled += std::get<Matmul>(n->op).exponent != 0;
+            }
+            measured += static_cast<int>(nodes_of<ScaledAdd>(g).size());
+        }
+    }
+    EXPECT_GT(scaled, 200);
+    EXPECT_GT(measured, 100);
+}
+
+TEST(Propagate, NamesOpsWithoutARule) {
+    Graph g;
+    Builder b(g);
+    const auto scope = b.scope("layers.0");
+    const Value x = b.input("x", {Dtype::f32, {4}});
+    b.output("y", b.one(Amax{}, {x}));
+    EXPECT_EQ(error_of([&] { propagate(g, {}); }),
+              "amax 'layers.0' has no scale rule.\n"
+              "  Recipes that propagate scales cannot train what computes with it.");
+}
+
+// S8: two statistics per layer, and nothing per product.
+TEST(Propagate, MeasuresTwoTensorsOfALayer) {
+    for (const Family family : {Family::llama, Family::qwen3, Family::gpt2}) {
+        const StepOptions o = tiny_options(family, "scalify");
+        const Graph g = micro_graph(o, false);
+        EXPECT_EQ(nodes_of<DynamicRescale>(g).size(), 2u * o.architecture.layers);
+        EXPECT_TRUE(nodes_of<Amax>(g).empty());
+        EXPECT_TRUE(nodes_of<DelayedQuantise>(g).empty());
+        for (const Node* n : nodes_of<DynamicRescale>(g)) {
+            EXPECT_TRUE(n->label.find("layernorm") != std::string::npos ||
+                        n->label.find(".ln_") != std::string::npos)
+                << n->label;
+        }
+    }
+}
+
+class ScalifyGraph : public testing::TestWithParam<Family> {};
+
+TEST_P(ScalifyGraph, ProductsHaveUnscaledCodes) {
+    const Graph g = micro_graph(tiny_options(GetParam(), "scalify"), false);
+    const bool swapped = GetParam() == Family::gpt2;  // dW = X^T dY there
+    const auto expect = [&](MatmulKind kind, Dtype a, Dtype b, Dtype out) {
+        const auto nodes = test::products(g, kind);
+        EXPECT_EQ(nodes.size(), GetParam() == Family::gpt2 ? 8u : 14u);
+        for (const Node* n : nodes) {
+            const Type &x = g.type(n->in[0]), &y = g.type(n->in[1]);
+            EXPECT_EQ(x, (Type{a, x.shape})) << n->label;
+            EXPECT_EQ(y, (Type{b, y.shape})) << n->label;
+            EXPECT_EQ(g.type(n->out[0]).dtype, out) << n->label;
+        }
+    };
+    expect(MatmulKind::fprop, Dtype::e4m3, Dtype::e4m3, Dtype::f16);
+    expect(MatmulKind::dgrad, Dtype::e5m2, Dtype::e4m3, Dtype::f16);
+    expect(MatmulKind::wgrad, swapped ? Dtype::e4m3 : Dtype::e5m2,
+           swapped ? Dtype::e5m2 : Dtype::e4m3, Dtype::f32);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, ScalifyGraph, testing::Values(Family::llama, Family::gpt2));
+
+TEST(Propagate, TheHeadCarriesItsFactors) {
+    const Graph g = micro_graph(tiny_options(Family::llama, "scalify"), false);
+    const auto heads = nodes_of<HeadLoss>(g);
+    ASSERT_EQ(heads.size(), 1u);
+    const HeadExponents& e = std::get<HeadLoss>(heads[0]->op).exponents;
+    // Hidden states of size 1, a weight of 2^-6, K = 32: the logits have 2^-6 2^2.
+    EXPECT_EQ(e.fprop, -2);
+    EXPECT_EQ(e.logits, -4);
+    EXPECT_EQ(e.gradient, 4);  // sqrt(63) / 64
+    EXPECT_EQ(e.dgrad, -3);    // K = 64 classes
+    EXPECT_EQ(e.wgrad, -2);    // and 32 tokens
+    EXPECT_EQ(g.type(heads[0]->in[0]).dtype, Dtype::f16);
+}
+
+}  // namespace
+}  // namespace octavo

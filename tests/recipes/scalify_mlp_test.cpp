@@ -1,0 +1,161 @@
+// S3 of scale propagation: networks whose values leave the range of f16 train there as in f32,
+// without loss scaling (arXiv 2407.17353).
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "base/convert.h"
+#include "base/dtype_traits.h"
+#include "base/rng.h"
+#include "recipes/recipe.h"
+#include "runtime/program.h"
+#include "train/tiny.h"
+
+namespace octavo {
+namespace {
+
+constexpr std::int64_t kBatch = 128, kInputs = 196, kHidden = 256, kClasses = 10;
+
+// A layer's weight and bias.
+struct Layer {
+    std::string name;
+    std::int64_t in, out;
+};
+const Layer kLayers[] = {
+    {"w1", kInputs, kHidden}, {"w2", kHidden, kHidden}, {"w3", kHidden, kClasses}};
+
+// Weights and biases N(0, sigma^2), SGD at 1e-3 on the host, on points around ten centres.
+class Mlp {
+  public:
+    Mlp(const Recipe& recipe, double sigma) : program_(test::backend()), recipe_(recipe) {
+        Graph g;
+        Builder b(g);
+        const Value x = b.input("x", {Dtype::f32, {kBatch, kInputs}});
+        const Value targets = b.input("targets", {Dtype::i32, {kBatch}});
+        const Value weight = b.input("weight", {Dtype::f32, {1}});
+        const int exponent = floor_log2(sigma);
+        Values parameters;
+        Value h = b.cast(x, recipe.compute);
+        for (const Layer& l : kLayers) {
+            const auto scope = b.scope(l.name);
+            const Value w = b.one(Load{l.name, {Dtype::f32, {l.out, l.in}}, exponent}, {});
+            const Value bias = b.one(Load{l.name + ".bias", {Dtype::f32, {l.out}}, exponent}, {});
+            h = b.one(BiasAdd{}, {b.linear(h, w), bias});
+            if (l.out != kClasses) h = b.one(Silu{}, {h});
+            parameters.insert(parameters.end(), {w, bias});
+        }
+        const Value loss = b.emit(CrossEntropy{}, {h, targets, weight})[0];
+        b.output("logits", b.cast(h, Dtype::f32));
+        const Values gradients = differentiate(b, loss, parameters);
+        for (std::size_t i = 0; i < gradients.size(); ++i) {
+            const auto& load = std::get<Load>(g.node(g.producer(parameters[i])).op);
+            names_.push_back(load.name);
+            b.store("grad/" + load.name, gradients[i]);
+        }
+        const Graph step = apply(recipe, g, true);
+        program_.add("step", step);
+        program_.add("refresh", refresh_graph(recipe, step));
+        program_.allocate(test::kNoLimit);
+        for (const std::string& name : names_) {
+            auto& values = weights_[name];
+            values.resize(static_cast<std::size_t>(shape(name).elements()));
+            const Rng rng(1, std::hash<std::string>{}(name));
+            for (std::size_t i = 0; i < values.size(); ++i) {
+                values[i] = static_cast<float>(sigma) * rng.normal(i);
+            }
+        }
+        write();
+    }
+
+    // The share of right answers on fresh points after `steps`.
+    double train(int steps) {
+        double right = 0;
+        const int last = steps + 8;
+        for (int step = 0; step < last; ++step) {
+            right += run(step, step >= steps);
+            if (step < steps) update();
+        }
+        return right / (8 * kBatch);
+    }
+
+  private:
+    const Shape& shape(const std::string& name) const {
+        return program_.state().at("grad/" + name).type.shape;
+    }
+
+    void write() {
+        for (const std::string& name : names_) {
+            if (program_.state().contains(name)) {
+                write_values(program_.state(), name, weights_[name]);
+            }
+        }
+        program_.run("refresh");
+    }
+
+    double run(int step, bool test) {
+        const auto seed = static_cast<std::uint64_t>(step);
+        std::vector<float> x(kBatch * kInputs);
+        std::vector<std::int32_t> targets(kBatch);
+        for (std::size_t i = 0; i < targets.size(); ++i) {
+            targets[i] = static_cast<std::int32_t>(Rng(seed, 3).bits64(i) % kClasses);
+            for (std::size_t j = 0; j < kInputs; ++j) {
+                const auto centre = static_cast<std::size_t>(targets[i]) * kInputs + j;
+                x[i * kInputs + j] =
+                    0.5f * Rng(7, 4).normal(centre) + Rng(seed, 5).normal(i * kInputs + j);
+            }
+        }
+        const float weight = 1.0f / kBatch;
+        program_.write_input("step", "x", x.data());
+        program_.write_input("step", "targets", targets.data());
+        program_.write_input("step", "weight", &weight);
+        program_.run("step");
+        if (!test) return 0;
+        const Graph& g = program_.plan("step").graph();
+        const Dtype dtype = g.type(g.outputs()[0].value).dtype;
+        std::vector<std::byte> raw(kBatch * kClasses * size_of(dtype));
+        program_.read_output("step", "logits", raw.data());
+        std::vector<float> logits(kBatch * kClasses);
+        convert(raw, dtype, std::as_writable_bytes(std::span(logits)), Dtype::f32);
+        double right = 0;
+        for (std::size_t i = 0; i < targets.size(); ++i) {
+            const auto row = logits.begin() + static_cast<std::ptrdiff_t>(i * kClasses);
+            right += std::max_element(row, row + kClasses) - row == targets[i];
+        }
+        return right;
+    }
+
+    void update() {
+        for (const std::string& name : names_) {
+            std::vector<float> gradient = test::read_f32(program_.state(), "grad/" + name);
+            float scale = 1;
+            if (recipe_.propagation) program_.state().read("grad.scale/" + name, &scale);
+            auto& w = weights_[name];
+            for (std::size_t i = 0; i < w.size(); ++i) w[i] -= 1e-3f * scale * gradient[i];
+        }
+        write();
+    }
+
+    Program program_;
+    Recipe recipe_;
+    std::vector<std::string> names_;
+    std::map<std::string, std::vector<float>> weights_;
+};
+
+TEST(ScalifyMlp, TrainsInF16WhateverTheScaleOfWeights) {
+    Recipe propagated = recipe_named("scalify");
+    set_scalify_run(propagated, 1);
+    const Recipe plain{.name = "plain", .compute = Dtype::f16};
+    for (const double sigma : {0.5, 1.0, 2.0, 8.0}) {
+        const double f32 = Mlp(recipe_named("fp32"), sigma).train(40);
+        const double f16 = Mlp(plain, sigma).train(40);
+        const double scaled = Mlp(propagated, sigma).train(40);
+        EXPECT_NEAR(scaled, f32, 0.012) << "sigma " << sigma;
+        if (sigma == 8) {
+            EXPECT_GT(f32, 0.9);
+            EXPECT_LT(f16, 0.3);
+        }
+    }
+}
+
+}  // namespace
+}  // namespace octavo

@@ -1,0 +1,252 @@
+// Scale propagation over whole training steps.
+#include <cmath>
+#include <map>
+
+#include <gtest/gtest.h>
+#include "base/convert.h"
+#include "base/dtype_traits.h"
+#include "base/float16.h"
+#include "base/float8.h"
+#include "train/tiny.h"
+
+namespace octavo {
+namespace {
+
+using test::Session;
+using test::tiny_options;
+
+// Everything in f32, so that scaling moves no bit.
+StepOptions wide(Family family, bool rescale) {
+    StepOptions o = tiny_options(family, "scalify");
+    o.recipe.compute = Dtype::f32;
+    o.recipe.activation = o.recipe.weight = o.recipe.output_grad = std::nullopt;
+    o.recipe.propagation->rescale_norms = rescale;
+    return o;
+}
+
+struct Trained {
+    std::vector<float> losses, norms;
+    std::map<std::string, std::vector<std::byte>> state;  // weights and moments
+};
+
+Trained train(StepOptions o, int steps, int micro_batches) {
+    Session s(o, micro_batches > 1);
+    Trained t;
+    for (int step = 1; step <= steps; ++step) {
+        for (int i = 0; i < micro_batches; ++i) {
+            const auto seed = static_cast<std::uint64_t>(step * micro_batches + i);
+            t.losses.push_back(s.micro(test::random_batch(o, seed), i == 0));
+        }
+        t.norms.push_back(s.program.update(1e-2, step));
+    }
+    for (const State::Entry& e : s.state().entries()) {
+        const std::string_view role = state_role(e.name);
+        if (role == "weight" || role.starts_with("adam")) {
+            t.state[e.name] = test::read_all(s.state(), e.name);
+        }
+    }
+    return t;
+}
+
+void expect_same(const Trained& a, const Trained& b) {
+    EXPECT_EQ(a.losses, b.losses);
+    EXPECT_EQ(a.norms, b.norms);
+    ASSERT_EQ(a.state.size(), b.state.size());
+    for (const auto& [name, bytes] : a.state) EXPECT_TRUE(bytes == b.state.at(name)) << name;
+}
+
+class Scalify : public testing::TestWithParam<Family> {};
+
+// S1: in exact arithmetic scales change nothing, and in f32 powers of two are exact.
+TEST_P(Scalify, InF32IsF32) {
+    for (const int micro_batches : {1, 3}) {
+        for (const bool rescale : {false, true}) {
+            SCOPED_TRACE(fmt::format("{} micro-batches, rescale {}", micro_batches, rescale));
+            StepOptions plain = tiny_options(GetParam(), "fp32"),
+                        scaled = wide(GetParam(), rescale);
+            plain.fuse = scaled.fuse = false;
+            expect_same(train(plain, 6, micro_batches), train(scaled, 6, micro_batches));
+        }
+    }
+}
+
+// What fusing joins is added in one order on the CPU.
+TEST_P(Scalify, FusedInF32IsFusedF32) {
+    if (test::on_cuda()) GTEST_SKIP() << "products that accumulate add in another order there";
+    const StepOptions plain = tiny_options(GetParam(), "fp32"), scaled = wide(GetParam(), true);
+    if (plain.architecture.tie_embeddings) GTEST_SKIP() << "f32 adds tokens to the head's gradient";
+    expect_same(train(plain, 3, 1), train(scaled, 3, 1));
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Scalify,
+                         testing::Values(Family::llama, Family::qwen2, Family::qwen3,
+                                         Family::gpt2));
+
+StepOptions run_of(int run, Family family = Family::llama) {
+    StepOptions o = tiny_options(family, "scalify");
+    set_scalify_run(o.recipe, run);
+    return o;
+}
+
+TEST(ScalifyRuns, MemoriseABatch) {
+    for (const int run : {1, 2, 3, 4}) {
+        for (const Family family : {Family::llama, Family::gpt2}) {
+            SCOPED_TRACE(fmt::format("#{} {}", run, name(family)));
+            StepOptions o = run_of(run, family);
+            o.batch = 8;
+            o.architecture.hidden_size = 64;
+            o.architecture.head_dim = 16;
+            o.adamw.weight_decay = 0;
+            Session s(o);
+            const test::TokenBatch batch = test::random_batch(o, 1);
+            EXPECT_NEAR(s.micro(batch), std::log(64.0f), 0.1f);
+            float loss = 5;
+            for (int step = 1; step <= 150; ++step) {
+                s.program.update(4e-3, step);
+                loss = s.micro(batch);
+            }
+            EXPECT_LE(loss, 0.1f);
+        }
+    }
+}
+
+TEST(ScalifyRuns, StatesAreThoseOfTheTable) {
+    const std::string linear = "model.layers.0.mlp.up_proj.weight", table = "lm_head.weight";
+    const auto type = [](Session& s, const std::string& name) { return s.state().at(name).type; };
+    const Shape shape{96, 32};
+    Session one(run_of(1)), three(run_of(3)), four(run_of(4));
+    EXPECT_EQ(type(one, linear), (Type{Dtype::f32, shape}));
+    EXPECT_EQ(type(one, "work.f16/" + linear), (Type{Dtype::f16, shape}));
+    EXPECT_EQ(type(one, "grad/" + linear), (Type{Dtype::f16, shape}));
+    EXPECT_EQ(type(three, linear), (Type{Dtype::f16, shape, kPerTensor}));
+    EXPECT_EQ(type(three, "work.e4m3/" + linear), (Type{Dtype::e4m3, shape}));
+    EXPECT_EQ(type(three, "grad/" + linear), (Type{Dtype::e5m2, shape}));
+    EXPECT_EQ(type(three, "adam.v/" + linear), (Type{Dtype::f32, shape}));
+    EXPECT_EQ(type(four, "adam.v/" + linear), (Type{Dtype::f16, shape, kPerTensor}));
+    EXPECT_EQ(type(four, "scale.moments/" + linear), (Type{Dtype::f32, {2}}));
+    EXPECT_FALSE(three.state().contains("scale.moments/" + linear));
+    EXPECT_EQ(type(three, table).dtype, Dtype::f32);
+    EXPECT_EQ(type(three, "work.f16/" + table).dtype, Dtype::f16);
+}
+
+float scale_of(Session& s, const std::string& name) {
+    const auto bytes = test::read_all(s.state(), name);
+    const TensorRef t = tensor_at(s.state().at(name).type, const_cast<std::byte*>(bytes.data()));
+    return *t.scales();
+}
+
+// Codes of a master are worth the same at every step; the working copy holds the same data.
+TEST(ScalifyRuns, MastersKeepTheScaleOfTheirInitialisation) {
+    Session s(run_of(4));
+    const std::string up = "model.layers.0.mlp.up_proj.weight";
+    const std::string down = "model.layers.0.mlp.down_proj.weight";
+    for (int step = 0; step <= 3; ++step) {
+        if (step > 0) {
+            s.micro(test::random_batch(s.program.options(), static_cast<std::uint64_t>(step)));
+            s.program.update(1e-2, step);
+        }
+        EXPECT_EQ(scale_of(s, up), 0x1p-6f);    // 0.02
+        EXPECT_EQ(scale_of(s, down), 0x1p-7f);  // 0.02 / sqrt(2 layers)
+        std::vector<f16> codes(96 * 32);
+        std::vector<e4m3> copy(96 * 32);
+        s.state().read(up, codes.data());
+        s.state().read("work.e4m3/" + up, copy.data());
+        for (std::size_t i = 0; i < codes.size(); ++i) {
+            ASSERT_EQ(copy[i], e4m3(to_f32(codes[i]))) << i;
+        }
+    }
+    // Moments have powers of two that follow the gradients.
+    for (const char* moment : {"adam.m/", "adam.v/"}) {
+        int exponent = 0;
+        EXPECT_EQ(std::frexp(scale_of(s, moment + up), &exponent), 0.5f);
+        EXPECT_LT(exponent, 0);
+    }
+}
+
+// S9: what casts to 8 bits saturate and lose, at the start of training.
+TEST(ScalifyRuns, CastsAreSafe) {
+    for (const Family family : {Family::llama, Family::gpt2}) {
+        StepOptions o = run_of(3, family);
+        o.batch = 8;
+        o.seq = 64;
+        Graph g = micro_graph(o, false);
+        std::vector<std::pair<Output, Cast>> casts;
+        for (const Node& n : std::vector<Node>(g.nodes().begin(), g.nodes().end())) {
+            const auto* cast = std::get_if<Cast>(&n.op);
+            if (!cast || !is_fp8(cast->to)) continue;
+            casts.push_back({{fmt::format("{} {}", n.label, casts.size()), n.in[0]}, *cast});
+            g.add_output(casts.back().first.name, n.in[0]);
+        }
+        EXPECT_GE(casts.size(), 16u);
+        Program program(test::backend());
+        program.add("micro", g);
+        program.add("refresh", refresh_graph(o.recipe, g));
+        program.allocate(test::kNoLimit);
+        for (const Parameter& p : parameters(o.architecture)) {
+            if (program.state().contains(p.name)) {
+                write_values(program.state(), p.name, initial_values(p, 1));
+            }
+        }
+        program.run("refresh");
+        const test::TokenBatch batch = test::random_batch(o, 1);
+        const float weight = 1.0f / static_cast<float>(batch.ids.size());
+        program.write_input("micro", "ids", batch.ids.data());
+        program.write_input("micro", "targets", batch.targets.data());
+        program.write_input("micro", "weight", &weight);
+        program.run("micro");
+        for (const auto& [output, cast] : casts) {
+            const Type type = g.type(output.value);
+            std::vector<std::byte> raw(static_cast<std::size_t>(data_bytes(type)));
+            program.read_output("micro", output.name, raw.data());
+            std::vector<float> x(raw.size() / size_of(type.dtype));
+            convert(raw, type.dtype, std::as_writable_bytes(std::span(x)), Dtype::f32);
+            const bool e4 = cast.to == Dtype::e4m3;
+            const float top = max_value(cast.to), least = e4 ? 0x1p-10f : 0x1p-17f;
+            double saturated = 0, zeroed = 0, squares = 0;
+            for (float v : x) {
+                v = std::abs(std::ldexp(v, cast.exponent));
+                saturated += v > top;
+                zeroed += v > 0 && v <= least;
+                squares += v * v;
+            }
+            const auto n = static_cast<double>(x.size());
+            const double size = std::log2(std::sqrt(squares / n));
+            SCOPED_TRACE(fmt::format("{} {}: size 2^{:.1f}", name(cast.to), output.name, size));
+            EXPECT_LT(saturated / n, 1e-4);
+            // Gradients of probabilities are far from normal: many are near zero.
+            EXPECT_LT(zeroed / n, e4 ? 0.013 : 0.026);
+            EXPECT_GT(size, e4 ? -4 : -12);
+            EXPECT_LT(size, e4 ? 6 : 13);
+        }
+    }
+}
+
+// Micro-batches add up as one batch does, whatever the scales of their gradients.
+TEST(ScalifyRuns, MicroBatchesAddUp) {
+    for (const int run : {1, 3}) {
+        StepOptions whole = run_of(run), half = whole;
+        half.batch = whole.batch / 2;
+        Session a(whole), b(half, true);
+        const test::TokenBatch batch = test::random_batch(whole, 1);
+        const auto cut = static_cast<std::ptrdiff_t>(batch.ids.size() / 2);
+        const auto part = [&](bool second) {
+            const auto take = [&](const std::vector<std::int32_t>& v) {
+                return second ? std::vector(v.begin() + cut, v.end())
+                              : std::vector(v.begin(), v.begin() + cut);
+            };
+            return test::TokenBatch{take(batch.ids), take(batch.targets)};
+        };
+        const auto weight = 1.0f / static_cast<float>(batch.ids.size());
+        a.program.micro(batch.ids, batch.targets, weight, true);
+        for (const bool second : {false, true}) {
+            const test::TokenBatch p = part(second);
+            b.program.micro(p.ids, p.targets, weight, !second);
+        }
+        EXPECT_NEAR(a.program.loss(), b.program.loss(), 2e-3f);
+        const float norm = a.program.update(1e-3, 1);
+        EXPECT_NEAR(b.program.update(1e-3, 1), norm, 0.02f * norm) << "#" << run;
+    }
+}
+
+}  // namespace
+}  // namespace octavo
