@@ -128,6 +128,9 @@ void set_states(Recipe& r, const RunConfig& config) {
     refuse_key(root && !is_fp8(r.states.v), "optimizer.v_storage",
                fmt::format("only second moments in 8 bits are kept as roots, optimizer.v is {}",
                            name(r.states.v)));
+    refuse_key(!o.v_floor && !is_fp8(r.states.v), "optimizer.v_floor",
+               fmt::format("only second moments in 8 bits have a floor, optimizer.v is {}",
+                           name(r.states.v)));
     const auto has_scale = [](Dtype d) { return state_type(d, {}).scaling != kUnscaled; };
     const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
     const std::string why = fmt::format("no moment has a scale, optimizer.m is {} and v is {}",
