@@ -7,8 +7,9 @@
 namespace octavo {
 namespace {
 
-// The product that reads nothing but this SwiGLU's result along its rows, and nobody else does.
+// The product that alone reads the result of this node, a SwiGLU, along its rows.
 const Node* down_projection(const Matcher& match, const Node& swiglu) {
+    if (!std::holds_alternative<SwiGlu>(swiglu.op)) return nullptr;
     Value h = swiglu.out[0];
     while (const Node* reshape = match.only_reader_as<Reshape>(h)) h = reshape->out[0];
     const Node* product = match.only_reader_as<Matmul>(h);
@@ -25,19 +26,10 @@ class Smoother {
 
     Graph run(Values& values) {
         for (const Node& n : match_.graph().nodes()) {
-            const Node* product =
-                std::holds_alternative<SwiGlu>(n.op) ? down_projection(match_, n) : nullptr;
-            if (product) {
-                rewrite_.stand_at(n);
-                const Values out = rewrite_.b.emit(
-                    SmoothSwiGlu{.axis = smooth_.axis, .rounding = smooth_.rounding},
-                    rewrite_(n.in));
-                rewrite_.replace(n.out[0], out[0]);
-                factors_[product->out[0].id] = out[1];
-            } else if (const auto found =
-                           n.out.empty() ? factors_.end() : factors_.find(n.out[0].id);
-                       found != factors_.end()) {
-                multiply_back(n, found->second);
+            if (const Node* product = down_projection(match_, n)) {
+                divide(n, *product);
+            } else if (const Value s = factors_of(n); s) {
+                multiply_back(n, s);
             } else {
                 rewrite_.keep(n);
             }
@@ -47,6 +39,19 @@ class Smoother {
     }
 
   private:
+    void divide(const Node& swiglu, const Node& product) {
+        rewrite_.stand_at(swiglu);
+        const SmoothSwiGlu op{.axis = smooth_.axis, .rounding = smooth_.rounding};
+        const Values out = rewrite_.b.emit(op, rewrite_(swiglu.in));
+        rewrite_.replace(swiglu.out[0], out[0]);
+        factors_[product.out[0].id] = out[1];
+    }
+
+    Value factors_of(const Node& n) const {
+        const auto found = n.out.empty() ? factors_.end() : factors_.find(n.out[0].id);
+        return found == factors_.end() ? Value{} : found->second;
+    }
+
     void multiply_back(const Node& product, Value s) {
         if (smooth_.axis == Axis::row) {
             const Value y = rewrite_.keep(product)[0];

@@ -5,11 +5,11 @@
 //     layers.0.mlp.up_proj.weight            master weight, f32
 //     work.e4m3/layers.0.mlp.up_proj.weight  working copy in the recipe's format
 //     grad/...                               gradient; lives within a step and is not saved
-//     grad.scale/...                         what it is multiplied by, with propagated scales;
-//     likewise adam.m/...  adam.v/...                 moments scale.history/...  scale.counter/...
-//     scale.value/...     delayed scales step/loss                              sum over the
-//     micro-batches of a step; not saved either kv/...                                 key-value
-//     cache; nor is this
+//     grad.scale/...                         its factor, with propagated scales; likewise
+//     adam.m/...  adam.v/...                 moments; adam.sqrt_v/... the second one's root
+//     scale.history/...  scale.counter/...  scale.value/...     delayed scales
+//     step/loss                              sum over a step's micro-batches; not saved either
+//     kv/...                                 key-value cache; nor is this
 #pragma once
 
 #include <map>

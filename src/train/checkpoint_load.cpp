@@ -54,7 +54,7 @@ bool is_remade(std::string_view name) {
 // codes under one scale.
 const TensorInfo* find_values(const Stored& stored, const State::Entry& e) {
     const std::string_view role = state_role(e.name);
-    if (role != "weight" && role != "adam.m" && role != "adam.v") return nullptr;
+    if (role != "weight" && !role.starts_with("adam.")) return nullptr;
     const auto it = stored.tensors.find(e.name);
     if (it == stored.tensors.end()) return nullptr;
     const TensorInfo& t = it->second;

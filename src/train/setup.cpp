@@ -186,6 +186,9 @@ void set_states(Recipe& r, const RunConfig& config) {
                            name(r.states.v)));
     refuse_key(root && r.propagation, "optimizer.v_storage",
                fmt::format("recipe {} has no bounds of roots", r.name));
+    refuse_key(!o.v_floor && !is_fp8(r.states.v), "optimizer.v_floor",
+               fmt::format("only second moments in 8 bits have a floor, optimizer.v is {}",
+                           name(r.states.v)));
     const auto has_scale = [](Dtype d) { return state_type(d, {}).scaling != kUnscaled; };
     const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
     const std::string why = fmt::format("no moment has a scale, optimizer.m is {} and v is {}",

@@ -169,6 +169,23 @@ TEST(SmoothSwiGlu, ChannelsScaleTheWeightAndItsGradient) {
                     .contains("work.bf16/model.layers.0.mlp.down_proj.weight"));
 }
 
+TEST(SmoothSwiGlu, ChannelsTakeAnyMaster) {
+    for (const Dtype master : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
+        for (const bool cached : {true, false}) {
+            StepOptions o = smooth_options("fp8-lm", Axis::column);
+            o.recipe.states.master = master;
+            o.recipe.cache_weights = cached;
+            Session s(o);
+            const float first = s.micro(test::random_batch(o, 1));
+            for (int step = 1; step <= 5; ++step) {
+                s.program.update(1e-2, step);
+                s.micro(test::random_batch(o, 1));
+            }
+            EXPECT_LT(s.program.loss(), first) << name(master);
+        }
+    }
+}
+
 TEST(SmoothSwiGlu, OnlyItsQuotientHasAScaleOfItsOwn) {
     const auto slots = [](const StepOptions& o) {
         std::set<std::string> names;

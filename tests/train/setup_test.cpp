@@ -320,6 +320,10 @@ TEST(Setup, MomentsTakeTheirOptions) {
     EXPECT_EQ(error_of([&] { recipe_of(c); }),
               "optimizer.moment_rounding: no moment has a scale, optimizer.m is f32 and v is f32\n"
               "  Leave it out.");
+    c.optimizer = {.v_floor = false};
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "optimizer.v_floor: only second moments in 8 bits have a floor, optimizer.v is f32\n"
+              "  Leave it out.");
     c.optimizer = {.moment_scale = "pow2"};
     EXPECT_EQ(error_of([&] { recipe_of(c); }),
               "optimizer.moment_scale: no moment has a scale, optimizer.m is f32 and v is f32\n"

@@ -7,8 +7,7 @@
 namespace octavo::cpu {
 namespace {
 
-// Rows share a maximum, then partial maxima of chunks of rows do: the same for any number of
-// threads.
+// From the largest magnitudes of columns: in chunks of rows, then over the chunks.
 template <class T>
 void column_factors(const TensorRef& up, ScaleRounding rounding, std::byte* scratch,
                     compute_t<T>* s) {
