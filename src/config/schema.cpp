@@ -130,16 +130,13 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("interval", &R::interval, "predicted scales: steps from one measured amax to the next",
           between(1, 1e9), "steps");
     s.key("run", &R::run,
-          "scalify: the paper's run; 1: products in f16, 2: masters, 3: products in FP8, 4: "
-          "moments in "
-          "f16",
+          "scalify: 1: f16, 2: masters in f16, 3: products in FP8, 4: moments in f16",
           between(1, 4));
     s.key("compute", &R::compute, "scalify: activations and gradients; auto: f16",
           one_of({"auto", "f16", "bf16", "f32"}));
     s.key("matmul", &R::matmul, "scalify: operands of Linear layers; auto: by recipe.run",
           one_of({"auto", "fp8", "compute"}));
-    s.key("rescale", &R::rescale,
-          "scalify: gradients that are measured, after norms and for moments; auto: by recipe.run",
+    s.key("rescale", &R::rescale, "scalify: which gradients are measured; auto: by recipe.run",
           one_of({"auto", "none", "norm", "norm+wgrad"}));
     s.key("statistic", &R::statistic, "scalify: what measured gradients go by",
           one_of({"l2", "l1", "max"}));

@@ -221,6 +221,39 @@ TEST(ScalifyRuns, CastsAreSafe) {
     }
 }
 
+// S11: the other backend finds the scales of the CPU, and gradients that differ by rounding.
+// Products are summed in another order there, which may take a size across a power of two.
+TEST(ScalifyRuns, BackendsAgreeOnScales) {
+    if (!test::on_cuda()) GTEST_SKIP() << "compares the GPU with the CPU";
+    StepOptions o = run_of(3);
+    o.architecture.hidden_size = 64;
+    o.architecture.head_dim = 16;
+    const auto cpu = make_cpu_backend();
+    const auto gpu = test::make_test_backend();
+    TrainProgram a(*cpu, o, false), b(*gpu, o, false);
+    const test::TokenBatch batch = test::random_batch(o, 1);
+    for (TrainProgram* p : {&a, &b}) {
+        p->allocate(test::kNoLimit);
+        p->initialise(1);
+        p->micro(batch.ids, batch.targets, 1.0f / static_cast<float>(batch.ids.size()), true);
+    }
+    int scales = 0, equal = 0;
+    for (const State::Entry& e : a.state().entries()) {
+        if (e.name.starts_with("work.")) {
+            EXPECT_EQ(test::read_all(a.state(), e.name), test::read_all(b.state(), e.name))
+                << e.name;
+        }
+        if (!e.name.starts_with("grad.scale/")) continue;
+        const float x = test::read_f32(a.state(), e.name)[0],
+                    y = test::read_f32(b.state(), e.name)[0];
+        EXPECT_TRUE(y == x || y == 2 * x || x == 2 * y) << e.name << " " << x << " " << y;
+        ++scales;
+        equal += x == y;
+    }
+    EXPECT_GE(scales, 20);
+    EXPECT_GE(equal, scales - 2);
+}
+
 // Micro-batches add up as one batch does, whatever the scales of their gradients.
 TEST(ScalifyRuns, MicroBatchesAddUp) {
     for (const int run : {1, 3}) {
