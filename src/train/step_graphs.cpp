@@ -74,8 +74,6 @@ Values joined(Values a, const Values& b) {
     return a;
 }
 
-bool has_scale(Dtype state) { return state_type(state, {1}).scaling != kUnscaled; }
-
 // How large the moments can have become, with propagated scales.
 Value moment_bounds(Builder& b, const StepOptions& o, const std::string& parameter, Value gradient,
                     Value scale, Value clip) {
