@@ -43,7 +43,9 @@ std::pair<std::vector<float>, std::map<std::string, std::vector<std::byte>>> tra
     }
     std::map<std::string, std::vector<std::byte>> state;
     for (const State::Entry& e : s.state().entries()) {
-        state[e.name] = test::read_all(s.state(), e.name);
+        auto& bytes = state[e.name] = test::read_all(s.state(), e.name);
+        // What pads a copied number is whatever lay behind it.
+        if (e.type.scaling == kUnscaled) bytes.resize(static_cast<std::size_t>(data_bytes(e.type)));
     }
     return {losses, state};
 }

@@ -27,6 +27,12 @@ struct ScaledSum {
     }
 };
 
+// No elements, but their scale.
+template <class T>
+__global__ void empty_sum_kernel(ScaledSum<T> sum) {
+    *sum.scale = sum_factors(sum.op, *sum.a_scale, *sum.b_scale, *sum.a_size, *sum.b_size).scale;
+}
+
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<ScaledAdd>(node.op);
     return dispatch_plain(node.in[0].dtype, [op](auto tag) {
@@ -42,7 +48,9 @@ Prepared prepare(const NodeView& node) {
                                    .b_size = scale(5),
                                    .scale = call.out[1].as<float>(),
                                    .op = op};
-            for_elements("scaled_add", call.out[0].type.shape.elements(), sum);
+            const std::int64_t n = call.out[0].type.shape.elements();
+            if (n == 0) empty_sum_kernel<<<1, 1, 0, stream()>>>(sum);
+            for_elements("scaled_add", n, sum);
         }};
     });
 }
