@@ -79,19 +79,26 @@ class Panels {
     std::size_t columns_;
 };
 
-// The colours of all maps of a quantity.
-Axis colors(const RunData& run, const Quantity& q) {
-    if (q.high > 0) return {q.low, q.high, true};
+// The largest number of a role's tensors, and the smallest above 0.
+struct Range {
     double low = std::numeric_limits<double>::infinity(), high = 0;
-    for (const CastStep& step : run.casts) {
-        for (const TensorCast& t : step.tensors) {
-            const double value = t.stats.*q.number;
-            if (!std::isfinite(value) || value <= 0) continue;
-            low = std::min(low, value);
-            high = std::max(high, value);
+
+    explicit Range(const std::vector<HeatPanel>& panels) {
+        for (const HeatPanel& p : panels) {
+            for (const auto& row : p.rows) {
+                for (const double x : row) {
+                    if (!std::isfinite(x) || x <= 0) continue;
+                    low = std::min(low, x);
+                    high = std::max(high, x);
+                }
+            }
         }
     }
-    return high > 0 ? Axis(low, high, true) : Axis(0.5, 2, true);
+};
+
+Axis colors(const Quantity& q, const Range& range) {
+    if (q.high > 0) return {q.low, q.high, true};
+    return range.high > 0 ? Axis(range.low, range.high, true) : Axis(0.5, 2, true);
 }
 
 bool is_zero_everywhere(const RunData& run, const Quantity& q) {
@@ -101,15 +108,9 @@ bool is_zero_everywhere(const RunData& run, const Quantity& q) {
     });
 }
 
-std::string describe(const std::vector<HeatPanel>& panels, const Quantity& q) {
-    double top = 0;
-    for (const HeatPanel& p : panels) {
-        for (const auto& row : p.rows) {
-            for (const double x : row) top = std::max(top, std::isfinite(x) ? x : 0);
-        }
-    }
+std::string describe(const Quantity& q, const Range& range) {
     return fmt::format("{} Rows are layers, columns measured steps. The largest: {}.", q.note,
-                       top > 0 ? label(q, top) : "0");
+                       range.high > 0 ? label(q, range.high) : "0");
 }
 
 CastFigure figure(const RunData& run, const Quantity& q, std::size_t columns,
@@ -119,13 +120,14 @@ CastFigure figure(const RunData& run, const Quantity& q, std::size_t columns,
         figure.note += " There were none in any measured step.";
         return figure;
     }
-    const Axis axis = colors(run, q);
     for (const Role& role : kRoles) {
         auto panels = Panels(run, q, role.name, columns).panels;
         if (panels.empty()) continue;
+        const Range range(panels);
+        const Axis axis = colors(q, range);
         figure.maps.push_back({.id = fmt::format("{}-{}-{}", id, q.name, role.name),
                                .title = fmt::format("{}: {}", role.name, role.title),
-                               .description = describe(panels, q),
+                               .description = describe(q, range),
                                .colors = axis,
                                .low = label(q, axis.lo()),
                                .high = label(q, axis.hi()),
