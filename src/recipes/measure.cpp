@@ -32,7 +32,7 @@ class CastMeter {
             if (const auto* load = std::get_if<Load>(&n.op)) {
                 measure_weight(n, *load);
             } else if (is_cast(g_, n)) {
-                measure(name_of(n), rewrite_(n.in[0]), rewrite_(n.out[0]));
+                measure(name_of(n), source(n), rewrite_(n.out[0]));
             }
         }
         Graph measured = rewrite_.finish();
@@ -48,6 +48,14 @@ class CastMeter {
         Value stats;
     };
 
+    // What the codes stand for: casts may multiply by a power of two on the way.
+    Value source(const Node& cast) {
+        const Value x = rewrite_(cast.in[0]);
+        const auto* op = std::get_if<Cast>(&cast.op);
+        if (!op || op->exponent == 0) return x;
+        return rewrite_.b.one(Cast{.to = Dtype::f32, .exponent = op->exponent}, {x});
+    }
+
     // Forward and backward may each cast a weight for themselves, to the same codes.
     void measure(const std::string& tensor, Value x, Value y) {
         if (!names_.insert(tensor).second) return;
@@ -60,8 +68,13 @@ class CastMeter {
         const auto w = working_.find(load.name);
         if (w == working_.end()) return;
         Builder& b = rewrite_.b;
-        const Value master = b.load(w->second.weight, w->second.master);
+        const Value master =
+            b.one(Load{w->second.weight, w->second.master, w->second.exponent}, {});
         measure(w->second.weight, cast_source(b, recipe_, w->second, master), rewrite_(n.out[0]));
+    }
+
+    static std::string weight_name(const Load& load) {
+        return load.name.substr(load.name.find('/') + 1);  // of a working copy, or the master
     }
 
     std::string name_of(const Node& cast) {
@@ -72,6 +85,10 @@ class CastMeter {
         };
         if (std::ranges::all_of(match_.readers(cast.out[0]), is_store)) {
             return cast.label.substr(0, cast.label.rfind('.')) + ".grad";
+        }
+        if (const Node* folded = match_.producer_as<ScaleAlong>(cast.in[0])) {
+            const Node* weight = match_.producer_as<Load>(folded->in[0]);
+            if (weight) return weight_name(std::get<Load>(weight->op));
         }
         const bool turned = std::holds_alternative<Transpose>(source.op);
         const Value x = turned ? source.in[0] : cast.in[0];

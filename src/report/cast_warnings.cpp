@@ -13,8 +13,8 @@ struct Loss {
 };
 
 constexpr Loss kSaturated{&CastStats::saturated, kSaturatedLimit, "saturate",
-                          "Their scale is older than they are: leave room with recipe.margin, "
-                          "measure it more often, or lower train.lr."};
+                          "Where scales are of earlier steps, recipe.margin leaves room; else, or "
+                          "if they go on growing, lower train.lr."};
 constexpr Loss kFlushed{&CastStats::flushed, kFlushedLimit, "become 0",
                         "They are too small for their scale: finer scales (recipe moss or "
                         "blockwise) or recipe.gradient = \"e5m2\" keep more of them."};

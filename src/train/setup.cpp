@@ -64,11 +64,11 @@ void set_prediction(Recipe& r, const RunConfig::Recipe& o, const RunConfig::Trai
 }
 
 void set_scales(Recipe& r, const RunConfig::Recipe& o) {
-    const bool fine = r.activation && !has_tensor_scale(*r.activation);
+    const bool fine = !r.activation || !has_tensor_scale(*r.activation);
     refuse_option(fine && o.margin != 0, "margin", r, "has no delayed scales to leave room in");
     refuse_option(fine && o.history != RunConfig::Recipe{}.history, "history", r,
                   "has no delayed scales");
-    refuse_option(fine && o.fp8_lm_head, "fp8_lm_head", r, "keeps the head in 16 bits");
+    refuse_option(fine && o.fp8_lm_head, "fp8_lm_head", r, "has no head in 8 bits");
     refuse_option(!r.output_grad && o.gradient != "auto", "gradient", r,
                   "keeps output gradients unscaled");
     const bool groups = r.activation && has_groups(*r.activation);
@@ -135,6 +135,8 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
         r.weight = fp8.weight;
         r.output_grad = fp8.output_grad;
     }
+    refuse_option(!r.output_grad && o.gradient != "auto", "gradient", r,
+                  fmt::format("quantises nothing in run {}", o.run));
     if (o.rescale != "auto") {
         p.rescale_norms = o.rescale != "none";
         p.rescale_weight_gradients = o.rescale == "norm+wgrad";
@@ -179,7 +181,7 @@ void set_states(Recipe& r, const RunConfig& config) {
     }
     if (r.states.master != Dtype::f32 && r.compute == Dtype::f32) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
-                   r.name, name(r.compute), o.master);
+                   r.name, name(r.compute), name(r.states.master));
     }
     refuse_key(root && !is_fp8(r.states.v), "optimizer.v_storage",
                fmt::format("only second moments in 8 bits are kept as roots, optimizer.v is {}",
@@ -191,6 +193,8 @@ void set_states(Recipe& r, const RunConfig& config) {
                            name(r.states.v)));
     const auto has_scale = [](Dtype d) { return state_type(d, {}).scaling != kUnscaled; };
     const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
+    refuse_key(r.propagation && o.moment_scale != plain.moment_scale, "optimizer.moment_scale",
+               fmt::format("scales of moments follow from bounds in recipe {}", r.name));
     const std::string why = fmt::format("no moment has a scale, optimizer.m is {} and v is {}",
                                         name(r.states.m), name(r.states.v));
     refuse_key(!scaled && o.moment_rounding != plain.moment_rounding, "optimizer.moment_rounding",

@@ -191,7 +191,7 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
                         step};
         if (propagation && (has_scale(formats.m) || has_scale(formats.v))) {
             operands.push_back(moment_bounds(b, o, p.name, gradients[i], scales[i], factor));
-            op.v_floor = has_scale(formats.v);
+            op.v_floor = o.adamw.v_floor && has_scale(formats.v);
         }
         const Values next = b.emit(op, operands);
         b.store(p.name, next[0]);

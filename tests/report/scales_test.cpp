@@ -141,8 +141,8 @@ TEST(CastWarnings, NameTheWorstOnceAndCountTheOthers) {
     ASSERT_EQ(lines.size(), 1u);
     EXPECT_EQ(lines[0],
               "warning: step 100: 3.12 % of the values of " + step.tensors[1].tensor +
-                  " saturate, and more than 0.1 % of 1 tensor more\n  Their scale is older than "
-                  "they are: leave room with recipe.margin, measure it more often, or lower "
+                  " saturate, and more than 0.1 % of 1 tensor more\n  Where scales are of earlier "
+                  "steps, recipe.margin leaves room; else, or if they go on growing, lower "
                   "train.lr.");
     EXPECT_TRUE(warnings.look_at(step).empty());  // known
 

@@ -47,7 +47,7 @@ TEST(Setup, RecipeTakesItsSettings) {
         EXPECT_EQ(format->margin, 2);
         EXPECT_EQ(format->rounding, ScaleRounding::exact);
     }
-    c.recipe.name = "bf16";
+    c.recipe = {.name = "bf16"};
     EXPECT_FALSE(recipe_of(c).activation);
 }
 
@@ -181,11 +181,13 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
         {{.name = "fp8-lm", .bound = "paper"}, "bound: recipe fp8-lm predicts no scales"},
         {{.name = "moss", .weight_scale = "measured", .interval = 100},
          "interval: recipe moss predicts no scales"},
+        {{.name = "bf16", .margin = 1},
+         "margin: recipe bf16 has no delayed scales to leave room in"},
         {{.name = "moss", .margin = 1},
          "margin: recipe moss has no delayed scales to leave room in"},
         {{.name = "blockwise", .history = 8}, "history: recipe blockwise has no delayed scales"},
         {{.name = "blockwise", .fp8_lm_head = true},
-         "fp8_lm_head: recipe blockwise keeps the head in 16 bits"},
+         "fp8_lm_head: recipe blockwise has no head in 8 bits"},
         {{.name = "bf16", .gradient = "e4m3"},
          "gradient: recipe bf16 keeps output gradients unscaled"},
         {{.name = "fp8-lm", .run = 2}, "run: recipe fp8-lm does not propagate scales"},
