@@ -212,30 +212,16 @@ bool head_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
 }
 
 // codes and their transposed copy  ->  one pass over the values writes both. Same bits.
-bool quantise_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    const auto* op = std::get_if<DelayedQuantise>(&n.op);
-    if (!op || op->transpose) return false;
+template <class Op>
+bool write_transposed(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<Op>(&n.op);
+    if (!op || op->transpose || !is_fp8(match.graph().type(n.out[0]).dtype)) return false;
     for (const std::int32_t reader : match.readers(n.out[0])) {
         const Node& r = match.graph().node(reader);
         if (!std::holds_alternative<Transpose>(r.op)) continue;
-        DelayedQuantise fused = *op;
+        Op fused = *op;
         fused.transpose = true;
-        rewrite.replace(r.out[0], rewrite.keep(n, fused)[3]);
-        return true;
-    }
-    return false;
-}
-
-// The same for casts without a scale.
-bool cast_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    const auto* op = std::get_if<Cast>(&n.op);
-    if (!op || op->transpose || !is_fp8(op->to)) return false;
-    for (const std::int32_t reader : match.readers(n.out[0])) {
-        const Node& r = match.graph().node(reader);
-        if (!std::holds_alternative<Transpose>(r.op)) continue;
-        Cast fused = *op;
-        fused.transpose = true;
-        rewrite.replace(r.out[0], rewrite.keep(n, fused)[1]);
+        rewrite.replace(r.out[0], rewrite.keep(n, fused)[n.out.size()]);
         return true;
     }
     return false;
@@ -335,8 +321,8 @@ constexpr FusionRule kFusions[] = {
     {"matmul_accumulate", matmul_accumulate},
     {"embedding_accumulate", embedding_accumulate},
     {"norm_grad_accumulate", norm_grad_accumulate},
-    {"quantise_transpose", quantise_transpose},
-    {"cast_transpose", cast_transpose},
+    {"quantise_transpose", write_transposed<DelayedQuantise>},
+    {"cast_transpose", write_transposed<Cast>},
     {"quantise_source", quantise_source_of},
     {"block_quantise_columns", block_quantise_columns},
     {"block_quantise_source", block_quantise_source},
