@@ -19,9 +19,6 @@ std::string working_name(Dtype dtype, std::string_view weight) {
 constexpr std::string_view kScaleRole = "work.scale/";
 
 bool is_master(const Load& load) { return load.name.find('/') == std::string::npos; }
-std::string_view master_name(const Load& load) {
-    return std::string_view(load.name).substr(load.name.find('/') + 1);
-}
 
 // Matrices as products and embeddings read them; norm weights and biases stay f32 masters.
 bool reads_working_copy(const Op& op) {
@@ -183,8 +180,8 @@ class Quantiser {
         Value& q = quantised_[{v.id, false}];
         if (q) return q;
         const Type type{recipe_.weight->dtype, load.type.shape, scaling_of(*recipe_.weight)};
-        return q = load_copy(rewrite_.b, recipe_, working_name(type.dtype, master_name(load)), type,
-                             load);
+        return q = load_copy(rewrite_.b, recipe_, working_name(type.dtype, parameter_of(load.name)),
+                             type, load);
     }
 
     // Tensor cores take sixteen codes at a time, which one scale per tensor lets us do without.
@@ -209,7 +206,7 @@ class Quantiser {
         check(recipe_.weight->granularity == Granularity::tensor,
               "recipe {}: only weights under one scale are cast in every pass", recipe_.name);
         Builder& b = rewrite_.b;
-        const std::string master(master_name(load));
+        const std::string master(parameter_of(load.name));
         const Dtype dtype = master_dtype(recipe_, match_, v);
         const Value scale = b.load(std::string(kScaleRole) + master, {Dtype::f32, {1}});
         const Value w = b.load(master, state_type(dtype, load.type.shape));
@@ -257,8 +254,8 @@ std::vector<WorkingWeight> working_weights(const Recipe& recipe, const Graph& ap
             const Node& cast = applied.node(match.readers(v)[0]);
             master = applied.type(cast.in[0]);
         }
-        found.push_back(
-            {load->name, std::string(master_name(*load)), load->type, master, load->exponent});
+        found.push_back({load->name, std::string(parameter_of(load->name)), load->type, master,
+                         load->exponent});
     }
     return found;
 }

@@ -73,10 +73,6 @@ class CastMeter {
         measure(w->second.weight, cast_source(b, recipe_, w->second, master), rewrite_(n.out[0]));
     }
 
-    static std::string weight_name(const Load& load) {
-        return load.name.substr(load.name.find('/') + 1);  // of a working copy, or the master
-    }
-
     std::string name_of(const Node& cast) {
         const Node& source = match_.producer(cast.in[0]);
         if (const auto* load = std::get_if<Load>(&source.op)) return load->name;
@@ -88,7 +84,7 @@ class CastMeter {
         }
         if (const Node* folded = match_.producer_as<ScaleAlong>(cast.in[0])) {
             const Node* weight = match_.producer_as<Load>(folded->in[0]);
-            if (weight) return weight_name(std::get<Load>(weight->op));
+            if (weight) return std::string(parameter_of(std::get<Load>(weight->op).name));
         }
         const bool turned = std::holds_alternative<Transpose>(source.op);
         const Value x = turned ? source.in[0] : cast.in[0];

@@ -56,6 +56,8 @@ ScaleRule Recipe::gradient_rule() const {
     return {states.gradient, weight ? weight->rounding : ScaleRounding::pow2, 0};
 }
 
+std::string_view parameter_of(std::string_view state) { return state.substr(state.find('/') + 1); }
+
 std::string scale_history_name(std::string_view slot) {
     return fmt::format("scale.history/{}", slot);
 }

@@ -179,6 +179,9 @@ std::string scale_counter_name(std::string_view slot);
 std::string scale_value_name(std::string_view slot);
 // The predicted amax of a weight, [1] f32.
 std::string scale_bound_name(std::string_view weight);
+
+// The parameter that a State tensor belongs to: what follows its role, or its whole name.
+std::string_view parameter_of(std::string_view state);
 // Propagated scales: of a gradient, by its own name "grad/...", [1] f32, and the bounds of moments,
 // [2] f32.
 std::string gradient_scale_name(std::string_view gradient);

@@ -157,7 +157,7 @@ std::map<std::string, double> linear_state_bytes(const TrainProgram& program) {
         weights += static_cast<double>(p.shape.elements());
     }
     for (const State::Entry& e : program.program().state().entries()) {
-        if (!linear.contains(std::string_view(e.name).substr(e.name.find('/') + 1))) continue;
+        if (!linear.contains(parameter_of(e.name))) continue;
         bytes[std::string(state_role(e.name))] += static_cast<double>(total_bytes(e.type));
     }
     for (auto& [role, sum] : bytes) sum /= weights;

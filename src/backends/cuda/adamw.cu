@@ -218,7 +218,7 @@ __global__ void __launch_bounds__(kBlock, kAmaxBlocks)
     amaxes_kernel(std::int64_t n, const __grid_constant__ Step<kOptions> step) {
     const float clip = *step.factor;
     if (!isfinite(clip)) return;
-    const bool with_w = step.out[0].scale != nullptr;
+    const bool with_w = step.out[0].scale && !step.op.keep_scale;
     std::uint32_t top[3] = {};
     for_packets(n, [&]<int N>(std::int64_t i) {
         float x[3][N] = {};
