@@ -28,6 +28,11 @@ Prepared dispatch_plain(Dtype dtype, F&& f) {
     }
 }
 
+// For views: the result is the operand's memory (Rules::view), so there is nothing to do.
+inline Prepared prepare_view(const NodeView&) {
+    return {[](const KernelCall&) {}};
+}
+
 // Scratch is handed out front to back: first when it is counted, then when it is used.
 class ScratchCounter {
   public:

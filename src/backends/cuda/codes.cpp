@@ -1,17 +1,9 @@
 #include "backends/cuda/kernels.h"
 
 namespace octavo::cuda {
-namespace {
-
-// The result is the operand's memory (Rules::view): there is nothing to do.
-Prepared prepare(const NodeView&) {
-    return {[](const KernelCall&) {}};
-}
-
-}  // namespace
 
 void register_codes(KernelRegistry& registry) {
-    registry.add<Codes>({"codes", takes_all, prepare});
+    registry.add<Codes>({"codes", takes_all, prepare_view});
 }
 
 }  // namespace octavo::cuda

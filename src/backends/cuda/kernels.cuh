@@ -203,7 +203,12 @@ __device__ inline C warp_max(C x) {
     return x;
 }
 
-template <std::floating_point C>
+// Of values that order like their bits, as magnitudes do.
+__device__ inline std::uint32_t warp_max(std::uint32_t x) {
+    return __reduce_max_sync(0xFFFFFFFF, x);
+}
+
+template <class C>
 __device__ inline C block_max(C x) {
     __shared__ C tops[kWarp];
     const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
@@ -213,22 +218,6 @@ __device__ inline C block_max(C x) {
     if (lane == 0) tops[warp] = x;
     __syncthreads();
     return warp_max(tops[lane < warps ? lane : 0]);
-}
-
-// Of values that order like their bits, as magnitudes do.
-__device__ inline std::uint32_t warp_max(std::uint32_t x) {
-    return __reduce_max_sync(0xFFFFFFFF, x);
-}
-
-__device__ inline std::uint32_t block_max(std::uint32_t x) {
-    __shared__ std::uint32_t tops[kWarp];
-    const int warp = static_cast<int>(threadIdx.x) / kWarp, lane = threadIdx.x % kWarp;
-    const int warps = static_cast<int>(blockDim.x) / kWarp;
-    x = warp_max(x);
-    __syncthreads();  // an earlier call's maxima have been read
-    if (lane == 0) tops[warp] = x;
-    __syncthreads();
-    return warp_max(lane < warps ? tops[lane] : 0u);
 }
 
 // ---- Loops over elements -----------------------------------------------------------------------
