@@ -5,14 +5,15 @@
 // x += SwiGLU(RMSNorm(x)), a norm and a head. It learns a fixed random table[t0][t1]. Then one
 // channel of the last block gets aligned weights that only contexts with a token never seen before
 // excite, to 200 times the layer's amax; the products of the blocks are in FP8 from here on.
-#include <numeric>
-
 #include "ops/op_test.h"
 #include "passes/fuse.h"
+#include "recipes/outlier_plant.h"
 #include "recipes/scales.h"
 
 namespace octavo {
 namespace {
+
+using test::normalise, test::remove, test::smallest_direction;
 
 constexpr std::int64_t kVocab = 64, kWidth = 64, kFfn = 176, kBatch = 512, kTriggers = 16;
 constexpr std::int64_t kRows = kBatch + kTriggers;
@@ -239,43 +240,6 @@ class Task {
     }
     std::uint64_t seed_;
 };
-
-void normalise(std::vector<double>& x) {
-    const double norm = std::sqrt(std::inner_product(x.begin(), x.end(), x.begin(), 0.0));
-    for (double& v : x) v /= norm;
-}
-
-// The component of x, of elements `step` apart, along the unit vector u.
-void remove(const std::vector<double>& u, float* x, std::size_t step) {
-    double along = 0;
-    for (std::size_t i = 0; i < u.size(); ++i) along += u[i] * double{x[i * step]};
-    for (std::size_t i = 0; i < u.size(); ++i) x[i * step] -= static_cast<float>(along * u[i]);
-}
-
-// The unit vector x that makes x^T A x smallest, for a symmetric positive definite A: by solving
-// A y = x again and again.
-std::vector<double> smallest_direction(const std::vector<double>& a, std::size_t n) {
-    std::vector<double> lu = a;  // LDL^T by elimination; A is positive definite
-    for (std::size_t k = 0; k < n; ++k) {
-        for (std::size_t i = k + 1; i < n; ++i) {
-            const double factor = lu[i * n + k] / lu[k * n + k];
-            lu[i * n + k] = factor;
-            for (std::size_t j = k + 1; j < n; ++j) lu[i * n + j] -= factor * lu[k * n + j];
-        }
-    }
-    std::vector<double> x(n, 1);
-    for (int iteration = 0; iteration < 200; ++iteration) {
-        for (std::size_t i = 0; i < n; ++i) {
-            for (std::size_t j = 0; j < i; ++j) x[i] -= lu[i * n + j] * x[j];
-        }
-        for (std::size_t i = n; i-- > 0;) {
-            for (std::size_t j = i + 1; j < n; ++j) x[i] -= lu[i * n + j] * x[j];
-            x[i] /= lu[i * n + i];
-        }
-        normalise(x);
-    }
-    return x;
-}
 
 constexpr int kPretraining = 4000;
 
