@@ -12,6 +12,7 @@ Verb train_verb();
 Verb generate_verb();
 Verb tokenize_verb();
 Verb inspect_verb();
+Verb convert_verb();
 Verb export_verb();
 Verb bench_verb();
 Verb report_verb();

@@ -13,6 +13,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -45,6 +46,9 @@ struct TensorEntry {
 
 // The format's own implementation reads no longer header.
 inline constexpr std::uint64_t kLongestSafetensorsHeader = 100'000'000;
+
+// What a file of weights may hold before another one begins.
+inline constexpr std::int64_t kShardBytes = 5'000'000'000;
 
 using SafetensorsMetadata = std::map<std::string, std::string>;
 
@@ -101,6 +105,15 @@ std::map<std::string, std::string> parse_safetensors_index(std::string_view json
 // element size.
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorInfo> tensors,
                        SafetensorsMetadata metadata = {});
+
+// A Hugging Face folder's weights: model.safetensors, or model-00001-of-0000K.safetensors, ... of
+// at most `shard_bytes` (but one tensor at least) and model.safetensors.index.json. `tensors` come
+// without bytes, which `bytes_of` is asked for once each; what it gives has to stay until it is
+// asked again. Files are written straight to their names: `folder` should be new.
+void write_safetensors_model(
+    const std::filesystem::path& folder, std::span<const TensorInfo> tensors,
+    const std::function<std::span<const std::byte>(const TensorInfo&)>& bytes_of,
+    std::int64_t shard_bytes = kShardBytes);
 
 // All that stands before the data of a file whose tensors follow in this order. Their `bytes` are
 // not looked at. `file` is for errors. Metadata gets "format": "pt", which Hugging Face libraries

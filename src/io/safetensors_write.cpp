@@ -26,6 +26,13 @@ void check_tensor(const TensorInfo& t, const std::string& file) {
           printable(t.name), bytes, name(t.dtype), to_string(t.shape), t.bytes.size());
 }
 
+// Wide elements first, which aligns every tensor to its element size.
+void sort_for_writing(std::vector<TensorInfo>& tensors) {
+    std::ranges::sort(tensors, {}, &TensorInfo::name);
+    std::ranges::stable_sort(tensors, std::greater{},
+                             [](const TensorInfo& t) { return size_of(t.dtype); });
+}
+
 }  // namespace
 
 std::string safetensors_header(std::span<const TensorInfo> tensors, SafetensorsMetadata metadata,
@@ -61,14 +68,52 @@ std::string safetensors_header(std::span<const TensorInfo> tensors, SafetensorsM
     return text;
 }
 
+void write_safetensors_model(
+    const std::filesystem::path& folder, std::span<const TensorInfo> tensors,
+    const std::function<std::span<const std::byte>(const TensorInfo&)>& bytes_of,
+    std::int64_t shard_bytes) {
+    std::vector<std::vector<TensorInfo>> shards;
+    std::int64_t filled = 0, total = 0;
+    for (const TensorInfo& t : tensors) {
+        const auto bytes = t.shape.elements() * static_cast<std::int64_t>(size_of(t.dtype));
+        if (shards.empty() || filled + bytes > shard_bytes) {
+            shards.emplace_back();
+            filled = 0;
+        }
+        shards.back().push_back(t);
+        filled += bytes;
+        total += bytes;
+    }
+    nlohmann::ordered_json index{{"metadata", {{"total_size", total}}},
+                                 {"weight_map", nlohmann::ordered_json::object()}};
+    for (std::size_t i = 0; i < shards.size(); ++i) {
+        const std::string name =
+            shards.size() == 1
+                ? std::string("model.safetensors")
+                : fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+        sort_for_writing(shards[i]);
+        FileWriter out(folder / name);
+        out.write(safetensors_header(shards[i], {}, (folder / name).string()));
+        for (TensorInfo& t : shards[i]) {
+            t.bytes = bytes_of(t);
+            check_tensor(t, (folder / name).string());
+            out.write(t.bytes);
+            index["weight_map"][t.name] = name;
+        }
+        out.close();
+    }
+    if (shards.size() > 1) {
+        write_file_atomically(folder / "model.safetensors.index.json", index.dump(2) + "\n");
+    }
+    sync_directory(folder);
+}
+
 void write_safetensors(const std::filesystem::path& path, std::span<const TensorInfo> tensors,
                        SafetensorsMetadata metadata) {
     const std::string file = path.string();
     for (const TensorInfo& t : tensors) check_tensor(t, file);
     std::vector<TensorInfo> order(tensors.begin(), tensors.end());
-    std::ranges::sort(order, {}, &TensorInfo::name);
-    std::ranges::stable_sort(order, std::greater{},
-                             [](const TensorInfo& t) { return size_of(t.dtype); });
+    sort_for_writing(order);
     const std::string header = safetensors_header(order, std::move(metadata), file);
 
     std::filesystem::path beside = path;

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "models/architecture.h"
+#include "models/stored_weights.h"
 
 namespace octavo {
 namespace {
@@ -108,6 +109,17 @@ void read_rope(const Reader& r, Architecture& a) {
     }
 }
 
+// Of weights alone (models/stored_weights.h).
+void check_quantisation(const Reader& r) {
+    const std::string method = r.string("quant_method", "");
+    check(method == "fp8",
+          "{}: quant_method '{}' is not supported.\n  Supported: fp8. Use the BF16 or FP32 weights "
+          "of this model.",
+          r.where(), method);
+    r.refuse_unless("fmt", "e4m3");
+    r.refuse_unless("weight_block_size", Json::array({kWeightBlock, kWeightBlock}));
+}
+
 Architecture read_llama(const Reader& r, Family family) {
     Architecture a{.family = family,
                    .vocab_size = r.integer("vocab_size"),
@@ -172,10 +184,7 @@ Architecture parse_hf_config(std::string_view text, const std::string& where) {
     const Reader r(json, where);
     const std::string type = r.string("model_type", "");
     check(!type.empty(), "{}: key model_type is missing", where);
-    check(!r.has("quantization_config"),
-          "{}: quantization_config is set; quantised checkpoints cannot be read yet.\n  Use the "
-          "BF16 or FP32 weights of this model.",
-          where);
+    if (r.has("quantization_config")) check_quantisation(r.object("quantization_config"));
     Family family;
     try {
         family = family_named(type);

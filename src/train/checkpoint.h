@@ -29,6 +29,7 @@
 #include <string>
 #include <vector>
 
+#include "io/safetensors.h"
 #include "runtime/state.h"
 
 namespace octavo {
@@ -44,8 +45,6 @@ struct CheckpointInfo {
 
     bool operator==(const CheckpointInfo&) const = default;
 };
-
-inline constexpr std::int64_t kShardBytes = 5'000'000'000;
 
 using Log = std::function<void(const std::string&)>;
 

@@ -1,0 +1,41 @@
+// Models from one form on disk into another: a folder as Hugging Face has them.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "io/safetensors.h"
+
+namespace octavo {
+
+// fp8 and fp8_tensor: Linear weights of the layers in E4M3, one f32 scale per 128 x 128 block or
+// per tensor, amax / 448; the rest in bf16 (models/stored_weights.h).
+enum class WeightForm : std::uint8_t { f32, bf16, fp8, fp8_tensor };
+std::string_view name(WeightForm);
+WeightForm weight_form_named(std::string_view);
+
+struct ConvertRequest {
+    std::filesystem::path model;  // a Hugging Face folder, a checkpoint, or a file of llm.c
+    std::filesystem::path out;    // a folder; must not exist
+    WeightForm form = WeightForm::bf16;
+    std::int64_t shard_bytes = kShardBytes;
+};
+
+struct ConvertedModel {
+    std::size_t tensors = 0;  // weights
+    std::size_t quantised = 0;
+    std::int64_t bytes = 0;
+    // Linear layers that stay in bf16: vLLM joins q, k and v, and gate and up, and takes no blocks
+    // that reach from one into the next.
+    std::vector<std::string> left_out;
+};
+
+// Weights are read from floats of any width or from FP8, in f32, and rounded to nearest once. Other
+// files of the folder (tokenizer, generation_config.json, ...) are copied. On Error nothing is left
+// in `out`.
+ConvertedModel convert_model(const ConvertRequest&);
+
+}  // namespace octavo
