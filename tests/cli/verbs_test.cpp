@@ -110,6 +110,31 @@ TEST_F(Verbs, GenerateFromAHuggingFaceFolder) {
     EXPECT_EQ(run({"generate", model, "--prompt", "x"}).exit_code, 2);
 }
 
+TEST_F(Verbs, ConvertWritesFoldersThatCanBeReadAgain) {
+    expect_success(train("run", "bf16"));
+    const auto generated = [&](const std::string& model) {
+        return expect_success(
+            {"generate", path(model), "--ids", "1,2,3", "--tokens", "8", "--temperature", "0"});
+    };
+    const auto convert = [&](const std::string& form, const std::string& said) {
+        expect_text(expect_success({"convert", path("run"), "--out", path(form), "--as", form}),
+                    said);
+    };
+    convert("f32", "20 weights, 0 of them in FP8");
+    EXPECT_EQ(generated("f32"), generated("run"));
+    convert("bf16", "20 weights, 0 of them in FP8");
+    // Those that others join are smaller than a block: o and down remain.
+    convert("fp8", "20 weights, 4 of them in FP8");
+    expect_success({"convert", path("bf16"), "--out", path("again")});
+    EXPECT_EQ(slurp(path("again/model.safetensors")), slurp(path("bf16/model.safetensors")));
+    generated("fp8");
+    convert("fp8-tensor", "20 weights, 14 of them in FP8");
+    generated("fp8-tensor");
+    const Finished refused = run({"convert", path("run"), "--out", path("bf16")});
+    EXPECT_EQ(refused.exit_code, 1);
+    expect_text(refused.text, "it is there already");
+}
+
 TEST_F(Verbs, ReportComparesRuns) {
     ASSERT_EQ(run(train("a", "bf16")).exit_code, 0);
     ASSERT_EQ(run(train("b", "fp8-lm")).exit_code, 0);
