@@ -9,6 +9,7 @@ namespace octavo {
 
 // Each in the file of its name.
 Verb train_verb();
+Verb eval_verb();
 Verb generate_verb();
 Verb tokenize_verb();
 Verb inspect_verb();

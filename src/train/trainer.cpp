@@ -19,6 +19,7 @@
 #include "report/report.h"
 #include "runtime/gemm_rate.h"
 #include "train/checkpoint.h"
+#include "train/evaluate.h"
 #include "train/failure.h"
 #include "train/learning_rate.h"
 #include "train/run_folder.h"
@@ -271,27 +272,15 @@ class Trainer {
     }
 
     double evaluate(const BatchSource& held_out) {
-        const std::int64_t per_batch = config_.train.batch;
-        const std::int64_t batches = std::min(
-            config_.eval.batches, std::max<std::int64_t>(1, held_out.windows() / per_batch));
-        double sum = 0;
-        std::int64_t tokens = 0;
-        for (std::int64_t i = 0; i < batches; ++i) {
-            const std::int64_t windows = std::min(per_batch, held_out.windows() - i * per_batch);
-            const auto live = windows * config_.train.seq;
-            // A held-out set smaller than one batch fills the rest with ignored targets.
-            std::fill(batch_.targets.begin(), batch_.targets.end(), -1);
-            const auto n = static_cast<std::size_t>(config_.train.seq);
-            for (std::int64_t w = 0; w < windows; ++w) {
-                const auto at = static_cast<std::size_t>(w) * n;
-                held_out.get(i * per_batch + w, std::span(batch_.ids).subspan(at, n),
-                             std::span(batch_.targets).subspan(at, n));
-            }
-            sum += program_.evaluate(batch_.ids, batch_.targets, 1.0f);
-            tokens += live;
-            if (out_.progress) out_.progress("evaluating", i + 1, batches);
-        }
-        return sum / static_cast<double>(tokens);
+        return mean_loss(
+                   held_out, config_.train.batch, config_.eval.batches,
+                   [&](std::span<const std::int32_t> ids, std::span<const std::int32_t> targets) {
+                       return double{program_.evaluate(ids, targets, 1.0f)};
+                   },
+                   [&](std::int64_t done, std::int64_t all) {
+                       if (out_.progress) out_.progress("evaluating", done, all);
+                   })
+            .loss;
     }
 
     void report_step(const StepMetrics& m) {

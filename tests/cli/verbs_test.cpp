@@ -1,4 +1,5 @@
 // Verbs that look, generate and report.
+#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
@@ -133,6 +134,43 @@ TEST_F(Verbs, ConvertWritesFoldersThatCanBeReadAgain) {
     const Finished refused = run({"convert", path("run"), "--out", path("bf16")});
     EXPECT_EQ(refused.exit_code, 1);
     expect_text(refused.text, "it is there already");
+}
+
+// The last number that the run itself measured, over the same windows.
+TEST_F(Verbs, EvalRepeatsWhatTheRunMeasured) {
+    for (const char* recipe : {"fp32", "bf16"}) {
+        expect_success(train(recipe, recipe, {"--eval.batches", "3"}));
+        std::ifstream metrics(path(recipe) + "/metrics.jsonl");
+        double want = 0;
+        for (std::string line; std::getline(metrics, line);) {
+            const auto json = nlohmann::json::parse(line);
+            if (json.contains("held_out_loss")) want = json["held_out_loss"];
+        }
+        const std::string json = path(std::string(recipe) + ".jsonl");
+        const std::string text =
+            expect_success({"eval", path(recipe), "--data", path("data/held_out.bin"), "--batch",
+                            "2", "--seq", "32", "--batches", "3", "--json", json});
+        const auto got = nlohmann::json::parse(slurp(json));
+        EXPECT_EQ(got["tokens"], 3 * 2 * 32);
+        EXPECT_EQ(got["recipe"], recipe);
+        EXPECT_NEAR(got["loss"].get<double>(), want, 1e-6 * want);
+        EXPECT_NEAR(got["perplexity"].get<double>(), std::exp(want), 1e-4 * std::exp(want));
+        expect_text(text, "per byte");
+    }
+    // 8 bits: scales of the tensors themselves instead of the past's.
+    expect_success(train("eight", "fp8-lm"));
+    const auto loss = [&](const std::string& recipe) {
+        const std::string json = path(recipe + "-eight.jsonl");
+        expect_success({"eval", path("eight"), "--data", path("data/held_out.bin"), "--recipe",
+                        recipe, "--seq", "32", "--json", json});
+        return nlohmann::json::parse(slurp(json))["loss"].get<double>();
+    };
+    const double wide = loss("fp32");
+    EXPECT_NEAR(loss("fp8-lm"), wide, 0.05 * wide);
+    const Finished refused =
+        run({"eval", path("eight"), "--data", path("data/held_out.bin"), "--seq", "65"});
+    EXPECT_EQ(refused.exit_code, 1);
+    expect_text(refused.text, "longer than the model's 64 positions");
 }
 
 TEST_F(Verbs, ReportComparesRuns) {

@@ -1,0 +1,43 @@
+// How well a model predicts a token file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "io/batches.h"
+#include "recipes/recipe.h"
+#include "runtime/backend.h"
+
+namespace octavo {
+
+struct MeanLoss {
+    double loss = 0;          // nats per token
+    std::int64_t tokens = 0;  // that were predicted
+};
+
+// Called after each batch with its number, from 1, and how many there are.
+using EvaluationProgress = std::function<void(std::int64_t done, std::int64_t all)>;
+
+// Over the windows of `data` in their order, `batch` at a time, at most `batches` of them (0: all).
+// `loss_of` gives the sum of the cross entropy over all targets of (ids, targets), each (batch,
+// sequence length); targets of -1 count for nothing.
+MeanLoss mean_loss(const BatchSource& data, std::int64_t batch, std::int64_t batches,
+                   const std::function<double(std::span<const std::int32_t>,
+                                              std::span<const std::int32_t>)>& loss_of,
+                   const EvaluationProgress& progress = {});
+
+struct EvaluationRequest {
+    std::filesystem::path model;  // a checkpoint or Hugging Face folder
+    std::vector<std::filesystem::path> data = {};
+    Recipe recipe;  // of the products; delayed scales are taken from each tensor itself
+    std::int64_t batch = 8, seq = 0, batches = 0;  // seq 0: the model's positions, 1024 at most
+};
+
+// Files count as one stream, cut into windows of `seq` tokens from its beginning; a rest shorter
+// than a window is left out.
+MeanLoss evaluate_model(const EvaluationRequest&, Backend&, const EvaluationProgress& = {});
+
+}  // namespace octavo
