@@ -10,6 +10,7 @@
 #include "backends/cuda/device.h"
 #include "backends/cuda/gpu_checks.h"
 #include "backends/cuda/kernels.h"
+#include "backends/cuda/matmul.h"
 #include "backends/cuda/staging.h"
 
 namespace octavo {
@@ -114,6 +115,7 @@ class CudaBackend final : public Backend {
         return {.head_chunk_bytes = std::int64_t{1} << 30,
                 .k_major_fp8 = true,
                 .accumulate_products = true,
+                .adds_bias = cuda::adds_bias,
                 .fused_quantisers = true};
     }
     std::int64_t yardstick() const override { return 8192; }
