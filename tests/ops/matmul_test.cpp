@@ -204,8 +204,18 @@ TEST(Matmul, PrefersTheFastestKernel) {
         EXPECT_EQ(biased({16, 32, 48, false, true, kF16, kF16, kF16}), "cublaslt");
         EXPECT_EQ(biased({16, 32, 48, false, true}), "cublaslt");
         EXPECT_EQ(biased({16, 32, 48, false, true, kF64, kF64, kF64}), "biased");
+        const auto adds_bias = [](Dtype out, const Scaling& scaling) {
+            const Type a{kE4m3, {32, 64}, scaling}, b{kE4m3, {16, 64}, scaling};
+            const Matmul op{.trans_b = true, .out = out, .bias = true};
+            return backend().target().adds_bias(op, a, b);
+        };
+        EXPECT_TRUE(adds_bias(kBf16, kPerTensor));
+        EXPECT_TRUE(adds_bias(kF16, kUnscaled));
+        EXPECT_FALSE(adds_bias(kF32, kPerTensor));
+        EXPECT_FALSE(adds_bias(kBf16, {Granularity::micro, kF32, 32}));
         return;
     }
+    EXPECT_EQ(backend().target().adds_bias, nullptr);
     EXPECT_EQ(names({1, 40, 50, false, true, kE4m3, kE4m3, kBf16})[0], "gemv");
     EXPECT_EQ(names({20, 40, 50})[0], "onednn_f32");
     EXPECT_EQ(names({20, 40, 50, true, false, kF64, kF64, kF64})[0], "reference");
