@@ -60,7 +60,7 @@ int run_generate(const Args& args) {
                               ? *model.recipe
                               : recipe_named(asked.empty() ? "bf16" : asked);
     const auto count = args.flag<std::int64_t>("tokens");
-    const auto backend = open_backend({});
+    const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
     Generator generator(*backend, arch, recipe, std::ssize(prompt) + count);
     generator.allocate(backend->available_bytes());
     load_weights(model.path, generator.state());
@@ -92,42 +92,46 @@ int run_generate(const Args& args) {
 }  // namespace
 
 Verb generate_verb() {
-    return {.name = "generate",
-            .help = "Continues a text with a model: a run, a checkpoint, or a Hugging Face folder.",
-            .run = run_generate,
-            .operands = {.name = "MODEL", .min = 1, .max = 1},
-            .flags = {
-                {.name = "prompt", .initial = std::string(), .help = "text to continue"},
-                {.name = "ids",
-                 .initial = std::vector<std::string>(),
-                 .help = "token ids to continue, instead of a text; prints ids"},
-                {.name = "tokens",
-                 .initial = std::int64_t{200},
-                 .help = "tokens to generate",
-                 .rule = between(1, 1 << 24)},
-                {.name = "samples",
-                 .initial = std::int64_t{1},
-                 .help = "texts to generate",
-                 .rule = between(1, 1 << 20)},
-                {.name = "temperature",
-                 .initial = 0.8,
-                 .help = "0: always the most likely token",
-                 .rule = at_least(0)},
-                {.name = "top-k",
-                 .initial = std::int64_t{0},
-                 .help = "draw from the k most likely tokens; 0: from all",
-                 .rule = at_least(0)},
-                {.name = "top-p",
-                 .initial = 1.0,
-                 .help = "draw from the most likely tokens with this probability together",
-                 .rule = between(0, 1)},
-                {.name = "seed",
-                 .initial = std::int64_t{1},
-                 .help = "of the draws",
-                 .rule = at_least(0)},
-                {.name = "recipe",
-                 .initial = std::string(),
-                 .help = "number formats; by default those the model was trained in, else bf16"}}};
+    return {
+        .name = "generate",
+        .help = "Continues a text with a model: a run, a checkpoint, or a Hugging Face folder.",
+        .run = run_generate,
+        .operands = {.name = "MODEL", .min = 1, .max = 1},
+        .flags = {{.name = "prompt", .initial = std::string(), .help = "text to continue"},
+                  {.name = "ids",
+                   .initial = std::vector<std::string>(),
+                   .help = "token ids to continue, instead of a text; prints ids"},
+                  {.name = "tokens",
+                   .initial = std::int64_t{200},
+                   .help = "tokens to generate",
+                   .rule = between(1, 1 << 24)},
+                  {.name = "samples",
+                   .initial = std::int64_t{1},
+                   .help = "texts to generate",
+                   .rule = between(1, 1 << 20)},
+                  {.name = "temperature",
+                   .initial = 0.8,
+                   .help = "0: always the most likely token",
+                   .rule = at_least(0)},
+                  {.name = "top-k",
+                   .initial = std::int64_t{0},
+                   .help = "draw from the k most likely tokens; 0: from all",
+                   .rule = at_least(0)},
+                  {.name = "top-p",
+                   .initial = 1.0,
+                   .help = "draw from the most likely tokens with this probability together",
+                   .rule = between(0, 1)},
+                  {.name = "seed",
+                   .initial = std::int64_t{1},
+                   .help = "of the draws",
+                   .rule = at_least(0)},
+                  {.name = "recipe",
+                   .initial = std::string(),
+                   .help = "number formats; by default those the model was trained in, else bf16"},
+                  {.name = "backend",
+                   .initial = std::string("auto"),
+                   .help = "where to compute",
+                   .rule = one_of({"auto", "cpu", "cuda"})}}};
 }
 
 }  // namespace octavo

@@ -206,7 +206,7 @@ Verb inspect_verb() {
             {.name = "backend",
              .initial = std::string("auto"),
              .help = "where to compute",
-             .rule = one_of({"auto", "cpu"})},
+             .rule = one_of({"auto", "cpu", "cuda"})},
             {.name = "no-fuse", .initial = false, .help = "run every fused op as its definition"}}};
     Verb quantise{
         .name = "quantise",

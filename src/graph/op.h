@@ -223,6 +223,7 @@ struct Matmul {
     bool trans_a = false, trans_b = false;
     MatmulKind kind = MatmulKind::plain;
     Dtype out = Dtype::f32;
+    bool bias = false;        // operand 2 is added to each row of the product
     bool accumulate = false;  // the last operand is added to the product
     int exponent = 0;         // of the product
     bool operator==(const Matmul&) const = default;

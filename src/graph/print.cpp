@@ -102,9 +102,9 @@ struct Attributes {
     }
     std::string operator()(const LayerNorm& o) const { return fmt::format(" eps={}", o.eps); }
     std::string operator()(const Matmul& o) const {
-        return fmt::format("{}{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
-                           kind_name(o.kind), o.accumulate ? " accumulate" : "",
-                           text("", o.exponent));
+        return fmt::format("{}{}{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
+                           kind_name(o.kind), o.bias ? " bias" : "",
+                           o.accumulate ? " accumulate" : "", text("", o.exponent));
     }
     std::string operator()(const PredictAmax& o) const { return fmt::format(" bound={}", o.bound); }
     std::string operator()(const Quantise& o) const { return fmt::format(" {}", name(o.to)); }

@@ -1,8 +1,10 @@
-// c = 2^exponent op(a) op(b), plus acc with `accumulate`, summed in f32 (f64 if an operand or `out`
-// is f64). Operands of a higher rank count as matrices: all dimensions but the last are rows.
+// c = 2^exponent op(a) op(b), plus `bias` for each row, plus acc with `accumulate`, summed in f32
+// (f64 if an operand or `out` is f64). Operands of a higher rank count as matrices: all dimensions
+// but the last are rows.
 //     a (..., M, K), or (..., K, M) with trans_a
 //     b (K, N), or (N, K) with trans_b; its rows, too, may be spread over several dimensions
-//     a, b: plain f64, f32, bf16, f16, e4m3, e5m2, or e4m3, e5m2 under scales; acc: like c
+//     a, b: plain f64, f32, bf16, f16, e4m3, e5m2, or e4m3, e5m2 under scales
+//     [bias (N) of dtype `out`], [acc like c]
 //         -> c of dtype `out`: a's shape with N in K's place, or (M, N) with trans_a
 //
 // Scales are one per tensor; or, for both operands together, per row and row (or tensor), 1x128 and
@@ -59,7 +61,7 @@ void expect_pair(const Operands& in) {
 }
 
 Types type(const Matmul& op, Operands in) {
-    in.expect_count(op.accumulate ? 3 : 2);
+    in.expect_count(2 + std::size_t{op.bias} + std::size_t{op.accumulate});
     expect_operand(in, 0, !op.trans_a);
     expect_operand(in, 1, op.trans_b);
     expect_pair(in);
@@ -84,17 +86,32 @@ Types type(const Matmul& op, Operands in) {
         shape = a;
         shape[-1] = n;
     }
-    if (op.accumulate) {
+    if (op.bias) {
         in.expect_dtype(2, op.out);
-        in.expect_shape(2, shape);
+        in.expect_shape(2, {n});
+    }
+    if (op.accumulate) {
+        in.expect_dtype(in.size() - 1, op.out);
+        in.expect_shape(in.size() - 1, shape);
     }
     return {{op.out, shape}};
 }
 
+// Without the bias, which the product rounds together with its sums: once, not twice.
+Values decompose(Builder& b, const Matmul& op, const Values& in) {
+    if (!op.bias) return {};
+    Matmul product = op;
+    product.bias = product.accumulate = false;
+    const Value bias = b.cast(in[2], accumulator(op.out));
+    const Value y = b.one(BiasAdd{}, {b.one(product, {in[0], in[1]}), bias});
+    return {op.accumulate ? b.add(in[3], y) : y};
+}
+
 // c = a b:  da = dc b^T,  db = a^T dc.    c = a b^T:  da = dc b,  db = dc^T a.
 Values vjp(Builder& b, const Matmul& op, const Values& in, const Values&, const Values& dout) {
-    check(!op.trans_a && !op.accumulate && op.exponent == 0,
-          "matmul: no gradient with a transposed first operand, an accumulator or an exponent");
+    check(!op.trans_a && !op.bias && !op.accumulate && op.exponent == 0,
+          "matmul: no gradient with a transposed first operand, a bias, an accumulator or an "
+          "exponent");
     for (Value v : in) {
         check(b.type(v).scaling == kUnscaled,
               "matmul: no gradient for the scaled operand {}\n"
@@ -116,7 +133,8 @@ Values vjp(Builder& b, const Matmul& op, const Values& in, const Values&, const 
 // The sum of K independent products grows by sqrt(K); what operands lack to their sizes goes into
 // the same factor.
 ScaledValues scale(ScaleBuilder& s, const Matmul& op, const ScaledValues& in) {
-    check(!op.accumulate, "matmul '{}': scales are propagated before products accumulate",
+    check(!op.bias && !op.accumulate,
+          "matmul '{}': scales are propagated before products add a bias or accumulate",
           s.b.label());
     const auto size = [](const Scaled& x) {
         return x.size.base == x.scale.base ? x.size : x.scale;
@@ -129,8 +147,12 @@ ScaledValues scale(ScaleBuilder& s, const Matmul& op, const ScaledValues& in) {
     return {{s.b.one(scaled, {in[0].data, in[1].data}), c}};
 }
 
-constexpr RulesFor<Matmul> kMatmul{
-    .type = type, .vjp = vjp, .scale = scale, .in_place = {{{0, 2}}}};
+// An accumulator alone, or one that follows a bias.
+constexpr RulesFor<Matmul> kMatmul{.type = type,
+                                   .decompose = decompose,
+                                   .vjp = vjp,
+                                   .scale = scale,
+                                   .in_place = {{{0, 2}, {0, 3}}}};
 
 }  // namespace
 

@@ -20,6 +20,32 @@ const Node* only_reader_as_sum(const Matcher& match, Value v) {
     return add && std::get<Add>(add->op) == Add{} ? add : nullptr;
 }
 
+bool adds_bias(const Matcher& match, const Matmul& op, const Values& in) {
+    const auto type = [&](std::size_t i) -> const Type& { return match.graph().type(in[i]); };
+    return match.target().adds_bias && match.target().adds_bias(op, type(0), type(1));
+}
+
+// a b + bias  ->  the product adds it, rounded to the dtype of its result, where that costs
+// nothing. The sum rounds once instead of twice.
+bool matmul_bias(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* add = std::get_if<BiasAdd>(&n.op);
+    const Node* matmul = add ? match.producer_as<Matmul>(n.in[0]) : nullptr;
+    if (!matmul || !match.used_once(n.in[0])) return false;
+    Matmul op = std::get<Matmul>(matmul->op);
+    if (op.bias || op.accumulate) return false;
+    op.bias = true;
+    op.exponent += add->x_exponent;
+    if (!adds_bias(match, op, matmul->in)) return false;
+    rewrite.stand_at(n);
+    const Value bias = rewrite(n.in[1]);
+    const Cast cast{.to = op.out, .exponent = add->bias_exponent};
+    const bool as_it_is = rewrite.b.dtype(bias) == op.out && cast.exponent == 0;
+    rewrite.keep(n, op,
+                 {rewrite(matmul->in[0]), rewrite(matmul->in[1]),
+                  as_it_is ? bias : rewrite.b.one(cast, {bias})});
+    return true;
+}
+
 // acc + a b  ->  the product accumulates onto acc, in place when acc dies. Same bits up to the
 // order of two f32 additions per element; products in 16 bits round once instead of twice.
 bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
@@ -34,10 +60,13 @@ bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
         Matmul op = std::get<Matmul>(matmul->op);
         const bool wanted = op.kind == MatmulKind::wgrad || match.target().accumulate_products;
         if (op.accumulate || op.kind == MatmulKind::plain || !wanted) continue;
+        if (op.bias && own != 0) continue;
         op.accumulate = true;
         op.exponent += own;
-        rewrite.keep(n, op,
-                     {rewrite(matmul->in[0]), rewrite(matmul->in[1]), rewrite(n.in[1 - product])});
+        if (op.bias && !adds_bias(match, op, matmul->in)) continue;
+        Values in = rewrite(matmul->in);
+        in.push_back(rewrite(n.in[1 - product]));
+        rewrite.keep(n, op, std::move(in));
         return true;
     }
     return false;
@@ -318,6 +347,7 @@ constexpr FusionRule kFusions[] = {
     {"head_loss", head_loss},
     {"head_accumulate", head_accumulate},
     {"matmul_cast", matmul_cast},
+    {"matmul_bias", matmul_bias},
     {"matmul_accumulate", matmul_accumulate},
     {"embedding_accumulate", embedding_accumulate},
     {"norm_grad_accumulate", norm_grad_accumulate},

@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "graph/op.h"
+
 namespace octavo {
 
 struct Target {
@@ -12,6 +14,8 @@ struct Target {
     bool k_major_fp8 = false;
     // Products add their result to an activation or its gradient for nothing, and round once.
     bool accumulate_products = false;
+    // Whether a product with a bias, `a` by `b`, adds it for nothing; null: none does.
+    bool (*adds_bias)(const Matmul&, const Type& a, const Type& b) = nullptr;
     // Quantisers that compute what they quantise save passes over memory.
     bool fused_quantisers = false;
 };

@@ -127,8 +127,10 @@ class Planner {
                 const std::int32_t out = n.out[p.out].id, in = root(n.in[*operand].id);
                 const auto readers = std::count_if(n.in.begin(), n.in.end(),
                                                    [&](Value v) { return root(v.id) == in; });
+                // A bias of one row is as large as that row, but no accumulator.
+                const bool alike = g_.type({out}).shape == g_.type(n.in[*operand]).shape;
                 if (root_[out] != out || !in_arena(out) || !in_arena(in) || last_use_[in] != i ||
-                    readers != 1 || !same_size(out, in)) {
+                    readers != 1 || !alike || !same_size(out, in)) {
                     continue;
                 }
                 root_[out] = in;

@@ -1,4 +1,6 @@
 // What a user can get wrong: the message says what, where and what to do, and nothing is lost.
+#include <optional>
+
 #include "cli/program.h"
 
 namespace octavo::test {
@@ -106,10 +108,15 @@ TEST_F(BadInput, Models) {
     expect_refusal({"generate", path("nowhere")}, 1, {"nowhere"});
 }
 
+// Where there is one, the program is kept from seeing it.
 TEST_F(BadInput, NoGpu) {
+    const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    const std::optional<std::string> before =
+        visible ? std::optional<std::string>(visible) : std::nullopt;
+    setenv("CUDA_VISIBLE_DEVICES", "", 1);
     const Finished doctor = run({"doctor"});
     ASSERT_EQ(doctor.exit_code, 0) << doctor.text;
-    if (doctor.text.find("none: ") == std::string::npos) GTEST_SKIP() << "there is a GPU";
+    ASSERT_NE(doctor.text.find("none: "), std::string::npos) << doctor.text;
     const auto on = [&](const std::string& backend) {
         return train("run", "bf16", {"--stop-after", "3", "--runtime.backend", backend});
     };
@@ -124,6 +131,27 @@ TEST_F(BadInput, NoGpu) {
     EXPECT_EQ(automatic.text.find("octavo: computing on the CPU: ") != std::string::npos,
               doctor.text.find("this build has only the CPU") == std::string::npos)
         << automatic.text;
+    // Every verb that computes.
+    const std::string llama = std::string(OCTAVO_FIXTURES) + "/llama";
+    const std::vector<std::string> verbs[] = {
+        {"generate", llama, "--ids", "1,2"},
+        {"bench", "step", "--model", "demo", "--batch", "1", "--seq", "32"},
+        {"bench", "gemm", "--m", "16", "--n", "16", "--k", "16"},
+        {"bench", "op"},
+        {"inspect", "run", "--model", llama, "--batch", llama + "/golden.safetensors", "--out",
+         path("out")},
+        {"inspect", "plan", path("run.toml")}};
+    for (std::vector<std::string> args : verbs) {
+        SCOPED_TRACE(args[0] + " " + args[1]);
+        const bool plan = args[1] == "plan";
+        args.insert(args.end(), {plan ? "--runtime.backend" : "--backend", "cuda"});
+        expect_refusal(args, 1, {"octavo: backend cuda: ", "\n  "});
+    }
+    if (before) {
+        setenv("CUDA_VISIBLE_DEVICES", before->c_str(), 1);
+    } else {
+        unsetenv("CUDA_VISIBLE_DEVICES");
+    }
 }
 
 TEST_F(BadInput, LossThatIsNotFinite) {

@@ -39,6 +39,8 @@ TEST(Print, Attributes) {
     EXPECT_EQ(attributes(Add{}), "");
     EXPECT_EQ(attributes(Matmul{.trans_a = true, .kind = MatmulKind::wgrad, .accumulate = true}),
               " trans_a wgrad accumulate");
+    EXPECT_EQ(attributes(Matmul{.trans_b = true, .kind = MatmulKind::fprop, .bias = true}),
+              " trans_b fprop bias");
     EXPECT_EQ(attributes(DelayedQuantise{{Dtype::e5m2, ScaleRounding::exact, 2}}),
               " e5m2 exact margin=2");
     EXPECT_EQ(attributes(DelayedQuantise{{Dtype::e4m3, ScaleRounding::pow2, 0}}), " e4m3");

@@ -93,7 +93,7 @@ struct Case {
     std::int64_t m, n, k;
     Scaling a, b;
     Dtype a_dtype = Dtype::e4m3, b_dtype = Dtype::e4m3, out = Dtype::f32;
-    bool accumulate = false;
+    bool accumulate = false, bias = false;
 };
 
 std::vector<Case> cases() {
@@ -118,6 +118,9 @@ std::vector<Case> cases() {
         all.push_back({144, 80, 1024, a, b, e4m3, e4m3, f32, true});
         all.push_back({17, 3, 130, a, b, e4m3, e4m3, bf16, true});
         all.push_back({64, 48, 4096, a, b, e5m2, e4m3, f32});
+        all.push_back({48, 144, 272, a, b, e4m3, e4m3, bf16, false, true});
+        all.push_back({32, 48, 128, a, b, e4m3, e4m3, f32, true, true});
+        all.push_back({17, 3, 130, a, b, e4m3, e4m3, bf16, true, true});
     }
     return all;
 }
@@ -131,6 +134,7 @@ TEST(MatmulBlocks, IsTheProductOfTheValues) {
             quantised(random_tensor(Dtype::f32, {c.n, c.k}, ++seed), c.b_dtype, c.b);
         SCOPED_TRACE(to_string(a.type) + " x " + to_string(b.type));
         std::vector<HostTensor> in{a, b};
+        if (c.bias) in.push_back(random_tensor(c.out, {c.n}, ++seed));
         if (c.accumulate) in.push_back(random_tensor(c.out, {c.m, c.n}, ++seed));
         std::vector<double> want(static_cast<std::size_t>(c.m * c.n));
         double squares = 0;
@@ -141,11 +145,16 @@ TEST(MatmulBlocks, IsTheProductOfTheValues) {
                     sum += a.values[i * c.k + k] * b.values[j * c.k + k];
                 }
                 squares += sum * sum;
-                want[i * c.n + j] = sum + (c.accumulate ? in[2].values[i * c.n + j] : 0);
+                if (c.bias) sum += in[2].values[j];
+                if (c.accumulate) sum += in.back().values[i * c.n + j];
+                want[i * c.n + j] = sum;
             }
         }
-        const Matmul op{
-            .trans_b = true, .kind = MatmulKind::dgrad, .out = c.out, .accumulate = c.accumulate};
+        const Matmul op{.trans_b = true,
+                        .kind = MatmulKind::dgrad,
+                        .out = c.out,
+                        .bias = c.bias,
+                        .accumulate = c.accumulate};
         const auto names = for_each_kernel(op, in, [&](const auto& out) {
             double errors = 0;
             for (std::size_t i = 0; i < want.size(); ++i) {
@@ -158,7 +167,7 @@ TEST(MatmulBlocks, IsTheProductOfTheValues) {
         EXPECT_FALSE(names.empty());
         const bool tiles = c.m % 16 == 0 && c.n % 16 == 0 && c.k % 16 == 0;
         const bool groups = c.a.granularity == Granularity::micro;
-        if (!on_cuda() || !tiles) continue;
+        if (!on_cuda() || !tiles || c.bias) continue;
         EXPECT_EQ(names[0], groups ? "moss" : "cublaslt_fp8");
     }
 }

@@ -1,4 +1,5 @@
 #include "ops/kernel_test.h"
+#include "ops/scaling_test.h"
 
 namespace octavo::test {
 namespace {
@@ -14,19 +15,21 @@ struct MatmulCase {
     // Codes without a scale, and a factor 2^exponent.
     bool unscaled = false;
     int exponent = 0;
+    bool bias = false;
 };
 
 void PrintTo(const MatmulCase& c, std::ostream* os) {
     *os << c.m << "x" << c.n << "x" << c.k << (c.trans_a ? " trans_a" : "")
         << (c.trans_b ? " trans_b" : "") << " " << name(c.a) << " " << name(c.b) << " -> "
-        << name(c.out) << (c.accumulate ? " accumulate" : "") << (c.unscaled ? " unscaled" : "")
-        << " 2^" << c.exponent;
+        << name(c.out) << (c.bias ? " bias" : "") << (c.accumulate ? " accumulate" : "")
+        << (c.unscaled ? " unscaled" : "") << " 2^" << c.exponent;
 }
 
 Matmul op_of(const MatmulCase& c) {
     return {.trans_a = c.trans_a,
             .trans_b = c.trans_b,
             .out = c.out,
+            .bias = c.bias,
             .accumulate = c.accumulate,
             .exponent = c.exponent};
 }
@@ -42,6 +45,7 @@ std::vector<HostTensor> operands(const MatmulCase& c) {
     std::vector<HostTensor> in{
         operand(c.a, c.trans_a ? Shape{c.k, c.m} : Shape{c.m, c.k}, 1, c.unscaled),
         operand(c.b, c.trans_b ? Shape{c.n, c.k} : Shape{c.k, c.n}, 2, c.unscaled)};
+    if (c.bias) in.push_back(random_tensor(c.out, {c.n}, 4));
     if (c.accumulate) in.push_back(random_tensor(c.out, {c.m, c.n}, 3));
     return in;
 }
@@ -55,8 +59,9 @@ std::vector<double> oracle(const MatmulCase& c, const std::vector<HostTensor>& i
                 sum += in[0].values[c.trans_a ? k * c.m + i : i * c.k + k] *
                        in[1].values[c.trans_b ? j * c.k + k : k * c.n + j];
             }
-            const double acc = c.accumulate ? in[2].values[i * c.n + j] : 0;
-            want.push_back(std::ldexp(sum, c.exponent) + acc);
+            const double bias = c.bias ? in[2].values[j] : 0;
+            const double acc = c.accumulate ? in.back().values[i * c.n + j] : 0;
+            want.push_back(std::ldexp(sum, c.exponent) + bias + acc);
         }
     }
     return want;
@@ -70,15 +75,13 @@ std::vector<double> oracle(const MatmulCase& c, const std::vector<HostTensor>& i
 double tolerance(const MatmulCase& c, std::string_view kernel = "") {
     const bool twice = kernel.starts_with("cublaslt") && c.accumulate && size_of(c.out) == 2;
     const double result = rounding(c.out) * (twice ? 2 : 1);
-    if (kernel == "cublaslt_fp8") return result + 0x1p-11;
+    const bool fp8 = kernel == "biased" && on_cuda() && is_fp8(c.a) && is_fp8(c.b);
+    if (fp8 || kernel == "cublaslt_fp8") return result + 0x1p-11;
     const bool doubles = c.a == kF64 || c.b == kF64 || c.out == kF64;
     return result + rounding(doubles ? kF64 : kF32) * (4.0 + static_cast<double>(c.k));
 }
 
-class MatmulTest : public testing::TestWithParam<MatmulCase> {};
-
-TEST_P(MatmulTest, EveryKernelAgreesWithSumsInF64) {
-    const MatmulCase& c = GetParam();
+void expect_sums_in_f64(const MatmulCase& c) {
     const std::vector<HostTensor> in = operands(c);
     const std::vector<double> want = oracle(c, in);
     const auto names = for_each_kernel(
@@ -86,9 +89,13 @@ TEST_P(MatmulTest, EveryKernelAgreesWithSumsInF64) {
             expect_close(out[0], want, tolerance(c, kernel));
         });
     if (!on_cuda()) {
-        EXPECT_EQ(names.back(), "reference");
+        EXPECT_EQ(names.back(), c.bias ? "biased" : "reference");
     }
 }
+
+class MatmulTest : public testing::TestWithParam<MatmulCase> {};
+
+TEST_P(MatmulTest, EveryKernelAgreesWithSumsInF64) { expect_sums_in_f64(GetParam()); }
 
 std::vector<MatmulCase> cases() {
     std::vector<MatmulCase> all;
@@ -132,11 +139,43 @@ std::vector<MatmulCase> cases() {
         }
     }
     for (bool accumulate : {false, true}) {  // nothing to sum, or nothing to write
-        all.push_back({3, 4, 0, false, true, kF32, kF32, kF32, accumulate});
-        all.push_back({20, 4, 0, true, false, kE4m3, kE4m3, kBf16, accumulate});
-        all.push_back({0, 4, 5, false, false, kBf16, kBf16, kBf16, accumulate});
-        all.push_back({30, 0, 5, false, true, kF32, kF32, kF32, accumulate});
+        for (bool bias : {false, true}) {
+            const auto add = [&](MatmulCase c) {
+                c.accumulate = accumulate;
+                c.bias = bias;
+                all.push_back(c);
+            };
+            add({3, 4, 0, false, true, kF32, kF32, kF32});
+            add({20, 4, 0, true, false, kE4m3, kE4m3, kBf16});
+            add({0, 4, 5, false, false, kBf16, kBf16, kBf16});
+            add({30, 0, 5, false, true, kF32, kF32, kF32});
+        }
     }
+    return all;
+}
+
+// Every mode that has an epilogue for a bias, and those that have none.
+std::vector<MatmulCase> biased_cases() {
+    std::vector<MatmulCase> all;
+    const Dtype operands[][2] = {{kF64, kF64},   {kF32, kF32},   {kBf16, kBf16}, {kF16, kF16},
+                                 {kE4m3, kE4m3}, {kE5m2, kE4m3}, {kBf16, kE4m3}};
+    const std::int64_t extents[][3] = {{1, 70, 33}, {32, 48, 64}, {65, 63, 130}};
+    for (const auto& e : extents) {
+        for (const auto& [a, b] : operands) {
+            for (const Dtype out : {kF64, kF32, kBf16, kF16}) {
+                for (const bool accumulate : {false, true}) {
+                    const auto add = [&](bool trans_a, bool trans_b, bool unscaled, int exponent) {
+                        all.push_back({e[0], e[1], e[2], trans_a, trans_b, a, b, out, accumulate,
+                                       unscaled, exponent, true});
+                    };
+                    add(false, true, false, 0);
+                    add(false, false, true, -2);
+                    if (is_fp8(a)) add(false, true, true, 3);
+                }
+            }
+        }
+    }
+    all.push_back({40, 24, 50, true, false, kF32, kF32, kF32, false, false, 0, true});
     return all;
 }
 
@@ -155,8 +194,28 @@ TEST(Matmul, PrefersTheFastestKernel) {
         EXPECT_EQ(names({16, 32, 48, false, false, kE4m3, kE4m3, kBf16})[0], "cublaslt");
         EXPECT_EQ(names({16, 32, 48})[0], "cublaslt");
         EXPECT_EQ(names({16, 0, 48})[0], "empty");
+        // With a bias, where cuBLASLt has an epilogue for it.
+        const auto biased = [&](MatmulCase c) {
+            c.bias = true;
+            return names(c)[0];
+        };
+        EXPECT_EQ(biased({16, 32, 48, false, true, kE4m3, kE4m3, kBf16}), "cublaslt_fp8");
+        EXPECT_EQ(biased({16, 32, 48, false, true, kBf16, kBf16, kBf16}), "cublaslt");
+        EXPECT_EQ(biased({16, 32, 48, false, true, kF16, kF16, kF16}), "cublaslt");
+        EXPECT_EQ(biased({16, 32, 48, false, true}), "cublaslt");
+        EXPECT_EQ(biased({16, 32, 48, false, true, kF64, kF64, kF64}), "biased");
+        const auto adds_bias = [](Dtype out, const Scaling& scaling) {
+            const Type a{kE4m3, {32, 64}, scaling}, b{kE4m3, {16, 64}, scaling};
+            const Matmul op{.trans_b = true, .out = out, .bias = true};
+            return backend().target().adds_bias(op, a, b);
+        };
+        EXPECT_TRUE(adds_bias(kBf16, kPerTensor));
+        EXPECT_TRUE(adds_bias(kF16, kUnscaled));
+        EXPECT_FALSE(adds_bias(kF32, kPerTensor));
+        EXPECT_FALSE(adds_bias(kBf16, {Granularity::micro, kF32, 32}));
         return;
     }
+    EXPECT_EQ(backend().target().adds_bias, nullptr);
     EXPECT_EQ(names({1, 40, 50, false, true, kE4m3, kE4m3, kBf16})[0], "gemv");
     EXPECT_EQ(names({20, 40, 50})[0], "onednn_f32");
     EXPECT_EQ(names({20, 40, 50, true, false, kF64, kF64, kF64})[0], "reference");
@@ -203,6 +262,54 @@ TEST(Matmul, AccumulatesWhereTheGradientLies) {
     HostTensor doubled = sum;
     for (double& v : doubled.values) v *= 2;
     expect_close(out[0], oracle(c, {a, b, doubled}), tolerance(c));
+}
+
+TEST(Matmul, AddsABiasInEveryMode) {
+    for (const MatmulCase& c : biased_cases()) {
+        SCOPED_TRACE(testing::PrintToString(c));
+        expect_sums_in_f64(c);
+    }
+}
+
+TEST(Matmul, ABiasIsAddedBeforeRounding) {
+    // 256 + 0.75 + 0.75: rounded to bf16 in between, it would stay 256.
+    const HostTensor x = tensor(kBf16, {2, 2}, {16, 1, 0, 1}),
+                     w = tensor(kBf16, {1, 2}, {16, 0.75});
+    const HostTensor bias = tensor(kBf16, {1}, {0.75});
+    for_each_kernel(Matmul{.trans_b = true, .out = kBf16, .bias = true}, {x, w, bias},
+                    [&](const std::vector<HostTensor>& out) {
+                        EXPECT_EQ(out[0].values, (std::vector<double>{258, 1.5}));
+                    });
+}
+
+// A row is as large as its bias, and no place for it to be read from.
+TEST(Matmul, ABiasIsNotWrittenOver) {
+    const HostTensor x = random_tensor(kF32, {1, 5}, 1), w = random_tensor(kF32, {40, 5}, 2);
+    const HostTensor bias = random_tensor(kF32, {40}, 3), acc = random_tensor(kF32, {1, 40}, 4);
+    const MatmulCase c{.m = 1, .n = 40, .k = 5, .trans_b = true, .accumulate = true, .bias = true};
+    HostTensor twice = bias;
+    for (double& v : twice.values) v *= 2;
+    for (const bool accumulate : {false, true}) {
+        MatmulCase each = c;
+        each.accumulate = accumulate;
+        const auto out = run(
+            [&](Builder& g, const Values& in) -> Values {
+                Values operands{in[0], in[1], g.add(in[2], in[2])};
+                if (accumulate) operands.push_back(in[3]);
+                return {g.one(op_of(each), operands)};
+            },
+            {x, w, bias, acc});
+        const std::vector<HostTensor> in{x, w, twice, acc};
+        expect_close(out[0], oracle(each, in), tolerance(each));
+    }
+}
+
+TEST(Matmul, TheDefinitionWithABias) {
+    for (const bool accumulate : {false, true}) {
+        const MatmulCase c{.m = 6, .n = 9, .k = 7, .accumulate = accumulate, .bias = true};
+        const std::vector<HostTensor> in = operands(c);
+        expect_close(run(decomposed(op_of(c)), in)[0], oracle(c, in), tolerance(c));
+    }
 }
 
 TEST(Matmul, Gradient) {
@@ -258,6 +365,11 @@ TEST(Matmul, Refuses) {
               "matmul takes 3 operands, got 2");
     EXPECT_EQ(error_of({.accumulate = true}, {{kF32, {3, 4}}, {kF32, {4, 5}}, {kBf16, {3, 5}}}),
               "matmul: operand 2 must be unscaled f32, got bf16[3, 5]");
+    EXPECT_EQ(error_of({.bias = true}, {{kF32, {3, 4}}, {kF32, {4, 5}}, {kBf16, {5}}}),
+              "matmul: operand 2 must be unscaled f32, got bf16[5]");
+    EXPECT_EQ(error_of({.bias = true, .accumulate = true},
+                       {{kF32, {3, 4}}, {kF32, {4, 5}}, {kF32, {3, 5}}, {kF32, {5}}}),
+              "matmul: operand 2 must have shape [5], got f32[3, 5]");
 }
 
 TEST(Matmul, HasNoGradientForScaledOperands) {

@@ -24,8 +24,8 @@ struct Built {
     }
 };
 
-void expect_fused_and_plain_agree(const Graph& g, double relative) {
-    const test::Ran got = test::run_graph(fuse(g)), want = test::run_graph(g);
+void expect_fused_and_plain_agree(const Graph& g, double relative, const Target& target = {}) {
+    const test::Ran got = test::run_graph(fuse(g, target)), want = test::run_graph(g);
     for (const auto& [name, tensor] : want.outputs) {
         SCOPED_TRACE(name);
         test::expect_close(got.outputs.at(name), tensor.values, relative);
@@ -155,6 +155,85 @@ TEST(FuseMatmulCast, NotForActivations) {
     const Value y = t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7), MatmulKind::fprop);
     t.b.output("y", t.b.cast(y, Dtype::bf16));
     EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+}
+
+// A backend whose products add biases, in all dtypes but f16.
+constexpr Target kAddsBias{
+    .accumulate_products = true,
+    .adds_bias = [](const Matmul& op, const Type&, const Type&) { return op.out != Dtype::f16; }};
+
+// y = x w^T + bias, and what is asked of the graph.
+struct Biased : Built {
+    Value product, y;
+
+    explicit Biased(Dtype dtype, BiasAdd add = {}) {
+        product = b.linear(b.input("x", {dtype, {4, 8, 16}}), b.load("w", {dtype, {24, 16}}));
+        y = b.one(add, {product, b.load("bias", {Dtype::f32, {24}})});
+    }
+};
+
+const Node& only_matmul(const Graph& g) {
+    for (const Node& n : g.nodes()) {
+        if (std::holds_alternative<Matmul>(n.op)) return n;
+    }
+    fail("there is no product");
+}
+
+TEST(FuseMatmulBias, TheProductAddsIt) {
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        Biased t(dtype);
+        t.b.output("y", t.y);
+        const Graph g = fuse(t.g, kAddsBias);
+        EXPECT_EQ(count<BiasAdd>(g), 0);
+        EXPECT_EQ(count<Cast>(g), dtype == Dtype::f32 ? 0 : 1);
+        EXPECT_EQ(std::get<Matmul>(only_matmul(g).op),
+                  (Matmul{.trans_b = true, .kind = MatmulKind::fprop, .out = dtype, .bias = true}));
+        EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+        // Rounded once, and the bias for itself: the other way, twice.
+        const double tolerance = dtype == Dtype::f32 ? sum_tolerance(17) : 2 * 0x1p-8;
+        expect_fused_and_plain_agree(t.g, tolerance, kAddsBias);
+    }
+}
+
+TEST(FuseMatmulBias, AndTheResidualStream) {
+    for (const bool product_first : {false, true}) {
+        Biased t(Dtype::f32);
+        const Value x = t.b.input("residual", t.b.type(t.y));
+        t.b.output("y", product_first ? t.b.add(t.y, x) : t.b.add(x, t.y));
+        const Graph g = fuse(t.g, kAddsBias);
+        EXPECT_EQ(count<BiasAdd>(g) + count<Add>(g), 0);
+        const Node& product = only_matmul(g);
+        EXPECT_EQ(g.value_name(product.in[2]), "bias");
+        EXPECT_EQ(g.value_name(product.in[3]), "residual");
+        expect_fused_and_plain_agree(t.g, sum_tolerance(18), kAddsBias);
+        Target alone = kAddsBias;
+        alone.adds_bias = [](const Matmul& op, const Type&, const Type&) { return !op.accumulate; };
+        EXPECT_EQ(count<Add>(fuse(t.g, alone)), 1);
+        EXPECT_EQ(count<BiasAdd>(fuse(t.g, alone)), 0);
+    }
+}
+
+TEST(FuseMatmulBias, TakesItsFactors) {
+    Biased t(Dtype::bf16, {-2, 3});
+    t.b.output("y", t.y);
+    const Graph g = fuse(t.g, kAddsBias);
+    EXPECT_EQ(std::get<Matmul>(only_matmul(g).op).exponent, -2);
+    EXPECT_EQ(std::get<Cast>(g.node(g.producer(only_matmul(g).in[2])).op),
+              (Cast{.to = Dtype::bf16, .exponent = 3}));
+    expect_fused_and_plain_agree(t.g, 2 * 0x1p-8, kAddsBias);
+}
+
+TEST(FuseMatmulBias, NotWhereItCosts) {
+    Biased t(Dtype::f16);
+    t.b.output("y", t.y);
+    EXPECT_EQ(to_text(fuse(t.g, kAddsBias)), to_text(t.g));
+}
+
+TEST(FuseMatmulBias, NotWhenSomebodyElseWantsTheProduct) {
+    Biased t(Dtype::f32);
+    t.b.output("y", t.y);
+    t.b.output("product", t.product);
+    EXPECT_EQ(to_text(fuse(t.g, kAddsBias)), to_text(t.g));
 }
 
 TEST(FuseAdamwAmax, TheUpdateReportsIt) {

@@ -130,6 +130,37 @@ TEST(StepGraphs, FusionChangesRoundingOnly) {
     }
 }
 
+// For a backend whose products add biases, also those that a layer computes again.
+TEST(StepGraphs, ProductsAddTheBiases) {
+    for (const char* recipe :
+         {"fp32", "bf16", "fp8-lm", "moss", "blockwise", "smooth-swiglu", "scalify"}) {
+        for (const Family family : {Family::qwen2, Family::gpt2}) {
+            if (family == Family::gpt2 && recipe == std::string_view("smooth-swiglu")) continue;
+            SCOPED_TRACE(fmt::format("{} {}", recipe, name(family)));
+            StepOptions o = tiny_options(family, recipe);
+            o.recompute = Recompute::block;
+            o.target = {.k_major_fp8 = true,
+                        .accumulate_products = true,
+                        .adds_bias = [](const Matmul&, const Type&, const Type&) { return true; },
+                        .fused_quantisers = true};
+            const Graph g = micro_graph(o, true);
+            verify(g);
+            int adds = 0, products = 0, accumulating = 0;
+            for (const Node& n : g.nodes()) {
+                adds += std::holds_alternative<BiasAdd>(n.op);
+                const auto* product = std::get_if<Matmul>(&n.op);
+                if (!product || !product->bias || n.phase != Phase::forward) continue;
+                ++products;
+                accumulating += product->accumulate;
+            }
+            EXPECT_EQ(adds, 0);
+            const bool gpt2 = family == Family::gpt2;
+            EXPECT_EQ(products, 2 * (gpt2 ? 4 : 3));
+            EXPECT_EQ(accumulating, gpt2 ? 4 : 0);
+        }
+    }
+}
+
 TEST(StepGraphs, AGradientOfEarlierBatchesIsAddedInPlace) {
     for (const char* recipe :
          {"fp32", "bf16", "fp8-lm", "moss", "blockwise", "smooth-swiglu", "scalify"}) {

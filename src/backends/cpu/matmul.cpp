@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backends/cpu/onednn.h"
+#include "backends/matmul_biased.h"
 #include "base/convert.h"
 
 namespace octavo::cpu {
@@ -111,15 +112,22 @@ Refusal reject_bf16(const NodeView& node) {
     return reject_onednn(node, Dtype::bf16);
 }
 
+Refusal reject_f32(const NodeView& node) { return reject_onednn(node, Dtype::f32); }
+
+Prepared prepare_biased(const NodeView& node) {
+    return prepare_matmul_biased(kernel_registry(), node);
+}
+
 constexpr Kernel kKernels[] = {
-    {"dequantised", reject_dequantised, prepare_dequantised},
-    {"blocks", reject_blocks, prepare_blocks},
-    {"gemv", reject_gemv, prepare_gemv},
-    {"onednn_bf16", reject_bf16,
+    {"biased", reject_biased, prepare_biased},
+    {"dequantised", unbiased<reject_dequantised>, prepare_dequantised},
+    {"blocks", unbiased<reject_blocks>, prepare_blocks},
+    {"gemv", unbiased<reject_gemv>, prepare_gemv},
+    {"onednn_bf16", unbiased<reject_bf16>,
      [](const NodeView& node) { return prepare_onednn(node, Dtype::bf16); }},
-    {"onednn_f32", [](const NodeView& node) { return reject_onednn(node, Dtype::f32); },
+    {"onednn_f32", unbiased<reject_f32>,
      [](const NodeView& node) { return prepare_onednn(node, Dtype::f32); }},
-    {"reference", reject_fine_scales, prepare_matmul_reference},
+    {"reference", unbiased<reject_fine_scales>, prepare_matmul_reference},
 };
 
 }  // namespace

@@ -10,6 +10,7 @@
 #include "backends/cuda/device.h"
 #include "backends/cuda/gpu_checks.h"
 #include "backends/cuda/kernels.h"
+#include "backends/cuda/matmul.h"
 #include "backends/cuda/staging.h"
 
 namespace octavo {
@@ -114,6 +115,7 @@ class CudaBackend final : public Backend {
         return {.head_chunk_bytes = std::int64_t{1} << 30,
                 .k_major_fp8 = true,
                 .accumulate_products = true,
+                .adds_bias = cuda::adds_bias,
                 .fused_quantisers = true};
     }
     std::int64_t yardstick() const override { return 8192; }
@@ -124,12 +126,7 @@ class CudaBackend final : public Backend {
         const cudaError_t status = cudaMalloc(&memory, static_cast<std::size_t>(bytes));
         if (status == cudaErrorMemoryAllocation) {
             cudaGetLastError();  // it is reported here, and is no fault of a later launch
-            fail(
-                "the GPU has {:.2f} GB left, and {:.2f} GB were asked for{}\n  Lower train.batch "
-                "or "
-                "train.seq, or end other processes that use this GPU.",
-                static_cast<double>(gpu_memory().free) * 1e-9, static_cast<double>(bytes) * 1e-9,
-                memory_note());
+            fail("{}", cuda::no_memory_text(gpu_memory(), bytes));
         }
         expect(status, "cudaMalloc");
         own_bytes_ += bytes;

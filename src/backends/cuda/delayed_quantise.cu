@@ -12,30 +12,49 @@ constexpr int kFirstPassBlocks = 1056;  // 8 for each multiprocessor of an H100
 
 // The state and the results of one quantised tensor, in device memory.
 struct Slot {
-    float* history;  // updated in place
+    const float* old_history;
+    float* history;  // may be the old one
     int slots;
     const std::int32_t* counter;
     const float* scale;
-    float* first_amax;  // this tensor's own, for as long as the window is not filled
+    // This tensor's own maxima, one for each block of the first pass, for as long as the window is
+    // not filled.
+    std::uint32_t* tops;
+    int blocks;
     std::uint8_t *codes, *transposed;
     float *codes_scale, *transposed_scale, *used;
 
     __device__ bool just_in_time() const { return *counter < slots; }
+    // By one block.
+    __device__ void copy_history() const {
+        if (history == old_history) return;
+        for (int i = static_cast<int>(threadIdx.x); i < slots; i += kBlock) {
+            history[i] = old_history[i];
+        }
+    }
     // What the scale is chosen from, and the amax so far.
     struct Basis {
         std::int32_t count;
-        float scale, first_amax;
+        float scale;
         std::uint32_t noted;
     };
     // To be read before the elements: a wait for one after the other is what a tile takes as long
     // for.
     __device__ Basis basis() const {
-        return {*counter, *scale, *first_amax,
-                __ldcg(reinterpret_cast<const std::uint32_t*>(history))};
+        return {*counter, *scale, __ldcg(reinterpret_cast<const std::uint32_t*>(history))};
+    }
+    __device__ float own_amax() const {
+        std::uint32_t top = 0;
+        // The elements are in registers by now, which leaves few.
+#pragma unroll 1
+        for (int i = static_cast<int>(threadIdx.x) % kWarp; i < blocks; i += kWarp) {
+            top = max(top, tops[i]);
+        }
+        return __uint_as_float(warp_max(top));
     }
     // By all threads; one writes it to where it belongs.
     __device__ float choose_scale(const ScaleRule& rule, const Basis& b) const {
-        const float chosen = b.count < slots ? next_scale(rule, b.first_amax, b.scale) : b.scale;
+        const float chosen = b.count < slots ? next_scale(rule, own_amax(), b.scale) : b.scale;
         if (blockIdx.x == 0 && blockIdx.y == 0 && threadIdx.x == 0) {
             *codes_scale = chosen;
             *used = chosen;
@@ -61,13 +80,16 @@ struct Slots {
 
 // ---- The passes --------------------------------------------------------------------------------
 
-// The amaxes, for as long as a window is not filled; nothing afterwards.
+// Takes over the histories, and the amaxes for as long as a window is not filled.
 template <class T, class Source>
 __global__ void __launch_bounds__(kBlock)
     first_pass(Source source, std::int64_t n, Slots<Source::kResults> slots) {
     constexpr int kResults = Source::kResults;
     bool needed = false;
-    for (int r = 0; r < kResults; ++r) needed |= slots.of[r].just_in_time();
+    for (int r = 0; r < kResults; ++r) {
+        if (blockIdx.x == 0) slots.of[r].copy_history();
+        needed |= slots.of[r].just_in_time();
+    }
     if (!needed) return;
     std::uint32_t top[kResults] = {};
     for_packets(n, [&]<int N>(std::int64_t i) {
@@ -79,7 +101,10 @@ __global__ void __launch_bounds__(kBlock)
             for (int k = 0; k < N; ++k) top[r] = max(top[r], magnitude_bits(v[r][k]));
         }
     });
-    for (int r = 0; r < kResults; ++r) raise_to_block_max(slots.of[r].first_amax, top[r]);
+    for (int r = 0; r < kResults; ++r) {
+        const std::uint32_t block_top = block_max(top[r]);
+        if (threadIdx.x == 0) slots.of[r].tops[blockIdx.x] = block_top;
+    }
 }
 
 template <int N, class T>
@@ -139,20 +164,20 @@ __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
 // ---- Launching ---------------------------------------------------------------------------------
 
 template <int Results>
-Slots<Results> slots_of(const KernelCall& call, bool transpose) {
+Slots<Results> slots_of(const KernelCall& call, bool transpose, unsigned blocks) {
     Slots<Results> slots;
     for (std::size_t r = 0; r < Results; ++r) {
         const std::size_t at = history_operand(call.in.size(), r);
         const TensorRef& history = call.in[at];
         const TensorRef& codes = call.out[3 * r];
         const TensorRef* transposed = transpose ? &call.out[3 * Results + r] : nullptr;
-        float* updated = call.out[3 * r + 1].as<float>();
-        copy(history.data, updated, data_bytes(history.type));
-        slots.of[r] = {.history = updated,
+        slots.of[r] = {.old_history = history.as<float>(),
+                       .history = call.out[3 * r + 1].as<float>(),
                        .slots = static_cast<int>(history.type.shape[0]),
                        .counter = call.in[at + 1].as<std::int32_t>(),
                        .scale = call.in[at + 2].as<float>(),
-                       .first_amax = reinterpret_cast<float*>(call.scratch) + r,
+                       .tops = reinterpret_cast<std::uint32_t*>(call.scratch) + r * blocks,
+                       .blocks = static_cast<int>(blocks),
                        .codes = codes.as<std::uint8_t>(),
                        .transposed = transposed ? transposed->as<std::uint8_t>() : nullptr,
                        .codes_scale = codes.scales(),
@@ -165,11 +190,11 @@ Slots<Results> slots_of(const KernelCall& call, bool transpose) {
 template <class T, class To, class Source>
 void quantise(const KernelCall& call, const DelayedQuantise& op, const Source& source) {
     constexpr int kResults = Source::kResults;
-    const Slots<kResults> slots = slots_of<kResults>(call, op.transpose);
     const Shape& shape = call.out[0].type.shape;
     const std::int64_t n = shape.elements();
-    clear(call.scratch, kResults * sizeof(float));
-    first_pass<T><<<packet_blocks(n, kFirstPassBlocks), kBlock, 0, stream()>>>(source, n, slots);
+    const unsigned blocks = packet_blocks(n, kFirstPassBlocks);
+    const Slots<kResults> slots = slots_of<kResults>(call, op.transpose, blocks);
+    first_pass<T><<<blocks, kBlock, 0, stream()>>>(source, n, slots);
     launched("delayed_quantise");
     if constexpr (sizeof(To) == 1) {
         if (op.transpose && n > 0) {
@@ -202,7 +227,7 @@ Prepared prepare(const NodeView& node) {
                                     quantise<T, To>(call, op, source);
                                 });
                             },
-                            2 * sizeof(float)};
+                            2 * kFirstPassBlocks * sizeof(std::uint32_t)};
         };
         switch (op.rule.to) {
             case Dtype::e4m3:

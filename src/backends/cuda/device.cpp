@@ -47,6 +47,13 @@ std::string_view remedy(cudaError_t status) {
     }
 }
 
+// cuBLASLt takes what little it needs for itself from the GPU, too.
+std::string_view remedy(cublasStatus_t status) {
+    return status == CUBLAS_STATUS_ALLOC_FAILED || status == CUBLAS_STATUS_NOT_INITIALIZED
+               ? remedy(cudaErrorMemoryAllocation)
+               : "";
+}
+
 }  // namespace
 
 bool faulted() { return g_faulted; }
@@ -75,7 +82,7 @@ void expect_no_fault() {
 void expect(cublasStatus_t status, std::string_view call) {
     if (status == CUBLAS_STATUS_SUCCESS) return;
     expect_no_fault();
-    fail("cuBLAS: {} failed: {}", call, cublasLtGetStatusString(status));
+    fail("cuBLAS: {} failed: {}{}", call, cublasLtGetStatusString(status), remedy(status));
 }
 
 Device::Device() {

@@ -15,6 +15,8 @@ namespace {
 constexpr std::size_t kMaxWorkspace = std::size_t{64} << 20;
 constexpr int kCandidates = 8;
 constexpr int kTimedCalls = 5;
+// Stands in for the addresses of scales and biases while algorithms are looked for.
+const void* const kAligned = reinterpret_cast<const void*>(std::uintptr_t{256});
 
 cudaDataType_t cuda_type(Dtype d) {
     switch (d) {
@@ -37,9 +39,10 @@ cudaDataType_t cuda_type(Dtype d) {
 
 std::string key(const GemmDesc& g) {
     std::string text =
-        fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
+        fmt::format("{}{}x{}{}>{}{} {} {} {}{}{}{}", name(g.a), g.trans_a ? "T" : "", name(g.b),
                     g.trans_b ? "T" : "", name(g.c), g.accumulate ? "+" : "", g.m, g.n, g.k,
-                    g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "");
+                    g.fast_accumulation ? " fast" : "", g.device_factor ? " factor" : "",
+                    g.bias ? " bias" : "");
     if (g.stride_a || g.stride_b || g.stride_c) {
         text += fmt::format(" strides {} {} {}", g.row_a(), g.row_b(), g.row_c());
     }
@@ -135,11 +138,14 @@ struct Gemm::Impl {
         if (scaled()) {
             set(CUBLASLT_MATMUL_DESC_A_SCALE_MODE, scale_mode(g.b_scales));
             set(CUBLASLT_MATMUL_DESC_B_SCALE_MODE, scale_mode(g.a_scales));
-            // An aligned address stands in for the scales while algorithms are looked for.
-            set_scales(reinterpret_cast<const float*>(std::uintptr_t{256}),
-                       reinterpret_cast<const float*>(std::uintptr_t{256}));
+            const auto* const scales = static_cast<const float*>(kAligned);
+            set_scales(scales, scales);
         }
-        choose_algorithm();
+        if (g.bias) {
+            set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+            set(CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, cuda_type(g.c));
+            set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, kAligned);
+        }
     }
     ~Impl() { cublasLtMatmulDescDestroy(matmul); }
     Impl(const Impl&) = delete;
@@ -157,18 +163,18 @@ struct Gemm::Impl {
         set(CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, a);
     }
 
-    cublasStatus_t call(const cublasLtMatmulAlgo_t& algo, const void* a, const void* b,
-                        const void* acc, void* c, const void* alpha_beta, void* pad,
-                        std::size_t pad_bytes) const {
+    cublasStatus_t call(const cublasLtMatmulAlgo_t& algo, const GemmOperands& in, void* c,
+                        const void* alpha_beta, void* pad, std::size_t pad_bytes) const {
+        if (desc.bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, in.bias);
         // The same numbers in both compute types; beta stands after alpha.
         const std::array<float, 2> f32{desc.factor, desc.accumulate ? 1.0f : 0.0f};
         const std::array<double, 2> f64{desc.factor, desc.accumulate ? 1.0 : 0.0};
         const bool wide = desc.a == Dtype::f64;
         const void* host = wide ? static_cast<const void*>(f64.data()) : f32.data();
         const auto* alpha = static_cast<const std::byte*>(desc.device_factor ? alpha_beta : host);
-        return cublasLtMatmul(device().blas(), matmul, alpha, b, first, a, second,
-                              alpha + (wide ? sizeof(double) : sizeof(float)), acc, result, c,
-                              result, &algo, pad, pad_bytes, stream());
+        return cublasLtMatmul(device().blas(), matmul, alpha, in.b, first, in.a, second,
+                              alpha + (wide ? sizeof(double) : sizeof(float)), in.acc ? in.acc : c,
+                              result, c, result, &algo, pad, pad_bytes, stream());
     }
 
     void choose_algorithm() {
@@ -224,11 +230,15 @@ struct Gemm::Impl {
             std::max({std::int64_t{64}, scales_of(desc.a, desc.a_scales, desc.m, desc.k),
                       scales_of(desc.b, desc.b_scales, desc.n, desc.k)});
         const Temporary a(bytes(a_size, desc.a)), b(bytes(b_size, desc.b)),
-            c(bytes(c_size, desc.c)), pad(kMaxWorkspace), factors(factor_count * 4);
-        if (!a.data() || !b.data() || !c.data() || !pad.data() || !factors.data()) return 0;
+            c(bytes(c_size, desc.c)), bias(bytes(desc.n, desc.c)), pad(kMaxWorkspace),
+            factors(factor_count * 4);
+        for (const Temporary* t : {&a, &b, &c, &bias, &pad, &factors}) {
+            if (!t->data()) return 0;
+        }
         fill_for_timing(a.data(), desc.a, a_size);
         fill_for_timing(b.data(), desc.b, b_size);
         fill_for_timing(c.data(), desc.c, c_size);
+        fill_for_timing(bias.data(), desc.c, desc.n);
         if (desc.a == Dtype::f64) {
             fill_for_timing(factors.data(), Dtype::f64, 16);
         } else {
@@ -245,8 +255,8 @@ struct Gemm::Impl {
         float best_ms = std::numeric_limits<float>::max();
         for (std::size_t i = 0; i < found.size(); ++i) {
             const auto once = [&] {
-                return call(found[i].algo, a.data(), b.data(), c.data(), c.data(), factors.data(),
-                            pad.data(), kMaxWorkspace);
+                return call(found[i].algo, {a.data(), b.data(), bias.data(), c.data()}, c.data(),
+                            factors.data(), pad.data(), kMaxWorkspace);
             };
             if (once() != CUBLAS_STATUS_SUCCESS) continue;
             cudaEventRecord(begin, stream());
@@ -266,18 +276,21 @@ struct Gemm::Impl {
     }
 };
 
-Gemm::Gemm(const GemmDesc& desc) : impl_(std::make_unique<Impl>(desc)) {}
+bool Gemm::exists(const GemmDesc& desc) { return !Impl(desc).candidates().empty(); }
+
+Gemm::Gemm(const GemmDesc& desc) : impl_(std::make_unique<Impl>(desc)) {
+    impl_->choose_algorithm();
+}
 Gemm::~Gemm() = default;
 Gemm::Gemm(Gemm&&) noexcept = default;
 Gemm& Gemm::operator=(Gemm&&) noexcept = default;
 
 std::int64_t Gemm::workspace_bytes() const { return static_cast<std::int64_t>(impl_->workspace); }
 
-void Gemm::operator()(const void* a, const void* b, const void* acc, void* c,
-                      const GemmScales& scales, std::byte* workspace) const {
+void Gemm::operator()(const GemmOperands& in, void* c, const GemmScales& scales,
+                      std::byte* workspace) const {
     if (impl_->scaled()) impl_->set_scales(scales.a, scales.b);
-    expect(impl_->call(impl_->algorithm, a, b, acc ? acc : c, c, scales.alpha_beta, workspace,
-                       impl_->workspace),
+    expect(impl_->call(impl_->algorithm, in, c, scales.alpha_beta, workspace, impl_->workspace),
            key(impl_->desc));
 }
 

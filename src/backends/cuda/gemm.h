@@ -10,12 +10,13 @@
 
 namespace octavo::cuda {
 
-// c (m, n) = op(a) op(b) [+ acc], all row-major.
+// c (m, n) = op(a) op(b) [+ bias (n) for each row] [+ acc], all row-major; bias of c's dtype.
 struct GemmDesc {
     std::int64_t m = 0, n = 0, k = 0;
     bool trans_a = false, trans_b = false;
     Dtype a = Dtype::f32, b = Dtype::f32;  // equal, or both FP8
     Dtype c = Dtype::f32;
+    bool bias = false;
     bool accumulate = false;
     // FP8: partial sums stay in the tensor cores' accumulators of about 14 bits, 2 to 11 % faster.
     bool fast_accumulation = false;
@@ -35,6 +36,11 @@ struct GemmDesc {
     std::int64_t row_c() const { return stride_c ? stride_c : n; }
 };
 
+// Null where the product has none.
+struct GemmOperands {
+    const void *a = nullptr, *b = nullptr, *bias = nullptr, *acc = nullptr;
+};
+
 // What cuBLASLt multiplies by: the operands' scales (FP8, 16-byte aligned) or {alpha, beta} in
 // device memory (device_factor), in the compute type.
 struct GemmScales {
@@ -51,9 +57,11 @@ class Gemm {
     Gemm& operator=(Gemm&&) noexcept;
 
     std::int64_t workspace_bytes() const;
-    // acc and c may be the same memory.
-    void operator()(const void* a, const void* b, const void* acc, void* c, const GemmScales&,
-                    std::byte* workspace) const;
+    // acc and c may be the same memory; bias is 16-byte aligned.
+    void operator()(const GemmOperands&, void* c, const GemmScales&, std::byte* workspace) const;
+
+    // Whether cuBLASLt has an algorithm for it.
+    static bool exists(const GemmDesc&);
 
   private:
     struct Impl;

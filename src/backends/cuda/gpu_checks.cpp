@@ -65,4 +65,11 @@ std::string memory_note(const GpuMemory& m) {
         static_cast<double>(taken) * 1e-9, static_cast<double>(m.total) * 1e-9);
 }
 
+std::string no_memory_text(const GpuMemory& m, std::int64_t wanted) {
+    return fmt::format(
+        "the GPU has {:.2f} GB left, and {:.2f} GB were asked for{}\n"
+        "  Lower train.batch or train.seq, or end other processes that use this GPU.",
+        static_cast<double>(m.free) * 1e-9, static_cast<double>(wanted) * 1e-9, memory_note(m));
+}
+
 }  // namespace octavo::cuda

@@ -35,6 +35,9 @@ struct GpuMemory {
 // more than this process's own context may take.
 std::string memory_note(const GpuMemory&);
 
+// What to say when so many bytes were asked for in vain.
+std::string no_memory_text(const GpuMemory&, std::int64_t wanted);
+
 // 13000 is "13.0".
 std::string cuda_version_text(int version);
 

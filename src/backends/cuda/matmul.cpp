@@ -10,6 +10,7 @@
 #include "backends/cuda/gemm_kernels.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/moss_gemm.h"
+#include "backends/matmul_biased.h"
 #include "backends/matmul_dequantised.h"
 #include "base/scale_rule.h"
 
@@ -27,6 +28,7 @@ GemmDesc describe(const NodeView& node) {
             .a = node.in[0].dtype,
             .b = node.in[1].dtype,
             .c = op.out,
+            .bias = op.bias,
             .accumulate = op.accumulate,
             .factor = power_of_two(op.exponent)};
 }
@@ -35,10 +37,20 @@ GemmDesc describe(const NodeView& node) {
 // accumulator lies elsewhere, and where it lies depends on the plan; so who wants the same bits
 // from every plan has it copied.
 const void* accumulator_for(const KernelCall& call, void* c) {
-    const TensorRef& acc = call.in[2];
+    const TensorRef& acc = call.in.back();
     if (!device().deterministic()) return acc.data;
     copy(acc.data, c, data_bytes(acc.type));
     return c;
+}
+
+// What has an epilogue for a bias is the library's to say.
+Refusal reject_bias(const GemmDesc& desc) {
+    if (!desc.bias || Gemm::exists(desc)) return std::nullopt;
+    return "cuBLASLt adds no bias to this product";
+}
+
+const void* bias_of(const GemmDesc& desc, const KernelCall& call) {
+    return desc.bias ? call.in[2].data : nullptr;
 }
 
 // No products to sum: the result is the accumulator, or zero.
@@ -59,6 +71,35 @@ Prepared prepare_empty(const NodeView&) {
     }};
 }
 
+// cuBLASLt scales rows of both operands or of none, so one scale becomes as many as there are rows.
+struct RowScales {
+    std::int64_t rows = 0;  // 0: the operand has what is needed
+    std::int64_t at = 0;    // in scratch
+
+    const float* of(const TensorRef& t, std::byte* scratch) const {
+        if (rows == 0) return t.scales();
+        auto* const scales = reinterpret_cast<float*>(scratch + at);
+        repeat(t.scales(), scales, rows);
+        return scales;
+    }
+};
+
+// One scale beside scales of rows counts as as many.
+GemmDesc describe_fp8(const NodeView& node) {
+    GemmDesc desc = describe(node);
+    const Granularity a = node.in[0].scaling.granularity, b = node.in[1].scaling.granularity;
+    const bool rows = a == Granularity::row || b == Granularity::row;
+    desc.a_scales = rows ? Granularity::row : a;
+    desc.b_scales = rows ? Granularity::row : b;
+    // Forward sums are averaged away by what follows; gradients accumulate into weights. Blocks
+    // are promoted to f32 anyway, and unscaled codes (arXiv 2407.17353) use all of the format's
+    // range.
+    const bool blocks = octavo::has_fine_scales(node.in[0]) && !rows;
+    desc.fast_accumulation =
+        std::get<Matmul>(node.op).kind == MatmulKind::fprop && !blocks && a != Granularity::none;
+    return desc;
+}
+
 // FP8 on the tensor cores. They read both operands along K only, sixteen codes at a time.
 Refusal reject_fp8(const NodeView& node) {
     const GemmDesc g = describe(node);
@@ -74,48 +115,28 @@ Refusal reject_fp8(const NodeView& node) {
     if (g.c == Dtype::f64) return "the result is f64";
     const auto scaled = [](const Type& t) { return t.scaling != kUnscaled; };
     if (scaled(node.in[0]) != scaled(node.in[1])) return "one operand alone has a scale";
-    return std::nullopt;
+    if (!g.bias) return std::nullopt;
+    if (g.c == Dtype::f32) return "cuBLASLt adds no f32 bias to products of FP8";
+    return reject_bias(describe_fp8(node));
 }
 
-// cuBLASLt scales rows of both operands or of none, so one scale becomes as many as there are rows.
-struct RowScales {
-    std::int64_t rows = 0;  // 0: the operand has what is needed
-    std::int64_t at = 0;    // in scratch
-
-    const float* of(const TensorRef& t, std::byte* scratch) const {
-        if (rows == 0) return t.scales();
-        auto* const scales = reinterpret_cast<float*>(scratch + at);
-        repeat(t.scales(), scales, rows);
-        return scales;
-    }
-};
-
 Prepared prepare_fp8(const NodeView& node) {
-    GemmDesc desc = describe(node);
-    desc.a_scales = node.in[0].scaling.granularity;
-    desc.b_scales = node.in[1].scaling.granularity;
+    const GemmDesc desc = describe_fp8(node);
     ScratchCounter scratch;
-    RowScales a_rows, b_rows;
-    const auto widen_to_rows = [&](Granularity& scales, std::int64_t rows) -> RowScales {
-        if (scales != Granularity::tensor) return {};
-        scales = Granularity::row;
+    const auto widen_to_rows = [&](const Type& given, Granularity wanted,
+                                   std::int64_t rows) -> RowScales {
+        if (given.scaling.granularity == wanted) return {};
         return {rows, scratch.reserve(rows * static_cast<std::int64_t>(sizeof(float)))};
     };
-    if (desc.b_scales == Granularity::row) a_rows = widen_to_rows(desc.a_scales, desc.m);
-    if (desc.a_scales == Granularity::row) b_rows = widen_to_rows(desc.b_scales, desc.n);
-    // Forward sums are averaged away by what follows; gradients accumulate into weights. Blocks
-    // are promoted to f32 anyway, and unscaled codes (arXiv 2407.17353) use all of the format's
-    // range.
-    const bool blocks = octavo::has_fine_scales(node.in[0]) && desc.a_scales != Granularity::row;
-    desc.fast_accumulation = std::get<Matmul>(node.op).kind == MatmulKind::fprop && !blocks &&
-                             desc.a_scales != Granularity::none;
+    const RowScales a_rows = widen_to_rows(node.in[0], desc.a_scales, desc.m);
+    const RowScales b_rows = widen_to_rows(node.in[1], desc.b_scales, desc.n);
     const auto product = std::make_shared<const Gemm>(desc);
     const std::int64_t workspace = scratch.reserve(product->workspace_bytes());
     return {[=](const KernelCall& call) {
                 const TensorRef &a = call.in[0], &b = call.in[1];
                 void* c = call.out[0].data;
-                const void* acc = call.in.size() == 3 ? accumulator_for(call, c) : nullptr;
-                (*product)(a.data, b.data, acc, c,
+                const void* acc = desc.accumulate ? accumulator_for(call, c) : nullptr;
+                (*product)({a.data, b.data, bias_of(desc, call), acc}, c,
                            {a_rows.of(a, call.scratch), b_rows.of(b, call.scratch)},
                            call.scratch + workspace);
             },
@@ -173,12 +194,6 @@ Prepared prepare_dequantised(const NodeView& node) {
         kernel_registry(), node, [](const TensorRef& x, const TensorRef& y) { dequantise(x, y); });
 }
 
-Refusal reject_converted(const NodeView& node) {
-    if (!reject_empty(node)) return "no elements";
-    if (has_fine_scales(node)) return "an operand has scales per row, block or group";
-    return std::nullopt;
-}
-
 // Everything else in one dtype that holds both operands exactly: FP8 codes in bf16, under the
 // product of their scales.
 Dtype common_dtype(Dtype a, Dtype b) {
@@ -193,13 +208,26 @@ Dtype product_dtype(Dtype operands, Dtype out) {
     return sixteen && out == operands ? out : operands == Dtype::f64 ? Dtype::f64 : Dtype::f32;
 }
 
-Prepared prepare_converted(const NodeView& node) {
+GemmDesc describe_converted(const NodeView& node) {
     GemmDesc desc = describe(node);
-    const std::array<Dtype, 2> given{desc.a, desc.b};
-    const Dtype operands = common_dtype(desc.a, desc.b), out = desc.c;
-    desc.a = desc.b = operands;
-    desc.c = product_dtype(operands, out);
+    desc.a = desc.b = common_dtype(desc.a, desc.b);
+    desc.c = product_dtype(desc.a, desc.c);
     desc.device_factor = node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled;
+    return desc;
+}
+
+Refusal reject_converted(const NodeView& node) {
+    if (!reject_empty(node)) return "no elements";
+    if (has_fine_scales(node)) return "an operand has scales per row, block or group";
+    const GemmDesc desc = describe_converted(node);
+    if (desc.bias && desc.c != node.out[0].dtype) return "the bias is not of the product's dtype";
+    return reject_bias(desc);
+}
+
+Prepared prepare_converted(const NodeView& node) {
+    const GemmDesc desc = describe_converted(node);
+    const std::array<Dtype, 2> given{node.in[0].dtype, node.in[1].dtype};
+    const Dtype operands = desc.a, out = node.out[0].dtype;
     const auto product = std::make_shared<const Gemm>(desc);
 
     ScratchCounter scratch;
@@ -228,7 +256,7 @@ Prepared prepare_converted(const NodeView& node) {
         void* c = converts_out ? call.scratch + c_offset : result.data;
         const void* acc = nullptr;
         if (desc.accumulate && converts_out) {
-            convert(call.in[2].data, out, c, desc.c, n);
+            convert(call.in.back().data, out, c, desc.c, n);
             acc = c;
         } else if (desc.accumulate) {
             acc = accumulator_for(call, c);
@@ -239,21 +267,43 @@ Prepared prepare_converted(const NodeView& node) {
             product_factors(call.in[0].scales(), call.in[1].scales(), desc.accumulate, operands,
                             call.scratch + factors);
         }
-        (*product)(operand(0), operand(1), acc, c, scales, call.scratch + workspace);
+        (*product)({operand(0), operand(1), bias_of(desc, call), acc}, c, scales,
+                   call.scratch + workspace);
         if (converts_out) convert(c, desc.c, result.data, out, n);
     };
     return {run, scratch.bytes()};
 }
 
+Prepared prepare_biased(const NodeView& node) {
+    return prepare_matmul_biased(kernel_registry(), node);
+}
+
 constexpr Kernel kKernels[] = {
-    {"empty", reject_empty, prepare_empty},
+    {"empty", unbiased<reject_empty>, prepare_empty},
     {"cublaslt_fp8", reject_fp8, prepare_fp8},
-    {"moss", reject_moss, prepare_moss},
-    {"dequantised", reject_dequantised, prepare_dequantised},
+    {"moss", unbiased<reject_moss>, prepare_moss},
+    {"dequantised", unbiased<reject_dequantised>, prepare_dequantised},
     {"cublaslt", reject_converted, prepare_converted},
+    {"biased", reject_biased, prepare_biased},
 };
 
 }  // namespace
+
+// Whether the kernel of the product without a bias takes it with one, too.
+bool adds_bias(const Matmul& op, const Type& a, const Type& b) {
+    Matmul product = op;
+    product.bias = product.accumulate = false;
+    const Type factors[] = {a, b};
+    const Type c = rules_of(Op(product)).type(product, Operands("matmul", factors))[0];
+    const Type biased_in[] = {a, b, {c.dtype, {c.shape.last()}}, c};
+    const Op plain = product, biased = op;
+    const NodeView without{plain, factors, {&c, 1}, {}};
+    const NodeView with{biased, std::span(biased_in).first(op.accumulate ? 4 : 3), {&c, 1}, {}};
+    for (const Kernel& kernel : kKernels) {
+        if (!kernel.reject(without)) return !kernel.reject(with);
+    }
+    return false;
+}
 
 Prepared prepare_strided_matmul(const Matmul& op, const Type& a, const Type& b,
                                 const RowStrides& strides) {
@@ -267,7 +317,7 @@ Prepared prepare_strided_matmul(const Matmul& op, const Type& a, const Type& b,
     return {[product](const KernelCall& call) {
                 void* c = call.out[0].data;
                 const void* acc = call.in.size() == 3 ? accumulator_for(call, c) : nullptr;
-                (*product)(call.in[0].data, call.in[1].data, acc, c, {}, call.scratch);
+                (*product)({call.in[0].data, call.in[1].data, nullptr, acc}, c, {}, call.scratch);
             },
             product->workspace_bytes()};
 }

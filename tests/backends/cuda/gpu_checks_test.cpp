@@ -98,5 +98,17 @@ TEST(GpuChecks, MemoryOfOthers) {
               "running on it (see nvidia-smi)");
 }
 
+TEST(GpuChecks, NoMemory) {
+    constexpr std::int64_t kGb = 1'000'000'000;
+    EXPECT_EQ(no_memory_text({.free = 14 * kGb, .total = 85 * kGb, .own = 40 * kGb}, 20 * kGb),
+              "the GPU has 14.00 GB left, and 20.00 GB were asked for; about 31.0 GB of the GPU's "
+              "85.0 GB are taken by others: a second process may be running on it (see "
+              "nvidia-smi)\n"
+              "  Lower train.batch or train.seq, or end other processes that use this GPU.");
+    EXPECT_EQ(no_memory_text({.free = 4 * kGb, .total = 85 * kGb, .own = 80 * kGb}, 5 * kGb),
+              "the GPU has 4.00 GB left, and 5.00 GB were asked for\n"
+              "  Lower train.batch or train.seq, or end other processes that use this GPU.");
+}
+
 }  // namespace
 }  // namespace octavo::cuda
