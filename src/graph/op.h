@@ -83,6 +83,13 @@ struct AdamBounds {
     float beta1 = 0.9f, beta2 = 0.95f;
     bool operator==(const AdamBounds&) const = default;
 };
+// A copy of a tensor in another format: of its data times 2^exponent, or under a given scale.
+struct WorkingCopy {
+    Dtype to = Dtype::e4m3;
+    int exponent = 0;
+    bool scaled = false;
+    bool operator==(const WorkingCopy&) const = default;
+};
 struct AdamW {
     float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
     ScaleRounding scale_rounding = ScaleRounding::exact;  // of m and v under a scale
@@ -94,8 +101,13 @@ struct AdamW {
     bool v_floor = false;             // v' > 0 under a scale is not rounded to 0
     bool amax = false;                // a result more: the amax of w'
     bool keep_scale = false;          // of w, instead of one from the amax of w'
+    std::optional<WorkingCopy> copy{};  // a result more: of w'
     bool operator==(const AdamW&) const = default;
 };
+// Whether the eighth of so many operands are bounds of the moments.
+constexpr bool has_bounds(const AdamW& op, std::size_t operands) {
+    return operands == (op.copy && op.copy->scaled ? 9 : 8);
+}
 struct Add {
     int a_exponent = 0, b_exponent = 0;
     bool operator==(const Add&) const = default;

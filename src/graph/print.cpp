@@ -45,11 +45,15 @@ struct Attributes {
     std::string operator()(const Load& o) const { return " '" + o.name + "'"; }
     std::string operator()(const Store& o) const { return " '" + o.name + "'"; }
     std::string operator()(const AdamW& o) const {
-        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}{}{}{}{}{}{}", o.beta1,
+        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}{}{}{}{}{}{}{}", o.beta1,
                            o.beta2, o.eps, o.weight_decay, o.stochastic ? " stochastic" : "",
                            o.stochastic_moments ? " stochastic_moments" : "",
                            o.sqrt_v ? " sqrt_v" : "", o.v_floor ? " v_floor" : "",
-                           o.amax ? " amax" : "", o.keep_scale ? " keep_scale" : "");
+                           o.amax ? " amax" : "", o.keep_scale ? " keep_scale" : "",
+                           o.copy ? fmt::format(" copy={}{}{}", name(o.copy->to),
+                                                text("", o.copy->exponent),
+                                                o.copy->scaled ? " scaled" : "")
+                                  : "");
     }
     std::string operator()(const Add& o) const {
         return text("a", o.a_exponent) + text("b", o.b_exponent);

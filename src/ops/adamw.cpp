@@ -2,8 +2,11 @@
 //     g' = g * factor,   m' = beta1 m + (1 - beta1) g',   v' = beta2 v + (1 - beta2) g'^2
 //     w' = w (1 - lr weight_decay) - lr / bias1 * m' / (sqrt(v' / bias2) + eps)
 //     w, g, m, v: one shape, any float, plain or under one scale (g also plain e4m3 or e5m2),
-//     factor (1) f32, schedule (3) f32 = {lr, bias1, bias2}, step (1) i32, [bounds (2) f32]
-//     -> w', m', v' in the types of w, m, v; with `amax` also max |w'| (1) f32, as w' is stored
+//     factor (1) f32, schedule (3) f32 = {lr, bias1, bias2}, step (1) i32, [bounds (2) f32],
+//     [copy_scale (1) f32]
+//     -> w', m', v' in the types of w, m, v; with `amax` also max |w'| (1) f32, as w' is stored;
+//     with `copy` also w' as stored in its format: what Cast makes of the data of w', or Quantise
+//     under copy_scale
 //
 // Everything is computed in f32 from decoded operands; w' from the m' and v' that are not rounded
 // yet. A gradient under a scale is decoded as code * (scale * factor). Results under a scale get a
@@ -39,7 +42,8 @@ void expect_state(const Operands& in, std::size_t i) {
 }
 
 Types type(const AdamW& op, Operands in) {
-    in.expect_count(7, 8);
+    const bool scaled_copy = op.copy && op.copy->scaled;
+    in.expect_count(scaled_copy ? 8 : 7, scaled_copy ? 9 : 8);
     for (const std::size_t i : {0, 2, 3}) expect_state(in, i);
     if (is_fp8(in[1].dtype) && in[1].scaling == kUnscaled) {
         in.expect_shape(1, in[0].shape);
@@ -50,16 +54,41 @@ Types type(const AdamW& op, Operands in) {
     in.expect_dtype(5, Dtype::f32);
     in.expect_shape(5, {3});
     expect_scalar(in, 6, Dtype::i32);
-    if (in.size() == 8) {
+    if (has_bounds(op, in.size())) {
         in.expect_dtype(7, Dtype::f32);
         in.expect_shape(7, {2});
     }
+    if (scaled_copy) expect_scalar(in, in.size() - 1, Dtype::f32);
     Types out{in[0], in[2], in[3]};
     if (op.amax) out.push_back({Dtype::f32, {1}});
+    if (scaled_copy) {
+        out.push_back(scaled_type("adamw", op.copy->to, in[0].shape));
+    } else if (op.copy) {
+        out.push_back({op.copy->to, in[0].shape});
+    }
     return out;
 }
 
-constexpr RulesFor<AdamW> kAdamW{.type = type, .in_place = {{{0, 0}, {1, 2}, {2, 3}}}};
+Values decompose(Builder& b, const AdamW& op, const Values& in) {
+    if (!op.amax && !op.copy) return {};
+    AdamW alone = op;
+    alone.amax = false;
+    alone.copy.reset();
+    const bool scaled_copy = op.copy && op.copy->scaled;
+    Values out = b.emit(alone, {in.begin(), in.end() - (scaled_copy ? 1 : 0)});
+    const Value w = out[0];
+    if (op.amax) out.push_back(b.one(Amax{}, {w}));
+    if (scaled_copy) {
+        out.push_back(b.one(Quantise{op.copy->to}, {w, in.back()}));
+    } else if (op.copy) {
+        const Value data = b.type(w).scaling == kUnscaled ? w : b.one(Codes{}, {w});
+        out.push_back(b.one(Cast{.to = op.copy->to, .exponent = op.copy->exponent}, {data}));
+    }
+    return out;
+}
+
+constexpr RulesFor<AdamW> kAdamW{
+    .type = type, .decompose = decompose, .in_place = {{{0, 0}, {1, 2}, {2, 3}}}};
 
 }  // namespace
 

@@ -119,6 +119,50 @@ bool amax_of_result(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return false;
 }
 
+// Emits the nodes that `v` comes from where they are not there yet; false if it depends on `n`.
+bool bring_forward(const Matcher& match, Value v, const Node& n, Rewriter& rewrite) {
+    if (rewrite.has(v)) return true;
+    const Node& producer = match.producer(v);
+    if (&producer == &n) return false;
+    for (const Value in : producer.in) {
+        if (!bring_forward(match, in, n, rewrite)) return false;
+    }
+    rewrite.keep(producer);
+    return true;
+}
+
+// The copy of an updated weight that products read, while the weight is written: a cast, or codes
+// under a scale that does not depend on it. Same bits.
+bool copy_of_weight(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<AdamW>(&n.op);
+    if (!op || op->copy) return false;
+    AdamW fused = *op;
+    Value data = n.out[0];  // of a weight under a scale
+    for (const std::int32_t reader : match.readers(n.out[0])) {
+        const Node& r = match.graph().node(reader);
+        if (std::holds_alternative<Codes>(r.op)) data = r.out[0];
+    }
+    for (const std::int32_t reader : match.readers(data)) {
+        const Node& r = match.graph().node(reader);
+        const auto* cast = std::get_if<Cast>(&r.op);
+        if (!cast || cast->transpose || size_of(cast->to) > 2) continue;
+        fused.copy = {.to = cast->to, .exponent = cast->exponent};
+        rewrite.replace(r.out[0], rewrite.keep(n, fused).back());
+        return true;
+    }
+    for (const std::int32_t reader : match.readers(n.out[0])) {
+        const Node& r = match.graph().node(reader);
+        const auto* quantised = std::get_if<Quantise>(&r.op);
+        if (!quantised || !bring_forward(match, r.in[1], n, rewrite)) continue;
+        fused.copy = {.to = quantised->to, .scaled = true};
+        Values in = rewrite(n.in);
+        in.push_back(rewrite(r.in[1]));
+        rewrite.replace(r.out[0], rewrite.keep(n, fused, std::move(in)).back());
+        return true;
+    }
+    return false;
+}
+
 // acc + scatter(dy)  ->  the embedding's gradient scatters onto acc.
 bool embedding_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* add = std::get_if<Add>(&n.op);
@@ -357,6 +401,7 @@ constexpr FusionRule kFusions[] = {
     {"block_quantise_columns", block_quantise_columns},
     {"block_quantise_source", block_quantise_source},
     {"amax_of_result", amax_of_result},
+    {"copy_of_weight", copy_of_weight},
 };
 
 Graph apply(const Graph& g, const FusionRule& rule, const Target& target) {

@@ -37,6 +37,13 @@ HostTensor stored(Dtype dtype, const Shape& shape, const std::vector<double>& va
     return t;
 }
 
+// The same codes under another scale.
+HostTensor under_scale(HostTensor t, float scale) {
+    for (double& x : t.values) x *= static_cast<double>(scale) / t.scales[0];
+    t.scales = {scale};
+    return t;
+}
+
 struct Formats {
     Dtype w = Dtype::f32, g = Dtype::f32, m = Dtype::f32, v = Dtype::f32;
 };
@@ -429,6 +436,36 @@ TEST(AdamW, ReportsTheAmaxOfWhatItStored) {
                 for (double x : out[0].values) top = std::max(top, std::abs(x));
                 EXPECT_EQ(out[3].values[0], static_cast<float>(top)) << name(dtype);
             });
+        }
+    }
+}
+
+TEST(AdamW, CopiesWhatItStored) {
+    const WorkingCopy copies[] = {{.to = Dtype::bf16},
+                                  {.to = Dtype::f16, .exponent = -2},
+                                  {.to = Dtype::e4m3, .exponent = 5},
+                                  {.to = Dtype::e4m3, .scaled = true},
+                                  {.to = Dtype::e5m2, .scaled = true}};
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {  // f16 under a scale
+        for (const WorkingCopy& copy : copies) {
+            for (const double factor : {1.0, kNan}) {
+                SCOPED_TRACE(fmt::format("{} {} {}", name(dtype), name(copy.to), copy.scaled));
+                AdamW op = kOp;
+                op.amax = true;
+                op.copy = copy;
+                op.stochastic = true;
+                auto in = operands({37, 113}, factor, {.w = dtype});
+                if (dtype == Dtype::f16) in[0] = under_scale(in[0], 0x1p-11f);
+                if (copy.scaled) in.push_back(scalar(0x1.8p-9));
+                const auto decomposed = [&](Builder& b, const Values& v) {
+                    return rules_of(op).decompose(b, op, v);
+                };
+                const auto want = run(decomposed, in);
+                for_each_kernel(op, in, [&](const std::vector<HostTensor>& out) {
+                    ASSERT_EQ(out.size(), 5u);
+                    for (std::size_t k = 0; k < 5; ++k) expect_identical(out[k], want[k]);
+                });
+            }
         }
     }
 }

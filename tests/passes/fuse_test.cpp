@@ -250,6 +250,43 @@ TEST(FuseAdamwAmax, TheUpdateReportsIt) {
     expect_fused_and_plain_agree(t.g, 0);
 }
 
+struct Update : Built {
+    Values next = b.emit(
+        AdamW{}, {load("w"), load("g"), load("m"), b.mul(load("v"), load("v")),
+                  b.input("factor", {Dtype::f32, {1}}), b.constant({Dtype::f32, {3}}, 0.5),
+                  b.input("step", {Dtype::i32, {1}})});
+
+    Value load(const char* name) { return b.load(name, {Dtype::f32, {5, 7}}); }
+};
+
+TEST(FuseAdamwCopy, TheUpdateWritesTheWorkingCopy) {
+    Update t;
+    t.b.store("w", t.next[0]);
+    t.b.store("work", t.b.cast(t.next[0], Dtype::bf16));
+    EXPECT_EQ(count<Cast>(fuse(t.g)), 0);
+    expect_fused_and_plain_agree(t.g, 0);
+}
+
+TEST(FuseAdamwCopy, UnderAScaleThatDoesNotDependOnTheWeight) {
+    Update t;
+    t.b.store("w", t.next[0]);
+    // Comes after the update, and is needed before it.
+    const Value scale = t.b.mul(t.b.input("bound", {Dtype::f32, {1}}),
+                                t.b.constant({Dtype::f32, {1}}, 0x1p-8));
+    t.b.store("work", t.b.one(Quantise{}, {t.next[0], scale}));
+    EXPECT_EQ(count<Quantise>(fuse(t.g)), 0);
+    expect_fused_and_plain_agree(t.g, 0);
+}
+
+TEST(FuseAdamwCopy, NotUnderTheScaleOfTheWeightItself) {
+    Update t;
+    t.b.store("w", t.next[0]);
+    const Value amax = t.b.one(Amax{}, {t.next[0]});
+    t.b.store("work", t.b.one(Quantise{}, {t.next[0], amax}));
+    EXPECT_EQ(count<Quantise>(fuse(t.g)), 1);
+    expect_fused_and_plain_agree(t.g, 0);
+}
+
 TEST(FuseEmbeddingAccumulate, ScattersOntoTheOtherTerm) {
     for (const bool scatter_first : {false, true}) {
         Built t;

@@ -47,7 +47,25 @@ void keep(const TensorRef& from, const TensorRef& to) {
     if (from.scale) *to.scales() = *from.scales();
 }
 
-// What all kernels do around update(): skip the step, report the amax.
+constexpr std::int64_t kChunk = 512;  // elements decoded at a time, a multiple of 8
+using Chunk = std::array<float, kChunk>;
+
+// The values of w times `factor`, in y's format.
+void write_copy(const TensorRef& w, float factor, const TensorRef& y) {
+    const float scale = w.scale ? *w.scales() : 1.0f;
+    const std::int64_t n = w.type.shape.elements(), chunks = (n + kChunk - 1) / kChunk;
+    parallel_for(chunks, row_grain(kChunk), [&](std::int64_t begin, std::int64_t end) {
+        Chunk x;
+        for (std::int64_t at = begin * kChunk; at < std::min(n, end * kChunk); at += kChunk) {
+            const std::int64_t count = std::min(kChunk, n - at);
+            dequantise(element(w, at), w.type.dtype, scale, x.data(), Dtype::f32, count);
+            quantise(x.data(), Dtype::f32, factor, element(y, at), y.type.dtype, count);
+        }
+    });
+}
+
+
+// What all kernels do around update(): skip the step, report the amax, copy the weight.
 template <class Update>
 void adamw(const KernelCall& call, const AdamW& op, Update&& update) {
     if (std::isfinite(*call.in[4].as<float>())) {
@@ -58,6 +76,15 @@ void adamw(const KernelCall& call, const AdamW& op, Update&& update) {
     if (op.amax) {
         const TensorRef& w = call.out[0];
         *call.out[3].as<float>() = tensor_amax(w) * (w.scale ? *w.scales() : 1.0f);
+    }
+    if (!op.copy) return;
+    const TensorRef &w = call.out[0], &y = call.out.back();
+    if (op.copy->scaled) {
+        *y.scales() = *call.in.back().as<float>();
+        write_copy(w, 1.0f / *y.scales(), y);
+    } else {
+        // Exact: scales of weights are powers of two.
+        write_copy(w, power_of_two(op.copy->exponent) / (w.scale ? *w.scales() : 1.0f), y);
     }
 }
 
@@ -93,9 +120,6 @@ Prepared prepare_f32(const NodeView& node) {
 
 // ---- States in any format ----------------------------------------------------------------------
 
-constexpr std::int64_t kChunk = 512;  // elements decoded at a time, a multiple of 8
-using Chunk = std::array<float, kChunk>;
-
 class States {
   public:
     States(const KernelCall& call, const AdamW& op)
@@ -106,7 +130,7 @@ class States {
     }
 
     void run() {
-        if (call_.in.size() == 8) {
+        if (has_bounds(op_, call_.in.size())) {
             take_bounds();
         } else {
             choose_scales();

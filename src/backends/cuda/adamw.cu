@@ -79,11 +79,15 @@ struct Step {
     Scales* scales = nullptr;       // none: no state has one
     float* amax = nullptr;          // none: not asked for
     const float* bounds = nullptr;  // of m' and v'; none: their scales follow their amaxes
+    State copy = {};                // of w'; none: not asked for
+    const float* copy_scale = nullptr;  // none: of the data of w', times copy_factor
+    float copy_factor = 1;
     AdamW op;
 
     __device__ bool roots() const { return kOptions && op.sqrt_v; }
     __device__ float old_scale(int i) const { return scales ? scales->old[i] : 1.0f; }
     __device__ float next_scale(int k) const { return scales ? scales->next[k] : 1.0f; }
+    __device__ bool reads_result() const { return amax || copy.data; }
 
     template <int N>
     __device__ void decode(int operand, const Raw<N>& raw, float scale, float (&x)[N]) const {
@@ -164,7 +168,7 @@ struct Step {
     }
 
     // Writes result k, rounded stochastically where there is noise for it, and leaves in x what was
-    // stored, if somebody asked for it.
+    // stored, without its scale, if somebody asked for it.
     template <int N>
     __device__ void store_state(int k, std::int64_t i, const RoundingNoise* noise,
                                 float (&x)[N]) const {
@@ -177,7 +181,7 @@ struct Step {
             store<N>(static_cast<bf16*>(out[k].data) + i, x);
             return;
         }
-        const float scale = next_scale(k), inverse = 1.0f / scale;
+        const float inverse = 1.0f / next_scale(k);
         if constexpr (!kOptions) {
 #pragma unroll
             for (int j = 0; j < N; ++j) x[j] *= inverse;
@@ -191,13 +195,13 @@ struct Step {
                 for (int j = 0; j < N; ++j) x[j] *= inverse;
             }
             store<N>(p + i, x);
-            if (k != 0 || !amax) return;
+            if (k != 0 || !reads_result()) return;
 #pragma unroll
-            for (int j = 0; j < N; ++j) x[j] = widen(round_to<T>(x[j])) * scale;
+            for (int j = 0; j < N; ++j) x[j] = widen(round_to<T>(x[j]));
         });
     }
 
-    // Result k stays what it was; in x what that is.
+    // Result k stays what it was; in x what that is, without its scale.
     template <int N>
     __device__ void keep_state(int k, std::int64_t i, float (&x)[N]) const {
         const State& from = in[operand_of(k)];
@@ -207,7 +211,32 @@ struct Step {
                 write_packet<N>(p + i, read_packet<N>(static_cast<const T*>(from.data) + i));
             });
         }
-        decode(operand_of(k), fetch<N>(from, i), old_scale(operand_of(k)), x);
+        decode(operand_of(k), fetch<N>(from, i), 1.0f, x);
+    }
+
+    // What others want of the w' that was stored, x without its scale: its magnitude and its copy.
+    template <int N>
+    __device__ void pass_on(std::int64_t i, float (&x)[N], std::uint32_t& top) const {
+        const float scale = next_scale(0);  // a power of two: what follows is exact
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            x[j] *= scale;
+            top = max(top, magnitude_bits(x[j]));
+        }
+        if (!copy.data) return;
+        const float factor = copy_scale ? 1.0f / *copy_scale : copy_factor / scale;
+#pragma unroll
+        for (int j = 0; j < N; ++j) x[j] *= factor;
+        switch (copy.dtype) {
+            case Dtype::bf16:
+                return store<N>(static_cast<bf16*>(copy.data) + i, x);
+            case Dtype::f16:
+                return store<N>(static_cast<f16*>(copy.data) + i, x);
+            case Dtype::e4m3:
+                return store<N>(static_cast<e4m3*>(copy.data) + i, x);
+            default:
+                return store<N>(static_cast<e5m2*>(copy.data) + i, x);
+        }
     }
 };
 
@@ -284,9 +313,7 @@ __global__ void __launch_bounds__(kBlock, 3)
                 for (int k = 0; k < 3; ++k) step.store_state(k, i, nullptr, x[k]);
             }
         }
-        if (!step.amax) return;
-#pragma unroll
-        for (int j = 0; j < N; ++j) top = max(top, magnitude_bits(x[0][j]));
+        if (step.reads_result()) step.pass_on(i, x[0], top);
     });
     if (step.amax) raise_to_block_max(step.amax, top);
 }
@@ -303,12 +330,21 @@ void adamw(const KernelCall& call, const AdamW& op) {
         step.amax = call.out[3].as<float>();
         clear(step.amax, sizeof(float));
     }
+    if (op.copy) {
+        const TensorRef& copied = call.out.back();
+        step.copy = state(copied);
+        step.copy_factor = power_of_two(op.copy->exponent);
+        if (op.copy->scaled) {
+            step.copy_scale = call.in.back().as<float>();
+            copy(step.copy_scale, copied.scale, sizeof(float));
+        }
+    }
     const std::int64_t n = call.in[0].type.shape.elements();
     const auto scaled = [](const State& s) { return s.scale != nullptr; };
     if (std::ranges::any_of(step.in, scaled)) {
         step.scales = reinterpret_cast<Scales*>(call.scratch);
         start_kernel<<<1, 1, 0, stream()>>>(step);
-        if (call.in.size() == 8) step.bounds = call.in[7].as<float>();
+        if (has_bounds(op, call.in.size())) step.bounds = call.in[7].as<float>();
         const bool measured = !step.bounds && (scaled(step.out[1]) || scaled(step.out[2]));
         if (measured || (scaled(step.out[0]) && !op.keep_scale)) {
             const std::int64_t resident = std::int64_t{device().multiprocessors()} * kAmaxBlocks;
@@ -319,6 +355,12 @@ void adamw(const KernelCall& call, const AdamW& op) {
     // As many blocks as there are packets: with one round each, the last ones do not straggle.
     adamw_kernel<<<packet_blocks(n, std::int64_t{1} << 30), kBlock, 0, stream()>>>(n, step);
     launched("adamw");
+}
+
+Refusal reject(const NodeView& node) {
+    const auto& copy = std::get<AdamW>(node.op).copy;
+    const bool takes = !copy || size_of(copy->to) == 2 || is_fp8(copy->to);
+    return takes ? std::nullopt : Refusal("a copy in " + std::string(name(copy->to)));
 }
 
 Prepared prepare(const NodeView& node) {
@@ -334,7 +376,7 @@ Prepared prepare(const NodeView& node) {
 }  // namespace
 
 void register_adamw(KernelRegistry& registry) {
-    registry.add<AdamW>({"adamw", takes_all, prepare});
+    registry.add<AdamW>({"adamw", reject, prepare});
 }
 
 }  // namespace octavo::cuda
