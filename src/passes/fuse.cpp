@@ -81,14 +81,32 @@ bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return false;
 }
 
-// A gradient in 16 bits: the product rounds its sums itself. Same bits up to the order of the sums.
+// Whether a product may write these codes: from codes without scales, and if the backend fuses
+// casts. Who measures the cast may read the sums, too; a product of their own serves it.
+bool writes_codes(const Matcher& match, const Node& matmul, Dtype to) {
+    const Type &a = match.graph().type(matmul.in[0]), &b = match.graph().type(matmul.in[1]);
+    if (!is_fp8(to) || !match.target().fused_quantisers) return false;
+    if (!is_fp8(a.dtype) || !is_fp8(b.dtype) || match.is_output(matmul.out[0])) return false;
+    if (a.scaling != kUnscaled || b.scaling != kUnscaled) return false;
+    const auto measures = [&](std::int32_t reader) {
+        const Node& r = match.graph().node(reader);
+        if (!r.out.empty() && match.only_reader_as<MeasureCast>(r.out[0])) return true;
+        return std::holds_alternative<MeasureCast>(r.op);
+    };
+    const auto readers = match.readers(matmul.out[0]);
+    return std::ranges::count_if(readers, measures) == std::ssize(readers) - 1;
+}
+
+// A gradient in 16 or 8 bits: the product rounds its sums itself. Same bits up to the order of the
+// sums.
 bool matmul_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* cast = std::get_if<Cast>(&n.op);
     const Node* matmul = cast ? match.producer_as<Matmul>(n.in[0]) : nullptr;
-    if (!matmul || !match.used_once(n.in[0])) return false;
+    if (!matmul || cast->transpose) return false;
     Matmul op = std::get<Matmul>(matmul->op);
     if (op.kind != MatmulKind::wgrad || op.accumulate || op.out != Dtype::f32) return false;
-    if (size_of(cast->to) != 2 || cast->transpose) return false;
+    const bool half = size_of(cast->to) == 2 && match.used_once(n.in[0]);
+    if (!half && !writes_codes(match, *matmul, cast->to)) return false;
     op.out = cast->to;
     op.exponent += cast->exponent;
     rewrite.keep(n, op, rewrite(matmul->in));

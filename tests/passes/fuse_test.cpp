@@ -265,6 +265,32 @@ TEST(FuseMatmulCast, TheProductRoundsItsSums) {
               test::run_graph(t.g).outputs.at("dw").codes);
 }
 
+TEST(FuseMatmulCast, CodesFromCodes) {
+    enum class Reader { cast, measurement, output };
+    for (const Reader other : {Reader::cast, Reader::measurement, Reader::output}) {
+        Built t;
+        const auto codes = [&](const char* name, Dtype dtype, std::int64_t n) {
+            return t.b.one(Cast{dtype}, {t.matrix(name, 32, n)});
+        };
+        const Value sums = t.wgrad(codes("dy", Dtype::e5m2, 16), codes("x", Dtype::e4m3, 48));
+        const Value dw = t.b.one(Cast{.to = Dtype::e5m2, .exponent = -2}, {sums});
+        t.b.output("dw", dw);
+        if (other == Reader::measurement) {
+            const Value wide = t.b.one(Cast{.to = Dtype::f32, .exponent = -2}, {sums});
+            t.b.output("stats", t.b.one(MeasureCast{}, {wide, dw}));
+        }
+        if (other == Reader::output) t.b.output("sums", sums);
+        const Graph g = fuse(t.g, kFusesQuantisers);
+        int written = 0;
+        for (const Node& n : g.nodes()) {
+            const auto* m = std::get_if<Matmul>(&n.op);
+            written += m && m->out == Dtype::e5m2;
+        }
+        EXPECT_EQ(written, other == Reader::output ? 0 : 1);
+        expect_same_bits(g, t.g);
+    }
+}
+
 TEST(FuseMatmulCast, NotForActivations) {
     Built t;
     const Value y = t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7), MatmulKind::fprop);

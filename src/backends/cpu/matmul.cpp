@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "backends/cpu/onednn.h"
+#include "backends/matmul_cast.h"
 #include "base/convert.h"
 
 namespace octavo::cpu {
@@ -112,6 +113,8 @@ Refusal reject_bf16(const NodeView& node) {
 }
 
 constexpr Kernel kKernels[] = {
+    {"cast", reject_matmul_cast,
+     [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},
     {"dequantised", reject_dequantised, prepare_dequantised},
     {"blocks", reject_blocks, prepare_blocks},
     {"gemv", reject_gemv, prepare_gemv},

@@ -111,7 +111,7 @@ class Temporary {
 struct Gemm::Impl {
     GemmDesc desc;
     cublasLtMatmulDesc_t matmul = nullptr;
-    Layout first, second, result;
+    Layout first, second, source, result;  // source: of acc, in 16 bits where codes are written
     cublasLtMatmulAlgo_t algorithm{};
     std::size_t workspace = 0;
 
@@ -119,6 +119,7 @@ struct Gemm::Impl {
         : desc(g),
           first(g.b, g.trans_b ? g.k : g.n, g.rows_b(), g.row_b()),
           second(g.a, g.trans_a ? g.m : g.k, g.rows_a(), g.row_a()),
+          source(is_fp8(g.c) ? Dtype::bf16 : g.c, g.n, g.m, g.row_c()),
           result(g.c, g.n, g.m, g.row_c()) {
         const bool f64 = g.a == Dtype::f64;
         expect(cublasLtMatmulDescCreate(&matmul, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
@@ -139,7 +140,6 @@ struct Gemm::Impl {
             set_scales(reinterpret_cast<const float*>(std::uintptr_t{256}),
                        reinterpret_cast<const float*>(std::uintptr_t{256}));
         }
-        choose_algorithm();
     }
     ~Impl() { cublasLtMatmulDescDestroy(matmul); }
     Impl(const Impl&) = delete;
@@ -167,7 +167,7 @@ struct Gemm::Impl {
         const void* host = wide ? static_cast<const void*>(f64.data()) : f32.data();
         const auto* alpha = static_cast<const std::byte*>(desc.device_factor ? alpha_beta : host);
         return cublasLtMatmul(device().blas(), matmul, alpha, b, first, a, second,
-                              alpha + (wide ? sizeof(double) : sizeof(float)), acc, result, c,
+                              alpha + (wide ? sizeof(double) : sizeof(float)), acc, source, c,
                               result, &algo, pad, pad_bytes, stream());
     }
 
@@ -175,7 +175,7 @@ struct Gemm::Impl {
         const std::string name = key(desc);
         if (const auto cached = gemm_cache().find(name)) {
             cublasLtMatmulHeuristicResult_t check{};
-            if (cublasLtMatmulAlgoCheck(device().blas(), matmul, first, second, result, result,
+            if (cublasLtMatmulAlgoCheck(device().blas(), matmul, first, second, source, result,
                                         &*cached, &check) == CUBLAS_STATUS_SUCCESS &&
                 check.workspaceSize <= kMaxWorkspace) {
                 algorithm = *cached;
@@ -204,7 +204,7 @@ struct Gemm::Impl {
         std::vector<cublasLtMatmulHeuristicResult_t> found(kCandidates);
         int count = 0;
         const cublasStatus_t status =
-            cublasLtMatmulAlgoGetHeuristic(device().blas(), matmul, first, second, result, result,
+            cublasLtMatmulAlgoGetHeuristic(device().blas(), matmul, first, second, source, result,
                                            preference, kCandidates, found.data(), &count);
         cublasLtMatmulPreferenceDestroy(preference);
         found.resize(status == CUBLAS_STATUS_SUCCESS ? static_cast<std::size_t>(count) : 0);
@@ -266,10 +266,14 @@ struct Gemm::Impl {
     }
 };
 
-Gemm::Gemm(const GemmDesc& desc) : impl_(std::make_unique<Impl>(desc)) {}
+Gemm::Gemm(const GemmDesc& desc) : impl_(std::make_unique<Impl>(desc)) {
+    impl_->choose_algorithm();
+}
 Gemm::~Gemm() = default;
 Gemm::Gemm(Gemm&&) noexcept = default;
 Gemm& Gemm::operator=(Gemm&&) noexcept = default;
+
+bool Gemm::exists(const GemmDesc& desc) { return !Impl(desc).candidates().empty(); }
 
 std::int64_t Gemm::workspace_bytes() const { return static_cast<std::int64_t>(impl_->workspace); }
 

@@ -15,7 +15,7 @@ struct GemmDesc {
     std::int64_t m = 0, n = 0, k = 0;
     bool trans_a = false, trans_b = false;
     Dtype a = Dtype::f32, b = Dtype::f32;  // equal, or both FP8
-    Dtype c = Dtype::f32;
+    Dtype c = Dtype::f32;                  // FP8 only of unscaled FP8, saturating, without acc
     bool accumulate = false;
     // FP8: partial sums stay in the tensor cores' accumulators of about 14 bits, 2 to 11 % faster.
     bool fast_accumulation = false;
@@ -46,6 +46,7 @@ class Gemm {
   public:
     // Error if cuBLASLt has no algorithm for it.
     explicit Gemm(const GemmDesc&);
+    static bool exists(const GemmDesc&);
     ~Gemm();
     Gemm(Gemm&&) noexcept;
     Gemm& operator=(Gemm&&) noexcept;

@@ -10,6 +10,7 @@
 #include "backends/cuda/gemm_kernels.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/moss_gemm.h"
+#include "backends/matmul_cast.h"
 #include "backends/matmul_dequantised.h"
 #include "base/scale_rule.h"
 
@@ -59,6 +60,14 @@ Prepared prepare_empty(const NodeView&) {
     }};
 }
 
+// With the operands' scales, in which FP8 products differ from each other.
+GemmDesc describe_fp8(const NodeView& node) {
+    GemmDesc desc = describe(node);
+    desc.a_scales = node.in[0].scaling.granularity;
+    desc.b_scales = node.in[1].scaling.granularity;
+    return desc;
+}
+
 // FP8 on the tensor cores. They read both operands along K only, sixteen codes at a time.
 Refusal reject_fp8(const NodeView& node) {
     const GemmDesc g = describe(node);
@@ -74,6 +83,9 @@ Refusal reject_fp8(const NodeView& node) {
     if (g.c == Dtype::f64) return "the result is f64";
     const auto scaled = [](const Type& t) { return t.scaling != kUnscaled; };
     if (scaled(node.in[0]) != scaled(node.in[1])) return "one operand alone has a scale";
+    if (is_fp8(g.c) && !Gemm::exists(describe_fp8(node))) {
+        return fmt::format("cuBLASLt does not write {} here", name(g.c));
+    }
     return std::nullopt;
 }
 
@@ -91,9 +103,7 @@ struct RowScales {
 };
 
 Prepared prepare_fp8(const NodeView& node) {
-    GemmDesc desc = describe(node);
-    desc.a_scales = node.in[0].scaling.granularity;
-    desc.b_scales = node.in[1].scaling.granularity;
+    GemmDesc desc = describe_fp8(node);
     ScratchCounter scratch;
     RowScales a_rows, b_rows;
     const auto widen_to_rows = [&](Granularity& scales, std::int64_t rows) -> RowScales {
@@ -248,6 +258,8 @@ Prepared prepare_converted(const NodeView& node) {
 constexpr Kernel kKernels[] = {
     {"empty", reject_empty, prepare_empty},
     {"cublaslt_fp8", reject_fp8, prepare_fp8},
+    {"cast", reject_matmul_cast,
+     [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},
     {"moss", reject_moss, prepare_moss},
     {"dequantised", reject_dequantised, prepare_dequantised},
     {"cublaslt", reject_converted, prepare_converted},
