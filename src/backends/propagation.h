@@ -34,16 +34,10 @@ constexpr SumFactors sum_factors(const ScaledAdd& op, float a_scale, float b_sca
 
 // ---- DynamicRescale ----------------------------------------------------------------------------
 
-// Statistics are taken of chunks in f32, by lanes: lane l has elements 8 l to 8 l + 7 of each 8
-// kLanes of its chunk, in order. Then of all chunks in f64, by lanes again: lane l has chunks l, l
-// + kLanes,
-// ... in order. Lanes are joined pairwise, l with l + n / 2, until one is left.
-inline constexpr int kStatisticLanes = 256, kStatisticPacket = 8;
-inline constexpr std::int64_t kStatisticChunk = 4096;
-
-constexpr std::int64_t statistic_chunks(std::int64_t n) {
-    return (n + kStatisticChunk - 1) / kStatisticChunk;
-}
+// Statistics are taken of packets of 8 elements in f32, in order, and of all packets in f64. There,
+// sums differ by their order so little that all backends, and kernels that measure what they write,
+// find the same power of two.
+inline constexpr int kStatisticPacket = 8;
 
 // NaN stays, which a comparison would pass over.
 template <class C>
@@ -51,20 +45,19 @@ constexpr C larger(C a, C b) {
     return a > b || a != a ? a : b;
 }
 
-// A lane takes in an element. With fma, so that no compiler may choose to round in between.
-constexpr float with_element(Statistic statistic, float lane, float x) {
+// A packet takes in an element. With fma, so that no compiler may choose to round in between.
+constexpr float with_element(Statistic statistic, float packet, float x) {
     switch (statistic) {
         case Statistic::l2:
-            return fmaf(x, x, lane);
+            return fmaf(x, x, packet);
         case Statistic::l1:
-            return lane + fabsf(x);
+            return packet + fabsf(x);
         default:
-            return larger(lane, fabsf(x));
+            return larger(packet, fabsf(x));
     }
 }
 
-template <class C>
-constexpr C joined(Statistic statistic, C a, C b) {
+constexpr double joined(Statistic statistic, double a, double b) {
     return statistic == Statistic::max ? larger(a, b) : a + b;
 }
 
@@ -77,6 +70,10 @@ constexpr float rescale_factor(Statistic statistic, double total, std::int64_t n
     if (!is_finite(size)) return 1.0f;
     const float power = floor_power(size);
     return power < kLeast ? kLeast : power;
+}
+
+constexpr float measured_size(const DynamicRescale& op, double total, std::int64_t n, float scale) {
+    return scaled_power(scale, op.exponent + exponent_of(rescale_factor(op.statistic, total, n)));
 }
 
 // ---- AdamBounds --------------------------------------------------------------------------------

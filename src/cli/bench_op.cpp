@@ -108,6 +108,10 @@ std::vector<OpCase> cases() {
         return Scaling{.granularity = Granularity::micro, .group = group};
     };
     const AdamW random{.stochastic = true};
+    const auto both = [](Q of) { return Cast{.to = Dtype::e4m3, .transpose = true, .of = of}; };
+    const auto sum = [](S s) {
+        return std::vector{s.matrix(), kOne, s.matrix(), kOne, kOne, kOne};
+    };
     return {
         plain("add", Add{}, alike(2)),
         plain("bias_add", BiasAdd{}, [](S s) { return std::vector{s.matrix(), s.vector()}; }),
@@ -123,6 +127,9 @@ std::vector<OpCase> cases() {
               [](S s) {
                   return std::vector{s.matrix(), s.vector(), s.per_row(), s.matrix(), s.matrix()};
               }),
+        plain(
+            "rms_norm_grad, measured", RmsNormGrad{DynamicRescale{}},
+            [](S s) { return std::vector{s.matrix(), s.vector(), s.per_row(), s.matrix(), kOne}; }),
         plain("layer_norm", LayerNorm{},
               [](S s) { return std::vector{s.matrix(), s.vector(), s.vector()}; }),
         plain("layer_norm_grad + residual", LayerNormGrad{},
@@ -151,6 +158,13 @@ std::vector<OpCase> cases() {
         quantise("delayed_quantise, transposed too", Q::value, Dtype::e4m3, 1, 1, true),
         quantise("swiglu -> e4m3, transposed too", Q::swiglu, Dtype::e4m3, 2, 1, true),
         quantise("swiglu_grad -> e5m2, transposed too", Q::swiglu_grad, Dtype::e5m2, 3, 2, true),
+        plain("cast to e4m3, transposed too", both(Q::value), alike(1)),
+        plain("swiglu, cast to e4m3, transposed too", both(Q::swiglu), alike(2)),
+        plain("swiglu_grad, cast to e4m3, transposed too", both(Q::swiglu_grad), alike(3)),
+        plain("scaled_add", ScaledAdd{}, sum),
+        plain("scaled_add, cast to e4m3, transposed too", ScaledAdd{.cast = both(Q::value)}, sum),
+        plain("dynamic_rescale", DynamicRescale{},
+              [](S s) { return std::vector{s.matrix(), kOne}; }),
         blocks("block_quantise, 1x128", lines, Q::value, 1),
         blocks("swiglu -> 1x128", lines, Q::swiglu, 2),
         blocks("swiglu_grad -> 1x128", lines, Q::swiglu_grad, 3),

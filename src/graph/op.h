@@ -66,10 +66,8 @@ OCTAVO_PLAIN_OP(Concat);
 OCTAVO_PLAIN_OP(Embedding);
 OCTAVO_PLAIN_OP(GatherRows);
 OCTAVO_PLAIN_OP(KvWrite);
-OCTAVO_PLAIN_OP(LayerNormGrad);
 OCTAVO_PLAIN_OP(MeasureCast);
 OCTAVO_PLAIN_OP(Mul);
-OCTAVO_PLAIN_OP(RmsNormGrad);
 OCTAVO_PLAIN_OP(ScaleOf);
 OCTAVO_PLAIN_OP(SplitPower);
 OCTAVO_PLAIN_OP(SumRows);
@@ -146,10 +144,15 @@ struct Cast {
     Dtype to = Dtype::f32;
     int exponent = 0;
     bool transpose = false;  // a transposed copy, too
+    // What is cast: the results of this op, whose function sees its operand times
+    // 2^source_exponent, and of which the second has an exponent of its own.
+    QuantiseSource of = QuantiseSource::value;
+    int source_exponent = 0, second_exponent = 0;
     bool operator==(const Cast&) const = default;
 };
 struct ClipFactor {
     float max_norm = 1;
+    bool scaled = false;  // results more: the factor times each further operand
     bool operator==(const ClipFactor&) const = default;
 };
 struct ComputeScale {
@@ -231,6 +234,10 @@ struct LayerNorm {
     float eps = 1e-5f;
     bool operator==(const LayerNorm&) const = default;
 };
+struct LayerNormGrad {
+    std::optional<DynamicRescale> measure{};  // a result more: the size of dx
+    bool operator==(const LayerNormGrad&) const = default;
+};
 struct Matmul {
     bool trans_a = false, trans_b = false;
     MatmulKind kind = MatmulKind::plain;
@@ -256,6 +263,10 @@ struct RmsNorm {
     float eps = 1e-5f;
     bool operator==(const RmsNorm&) const = default;
 };
+struct RmsNormGrad {
+    std::optional<DynamicRescale> measure{};  // a result more: the size of dx
+    bool operator==(const RmsNormGrad&) const = default;
+};
 struct Rope {
     double theta = 10000;
     RopeScaling scaling{};
@@ -268,6 +279,10 @@ struct ScaleAlong {  // by a factor for each row or column
     bool inverse = false;  // divides
     bool operator==(const ScaleAlong&) const = default;
 };
+struct ScaleByPowers {
+    std::vector<int> exponents{};
+    bool operator==(const ScaleByPowers&) const = default;
+};
 struct SmoothSwiGlu {
     Axis axis = Axis::row;  // whose maxima are divided out
     ScaleRounding rounding = ScaleRounding::pow2;
@@ -277,6 +292,7 @@ struct SmoothSwiGlu {
 struct ScaledAdd {
     // Of the scales, and of the sizes that the scale of the result goes by.
     int a_exponent = 0, b_exponent = 0, a_size = 0, b_size = 0;
+    std::optional<Cast> cast{};  // results more: those of this cast of the sum
     bool operator==(const ScaledAdd&) const = default;
 };
 struct Silu {

@@ -74,10 +74,13 @@ struct Attributes {
         return text("x", o.x_exponent) + text("bias", o.bias_exponent);
     }
     std::string operator()(const Cast& o) const {
-        return fmt::format(" {}{}{}", name(o.to), text("", o.exponent),
-                           o.transpose ? " transpose" : "");
+        return fmt::format(" {}{}{}{}{}{}", name(o.to), source_name(o.of),
+                           text("source", o.source_exponent), text("", o.exponent),
+                           text("second", o.second_exponent), o.transpose ? " transpose" : "");
     }
-    std::string operator()(const ClipFactor& o) const { return fmt::format(" {}", o.max_norm); }
+    std::string operator()(const ClipFactor& o) const {
+        return fmt::format(" {}{}", o.max_norm, o.scaled ? " scaled" : "");
+    }
     std::string operator()(const ComputeScale& o) const { return text(o.rule); }
     std::string operator()(const Constant& o) const { return fmt::format(" {}", o.value); }
     std::string operator()(const CrossEntropy& o) const { return text("logits", o.exponent); }
@@ -104,6 +107,11 @@ struct Attributes {
                text("fprop", e.fprop) + text("dgrad", e.dgrad) + text("wgrad", e.wgrad) +
                text("logits", e.logits) + text("gradient", e.gradient);
     }
+    std::string measured(const std::optional<DynamicRescale>& o) const {
+        return o ? " measure" + (*this)(*o) : "";
+    }
+    std::string operator()(const LayerNormGrad& o) const { return measured(o.measure); }
+    std::string operator()(const RmsNormGrad& o) const { return measured(o.measure); }
     std::string operator()(const LayerNorm& o) const { return fmt::format(" eps={}", o.eps); }
     std::string operator()(const Matmul& o) const {
         return fmt::format("{}{}{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
@@ -126,9 +134,14 @@ struct Attributes {
                            o.rounding == ScaleRounding::exact ? " exact" : "",
                            o.amax ? " amax" : "");
     }
+    std::string operator()(const ScaleByPowers& o) const {
+        std::string s;
+        for (const int e : o.exponents) s += fmt::format(" 2^{}", e);
+        return s;
+    }
     std::string operator()(const ScaledAdd& o) const {
         return text("a", o.a_exponent) + text("b", o.b_exponent) + text("a_size", o.a_size) +
-               text("b_size", o.b_size);
+               text("b_size", o.b_size) + (o.cast ? " cast" + (*this)(*o.cast) : "");
     }
     std::string operator()(const Silu& o) const { return text("", o.exponent); }
     std::string operator()(const SiluGrad& o) const { return text("", o.exponent); }

@@ -76,18 +76,18 @@ constexpr RulesFor<DelayedQuantise> kDelayedQuantise{
 
 }  // namespace
 
-std::optional<Op> source_op(QuantiseSource of) {
+std::optional<Op> source_op(QuantiseSource of, int exponent) {
     switch (of) {
         case QuantiseSource::value:
             return std::nullopt;
         case QuantiseSource::swiglu:
-            return SwiGlu{};
+            return SwiGlu{exponent};
         case QuantiseSource::gelu:
-            return Gelu{};
+            return Gelu{exponent};
         case QuantiseSource::gelu_grad:
-            return GeluGrad{};
+            return GeluGrad{exponent};
         case QuantiseSource::swiglu_grad:
-            return SwiGluGrad{};
+            return SwiGluGrad{exponent};
     }
     return std::nullopt;
 }
@@ -95,9 +95,19 @@ std::optional<Op> source_op(QuantiseSource of) {
 std::optional<QuantiseSource> quantise_source(const Op& op) {
     for (const auto of : {QuantiseSource::swiglu, QuantiseSource::gelu, QuantiseSource::gelu_grad,
                           QuantiseSource::swiglu_grad}) {
-        if (*source_op(of) == op) return of;
+        if (source_op(of)->index() == op.index()) return of;
     }
     return std::nullopt;
+}
+
+int source_exponent(const Op& op) {
+    return std::visit(
+        [](const auto& source) {
+            int exponent = 0;
+            if constexpr (requires { exponent = source.exponent; }) exponent = source.exponent;
+            return exponent;
+        },
+        op);
 }
 
 const Rules& rules(const DelayedQuantise&) { return kRules<kDelayedQuantise>; }

@@ -9,13 +9,21 @@
 
 namespace octavo {
 
-// The op that computes the values; nullopt for QuantiseSource::value.
-std::optional<Op> source_op(QuantiseSource);
-// The source that stands for this op, if there is one.
+// The op that computes the values, whose function sees its operand times 2^exponent; nullopt for
+// QuantiseSource::value.
+std::optional<Op> source_op(QuantiseSource, int exponent = 0);
+// The source that stands for this op, whatever its exponent, if there is one.
 std::optional<QuantiseSource> quantise_source(const Op&);
+// The exponent of an op that is a source.
+int source_exponent(const Op&);
 
 constexpr std::size_t quantised_results(QuantiseSource of) {
     return of == QuantiseSource::swiglu_grad ? 2 : 1;
+}
+
+// The exponent of result `k` of a cast's source.
+constexpr int cast_exponent(const Cast& op, std::size_t k) {
+    return k == 0 ? op.exponent : op.second_exponent;
 }
 
 // Where the history of result `k` stands among `operands` of them; counter and scale follow it.

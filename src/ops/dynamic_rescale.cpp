@@ -5,8 +5,8 @@
 //     x any plain float, scale (1) f32 -> size (1) f32
 //
 // x itself stays: who reads it next multiplies by scale / size anyway (ScaledAdd). A statistic that
-// is not finite counts as 1. Sums are in f32 over chunks of 4096 elements (backends/propagation.h),
-// so that all backends find the same power of two.
+// is not finite counts as 1. Sums are of packets in f32 and of all packets in f64
+// (backends/propagation.h), so that all backends find the same power of two.
 #include "ops/scaling.h"
 
 namespace octavo {

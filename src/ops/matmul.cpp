@@ -7,6 +7,9 @@
 //     [bias (N) of dtype `out`], [acc like c]
 //         -> c of dtype `out`: a's shape with N in K's place, or (M, N) with trans_a
 //
+// Sums round to `out` once. Codes (e4m3, e5m2), which saturate, come from unscaled codes alone,
+// without acc.
+//
 // Scales are one per tensor; or, for both operands together, per row and row (or tensor), 1x128 and
 // 1x128 or 128x128, micro and micro (or tensor). Scales per row, 1x128 and micro belong to operands
 // that are contiguous along K. With blocks, sums P over 128 elements (micro: a group) are promoted
@@ -68,7 +71,8 @@ Types type(const Matmul& op, Operands in) {
     const bool scaled = in[0].scaling != kUnscaled || in[1].scaling != kUnscaled;
     check(op.exponent == 0 || !scaled, "matmul: an exponent goes with unscaled operands, got {}",
           to_string(in[0]));
-    check(is_float(op.out) && !is_fp8(op.out),
+    const bool codes = is_fp8(in[0].dtype) && is_fp8(in[1].dtype) && !scaled && !op.accumulate;
+    check(is_float(op.out) && (codes || !is_fp8(op.out)),
           "matmul: expected a result of f64, f32, bf16 or f16, got {}\n"
           "  Quantise the result with an op of its own.",
           name(op.out));

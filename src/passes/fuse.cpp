@@ -46,6 +46,44 @@ bool matmul_bias(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return true;
 }
 
+// Whether `v` is an input gradient or a sum of them, straight from products, and none of them is
+// read by anything else.
+bool made_of_products(const Matcher& match, Value v) {
+    if (!match.used_once(v)) return false;
+    const Node& n = match.producer(v);
+    if (const auto* matmul = std::get_if<Matmul>(&n.op)) return matmul->kind == MatmulKind::dgrad;
+    if (!std::holds_alternative<Add>(n.op)) return false;
+    return made_of_products(match, n.in[0]) && made_of_products(match, n.in[1]);
+}
+
+// The exponent that sums give to a product on its way.
+int exponent_on_the_way(const Matcher& match, Value v) {
+    const Node* sum = match.only_reader_as<Add>(v);
+    if (!sum) return 0;
+    const auto& add = std::get<Add>(sum->op);
+    const int own = sum->in[0] == v ? add.a_exponent : add.b_exponent;
+    return own +
+           (made_of_products(match, sum->out[0]) ? exponent_on_the_way(match, sum->out[0]) : 0);
+}
+
+// 2^e (a b + c d) + ...  ->  the products take the factor, and can add to each other. Same bits,
+// but for what becomes subnormal.
+bool matmul_exponent(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    if (!match.target().accumulate_products) return false;
+    Op op = n.op;
+    if (auto* add = std::get_if<Add>(&op)) {
+        if (made_of_products(match, n.in[0])) add->a_exponent = 0;
+        if (made_of_products(match, n.in[1])) add->b_exponent = 0;
+    } else if (auto* matmul = std::get_if<Matmul>(&op)) {
+        if (made_of_products(match, n.out[0])) {
+            matmul->exponent += exponent_on_the_way(match, n.out[0]);
+        }
+    }
+    if (op == n.op) return false;
+    rewrite.keep(n, op);
+    return true;
+}
+
 // acc + a b  ->  the product accumulates onto acc, in place when acc dies. Same bits up to the
 // order of two f32 additions per element; products in 16 bits round once instead of twice.
 bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
@@ -72,14 +110,32 @@ bool matmul_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return false;
 }
 
-// A gradient in 16 bits: the product rounds its sums itself. Same bits up to the order of the sums.
+// Whether a product may write these codes: from codes without scales, and if the backend fuses
+// casts. Who measures the cast may read the sums, too; a product of their own serves it.
+bool writes_codes(const Matcher& match, const Node& matmul, Dtype to) {
+    const Type &a = match.graph().type(matmul.in[0]), &b = match.graph().type(matmul.in[1]);
+    if (!is_fp8(to) || !match.target().fused_quantisers) return false;
+    if (!is_fp8(a.dtype) || !is_fp8(b.dtype) || match.is_output(matmul.out[0])) return false;
+    if (a.scaling != kUnscaled || b.scaling != kUnscaled) return false;
+    const auto measures = [&](std::int32_t reader) {
+        const Node& r = match.graph().node(reader);
+        if (!r.out.empty() && match.only_reader_as<MeasureCast>(r.out[0])) return true;
+        return std::holds_alternative<MeasureCast>(r.op);
+    };
+    const auto readers = match.readers(matmul.out[0]);
+    return std::ranges::count_if(readers, measures) == std::ssize(readers) - 1;
+}
+
+// A gradient in 16 or 8 bits: the product rounds its sums itself. Same bits up to the order of the
+// sums.
 bool matmul_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* cast = std::get_if<Cast>(&n.op);
     const Node* matmul = cast ? match.producer_as<Matmul>(n.in[0]) : nullptr;
-    if (!matmul || !match.used_once(n.in[0])) return false;
+    if (!matmul || cast->transpose) return false;
     Matmul op = std::get<Matmul>(matmul->op);
     if (op.kind != MatmulKind::wgrad || op.accumulate || op.out != Dtype::f32) return false;
-    if (size_of(cast->to) != 2 || cast->transpose) return false;
+    const bool half = size_of(cast->to) == 2 && match.used_once(n.in[0]);
+    if (!half && !writes_codes(match, *matmul, cast->to)) return false;
     op.out = cast->to;
     op.exponent += cast->exponent;
     rewrite.keep(n, op, rewrite(matmul->in));
@@ -99,6 +155,47 @@ bool norm_grad_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite
     in.push_back(rewrite(acc));
     rewrite.replace(add->out[0], rewrite.keep(n, n.op, std::move(in))[0]);
     return true;
+}
+
+// The size of a norm's gradient is found while it is written. Same bits.
+bool measure_norm_grad(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    Op fused = n.op;
+    std::optional<DynamicRescale>* measure = nullptr;
+    std::size_t operands = 0;
+    if (auto* op = std::get_if<RmsNormGrad>(&fused)) measure = &op->measure, operands = 4;
+    if (auto* op = std::get_if<LayerNormGrad>(&fused)) measure = &op->measure, operands = 5;
+    if (!measure || *measure || n.in.size() != operands) return false;
+    if (match.graph().type(n.out[0]).shape.elements() == 1) return false;
+    for (const std::int32_t reader : match.readers(n.out[0])) {
+        const Node& r = match.graph().node(reader);
+        const auto* rescale = std::get_if<DynamicRescale>(&r.op);
+        if (!rescale || !rewrite.has(r.in[1])) continue;
+        *measure = *rescale;
+        Values in = rewrite(n.in);
+        in.push_back(rewrite(r.in[1]));
+        rewrite.replace(r.out[0], rewrite.keep(n, fused, std::move(in)).back());
+        return true;
+    }
+    return false;
+}
+
+// A sum under a scale of its own, and its codes, are written in one pass. Same bits.
+bool scaled_add_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<ScaledAdd>(&n.op);
+    if (!op || op->cast || !match.target().fused_quantisers) return false;
+    for (const std::int32_t reader : match.readers(n.out[0])) {
+        const Node& r = match.graph().node(reader);
+        const auto* cast = std::get_if<Cast>(&r.op);
+        if (!cast || !is_fp8(cast->to)) continue;
+        ScaledAdd fused = *op;
+        fused.cast = *cast;
+        const Values out = rewrite.keep(n, fused);
+        for (std::size_t i = 0; i < r.out.size(); ++i) {
+            rewrite.replace(r.out[i], out[n.out.size() + i]);
+        }
+        return true;
+    }
+    return false;
 }
 
 // The amax of a result, for its scale, while it is written: of an updated weight, of a smoothed
@@ -145,7 +242,8 @@ bool copy_of_weight(const Matcher& match, const Node& n, Rewriter& rewrite) {
     for (const std::int32_t reader : match.readers(data)) {
         const Node& r = match.graph().node(reader);
         const auto* cast = std::get_if<Cast>(&r.op);
-        if (!cast || cast->transpose || size_of(cast->to) > 2) continue;
+        const bool plain = cast && cast->of == QuantiseSource::value && !cast->transpose;
+        if (!plain || size_of(cast->to) > 2) continue;
         fused.copy = {.to = cast->to, .exponent = cast->exponent};
         rewrite.replace(r.out[0], rewrite.keep(n, fused).back());
         return true;
@@ -327,6 +425,13 @@ bool block_quantise_columns(const Matcher& match, const Node& n, Rewriter& rewri
     return true;
 }
 
+// Casts differ by their exponents; others are all alike.
+template <class Q>
+bool same_but_for_exponents(Q a, const Q& b) {
+    if constexpr (std::is_same_v<Q, Cast>) a.exponent = b.exponent;
+    return a == b;
+}
+
 // Quantisers like `n`, of kind Q, of all results of the element-wise op that n's operand comes
 // from; none if some result is read by anything else, or the backend does not fuse them.
 template <class Q>
@@ -335,10 +440,11 @@ std::vector<const Node*> quantisers_of_source(const Matcher& match, const Node& 
     if (!op || op->of != QuantiseSource::value || !match.target().fused_quantisers) return {};
     const Node& source = match.producer(n.in[0]);
     if (!quantise_source(source.op)) return {};
+    if (!std::is_same_v<Q, Cast> && source_exponent(source.op) != 0) return {};
     std::vector<const Node*> quantisers;
     for (const Value v : source.out) {
         const Node* q = match.only_reader_as<Q>(v);
-        if (!q || q->op != n.op) return {};
+        if (!q || !same_but_for_exponents(std::get<Q>(q->op), *op)) return {};
         quantisers.push_back(q);
     }
     return quantisers;
@@ -371,13 +477,9 @@ bool quantise_source_of(const Matcher& match, const Node& n, Rewriter& rewrite) 
     return true;
 }
 
-// The same for quantisers whose scales follow from the values themselves.
-bool block_quantise_source(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    const auto quantisers = quantisers_of_source<BlockQuantise>(match, n);
-    if (quantisers.empty()) return false;
-    const Node& source = match.producer(n.in[0]);
-    BlockQuantise fused = std::get<BlockQuantise>(n.op);
-    fused.of = *quantise_source(source.op);
+// The fused op in place of all quantisers, whose results it gives one after the other.
+bool join_source(const Node& n, const Node& source, const Op& fused,
+                 const std::vector<const Node*>& quantisers, Rewriter& rewrite) {
     rewrite.stand_at(n);
     const Values out = rewrite.b.emit(fused, rewrite(source.in));
     std::size_t next = 0;
@@ -387,16 +489,44 @@ bool block_quantise_source(const Matcher& match, const Node& n, Rewriter& rewrit
     return true;
 }
 
+// The same for quantisers whose scales follow from the values themselves.
+bool block_quantise_source(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto quantisers = quantisers_of_source<BlockQuantise>(match, n);
+    if (quantisers.empty()) return false;
+    const Node& source = match.producer(n.in[0]);
+    BlockQuantise fused = std::get<BlockQuantise>(n.op);
+    fused.of = *quantise_source(source.op);
+    return join_source(n, source, fused, quantisers, rewrite);
+}
+
+// And for casts to 8 bits.
+bool cast_source(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto quantisers = quantisers_of_source<Cast>(match, n);
+    if (quantisers.empty() || !is_fp8(std::get<Cast>(n.op).to)) return false;
+    const Node& source = match.producer(n.in[0]);
+    Cast fused = std::get<Cast>(quantisers[0]->op);
+    fused.of = *quantise_source(source.op);
+    fused.source_exponent = source_exponent(source.op);
+    if (quantisers.size() > 1) {
+        fused.second_exponent = std::get<Cast>(quantisers[1]->op).exponent;
+    }
+    return join_source(n, source, fused, quantisers, rewrite);
+}
+
 constexpr FusionRule kFusions[] = {
     {"head_loss", head_loss},
     {"head_accumulate", head_accumulate},
     {"matmul_cast", matmul_cast},
     {"matmul_bias", matmul_bias},
+    {"matmul_exponent", matmul_exponent},
     {"matmul_accumulate", matmul_accumulate},
     {"embedding_accumulate", embedding_accumulate},
     {"norm_grad_accumulate", norm_grad_accumulate},
+    {"measure_norm_grad", measure_norm_grad},
     {"quantise_transpose", write_transposed<DelayedQuantise>},
     {"cast_transpose", write_transposed<Cast>},
+    {"scaled_add_cast", scaled_add_cast},
+    {"cast_source", cast_source},
     {"quantise_source", quantise_source_of},
     {"block_quantise_columns", block_quantise_columns},
     {"block_quantise_source", block_quantise_source},

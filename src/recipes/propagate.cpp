@@ -1,5 +1,7 @@
 #include "recipes/propagate.h"
 
+#include <algorithm>
+
 #include "graph/scaled.h"
 #include "passes/fuse.h"
 #include "passes/rewriter.h"
@@ -32,10 +34,18 @@ class Propagator {
         for (const Output& o : g_.outputs()) {
             rewrite_.replace(o.value, s_.value(scaled_[o.value.id]));
         }
+        for (const GradientScales& of : gradient_scales_) store_scales(of);
         return rewrite_.finish();
     }
 
   private:
+    // Gradients whose scales are one number of the step times powers of two.
+    struct GradientScales {
+        Value base;
+        std::vector<std::string> names{};
+        std::vector<int> offsets{};
+    };
+
     void step(const Node& n) {
         if (const auto* load = std::get_if<Load>(&n.op)) return set(n, {loaded(*load)});
         if (std::holds_alternative<Input>(n.op)) return set(n, {{rewrite_.b.one(n.op, {})}});
@@ -86,10 +96,30 @@ class Propagator {
     void stored(const Store& store, const Scaled& x) {
         if (store.name.starts_with(kGradient)) {
             s_.b.store(store.name, x.data);
-            s_.b.store(gradient_scale_name(store.name), s_.scale_value(x.scale));
+            note_scale(gradient_scale_name(store.name), x.scale);
         } else {
             s_.b.store(store.name, store.name.starts_with(kCache) ? x.data : s_.value(x));
         }
+    }
+
+    void note_scale(std::string name, const Exponent& scale) {
+        if (!scale.base) return s_.b.store(name, s_.scale_value(scale));
+        auto of = std::ranges::find(gradient_scales_, scale.base, &GradientScales::base);
+        if (of == gradient_scales_.end()) {
+            of = gradient_scales_.insert(of, GradientScales{.base = scale.base});
+        }
+        of->names.push_back(std::move(name));
+        of->offsets.push_back(scale.offset);
+    }
+
+    // One op for all of them: a launch each would cost more than it computes.
+    void store_scales(const GradientScales& of) {
+        if (of.names.size() == 1) {
+            return s_.b.store(of.names[0],
+                              s_.scale_value({.offset = of.offsets[0], .base = of.base}));
+        }
+        const Values scales = s_.b.emit(ScaleByPowers{of.offsets}, {of.base});
+        for (std::size_t i = 0; i < scales.size(); ++i) s_.b.store(of.names[i], scales[i]);
     }
 
     const Graph& g_;
@@ -98,6 +128,7 @@ class Propagator {
     Rewriter rewrite_;
     ScaleBuilder s_;
     ScaledValues scaled_;
+    std::vector<GradientScales> gradient_scales_;
 };
 
 }  // namespace

@@ -151,7 +151,9 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         b.one(GlobalNorm{.scaled = propagation.has_value()}, joined(gradients, scales));
     // A loss that is not finite skips the step as a norm does: 0 * loss is 0 or NaN.
     const Value guard = b.mul(b.load(kLossName, one), b.constant(one, 0));
-    const Value factor = b.one(ClipFactor{o.clip}, {b.add(norm, guard)});
+    const Values factors = b.emit(ClipFactor{.max_norm = o.clip, .scaled = propagation.has_value()},
+                                  joined({b.add(norm, guard)}, scales));
+    const Value factor = factors[0];
     const Value schedule = b.input("schedule", {Dtype::f32, {3}});
     const Value step = b.input("step", {Dtype::i32, {1}});
 
@@ -179,7 +181,7 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         Value own_factor = factor;
         if (propagation) {
             master.exponent = size_exponent(p.init, p.sigma);
-            own_factor = b.mul(factor, scales[i]);
+            own_factor = factors[1 + i];
             op.keep_scale = true;
         }
         Values operands{b.one(master, {}),

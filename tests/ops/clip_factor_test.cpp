@@ -26,6 +26,18 @@ TEST(ClipFactor, NanForNormsThatAreNotFinite) {
     }
 }
 
+TEST(ClipFactor, TimesEachScale) {
+    std::vector<HostTensor> in{scalar(3)};
+    for (int i = 0; i < 300; ++i) in.push_back(scalar(std::ldexp(1, i % 40 - 20)));
+    const auto out = run(as_is(ClipFactor{.max_norm = 1, .scaled = true}), in);
+    ASSERT_EQ(out.size(), in.size());
+    EXPECT_EQ(out[0].values[0], factor(1, 3));
+    for (std::size_t i = 1; i < in.size(); ++i) {
+        EXPECT_EQ(out[i].values[0], out[0].values[0] * in[i].values[0]);
+    }
+    EXPECT_EQ(run(as_is(ClipFactor{.max_norm = 1, .scaled = true}), {scalar(3)}).size(), 1);
+}
+
 TEST(ClipFactor, RefusesOtherTypes) {
     EXPECT_EQ(refusal(as_is(ClipFactor{}), {{Dtype::f32, {2}}}),
               "clip_factor: operand 0 must have shape [1], got f32[2]");

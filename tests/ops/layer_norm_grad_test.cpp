@@ -90,6 +90,26 @@ TEST(LayerNormGrad, MatchesTheOracle) {
     }
 }
 
+TEST(LayerNormGrad, MeasuresWhatItWrites) {
+    for (const Dtype dtype : kPlainDtypes) {
+        for (const Statistic statistic : {Statistic::l2, Statistic::l1, Statistic::max}) {
+            for (const Shape& shape :
+                 {Shape{0, 8}, Shape{3, 5}, Shape{37, 264}, Shape{9, 4104}, Shape{2, 8200}}) {
+                SCOPED_TRACE(to_string(Type{dtype, shape}));
+                const LayerNormGrad op{.measure = DynamicRescale{statistic, -3}};
+                auto in = operands(dtype, shape);
+                in.push_back(scalar(4));
+                const auto fused = run(as_is(op), in), parts = run(decomposed(op), in);
+                ASSERT_EQ(fused.size(), parts.size());
+                for (std::size_t k = 0; k < parts.size(); ++k) {
+                    expect_identical(fused[k], parts[k]);
+                }
+                expect_same_in_place(op, in);
+            }
+        }
+    }
+}
+
 TEST(LayerNormGrad, SameOnAnyThreads) {
     expect_same_on_any_threads(as_is(LayerNormGrad{}), operands(Dtype::f32, {333, 129}));
 }

@@ -182,6 +182,28 @@ std::vector<MatmulCase> biased_cases() {
 INSTANTIATE_TEST_SUITE_P(All, MatmulTest, testing::ValuesIn(cases()));
 
 // What the names of kernels promise: which of them a node gets.
+// Half a quantum of e5m2 from the sums, which saturate.
+TEST(Matmul, WritesCodes) {
+    for (const std::int64_t m : {48, 20}) {
+        for (const int exponent : {-3, 14}) {
+            const Matmul sums{
+                .trans_b = true, .kind = MatmulKind::wgrad, .out = kF32, .exponent = exponent};
+            Matmul codes = sums;
+            codes.out = kE5m2;
+            const std::vector<HostTensor> in{random_tensor(kE5m2, {m, 64}, 1),
+                                             random_tensor(kE4m3, {32, 64}, 2)};
+            const auto got = run(as_is(codes), in)[0], want = run(as_is(sums), in)[0];
+            EXPECT_EQ(got.type, (Type{kE5m2, {m, 32}}));
+            for (std::size_t i = 0; i < want.values.size(); ++i) {
+                const double most = 57344, x = std::clamp(want.values[i], -most, most);
+                // The order of the sums, and half of the smallest code.
+                const double around = std::ldexp(0x1p-14, exponent) + 0x1p-17;
+                EXPECT_NEAR(got.values[i], x, 0x1p-3 * std::abs(x) + around) << i;
+            }
+        }
+    }
+}
+
 TEST(Matmul, PrefersTheFastestKernel) {
     const auto names = [](const MatmulCase& c) {
         return for_each_kernel(op_of(c), operands(c), [](const auto&) {});
@@ -360,6 +382,9 @@ TEST(Matmul, Refuses) {
               "matmul: an exponent goes with unscaled operands, got e4m3[3, 4] x tensor");
     EXPECT_NE(error_of({.out = kE4m3}, {{kF32, {3, 4}}, {kF32, {4, 5}}})
                   .find("expected a result of f64, f32, bf16 or f16, got e4m3"),
+              std::string::npos);
+    EXPECT_NE(error_of({.out = kE5m2}, {{kE4m3, {3, 4}, kPerTensor}, {kE4m3, {4, 5}, kPerTensor}})
+                  .find("expected a result of f64, f32, bf16 or f16, got e5m2"),
               std::string::npos);
     EXPECT_EQ(error_of({.accumulate = true}, {{kF32, {3, 4}}, {kF32, {4, 5}}}),
               "matmul takes 3 operands, got 2");

@@ -35,6 +35,34 @@ TEST(ScaledAdd, MatchesTheOracle) {
     }
 }
 
+TEST(ScaledAdd, AndItsCodesEqualTheSumThenTheCast) {
+    for (const Dtype dtype : kPlainDtypes) {
+        for (const Shape& shape :
+             {Shape{48, 32}, Shape{2, 80, 144}, Shape{7, 5}, Shape{0, 8}, Shape{130, 264}}) {
+            for (const Dtype to : {Dtype::e4m3, Dtype::e5m2, Dtype::bf16}) {
+                for (const bool transpose : {false, true}) {
+                    const Cast cast{.to = to, .exponent = -1, .transpose = transpose};
+                    const ScaledAdd op{.a_exponent = 3, .b_size = -2, .cast = cast};
+                    SCOPED_TRACE(
+                        fmt::format("{}{} {}", name(dtype), attributes(op), to_string(shape)));
+                    const std::vector<HostTensor> in{random_tensor(dtype, shape, 1),
+                                                     scalar(2),
+                                                     random_tensor(dtype, shape, 2),
+                                                     scalar(8),
+                                                     scalar(2),
+                                                     scalar(8)};
+                    const auto fused = run(as_is(op), in), parts = run(decomposed(op), in);
+                    ASSERT_EQ(fused.size(), transpose ? 4 : 3);
+                    for (std::size_t k = 0; k < parts.size(); ++k) {
+                        expect_identical(fused[k], parts[k]);
+                    }
+                    expect_same_in_place(op, in);
+                }
+            }
+        }
+    }
+}
+
 TEST(ScaledAdd, InPlaceToo) {
     const HostTensor a = random_tensor(Dtype::f16, {3, 129}, 1);
     const HostTensor b = random_tensor(Dtype::f16, {3, 129}, 2);

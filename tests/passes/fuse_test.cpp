@@ -85,6 +85,121 @@ TEST(FuseCastTranspose, OnePassWritesBothCopies) {
     expect_fused_and_plain_agree(t.g, 0);
 }
 
+constexpr Target kFusesQuantisers{.fused_quantisers = true};
+
+void expect_same_bits(const Graph& fused, const Graph& plain) {
+    test::expect_same_bits(test::run_graph(fused).outputs, test::run_graph(plain).outputs);
+}
+
+TEST(FuseCastSource, GatesAndTheirGradients) {
+    for (const Dtype dtype : {Dtype::f16, Dtype::bf16}) {
+        Built t;
+        const auto half = [&](const char* name) { return t.b.input(name, {dtype, {16, 48}}); };
+        const Value gate = half("gate"), up = half("up"), dy = half("dy");
+        const auto cast_of = [&](Value x, int exponent, const char* name) {
+            const Value codes = t.b.one(Cast{.to = Dtype::e5m2, .exponent = exponent}, {x});
+            t.b.output(name, codes);
+            t.b.output(fmt::format("{} turned", name), t.b.one(Transpose{}, {codes}));
+        };
+        cast_of(t.b.one(SwiGlu{-1}, {gate, up}), 2, "h");
+        const Values grads = t.b.emit(SwiGluGrad{-2}, {gate, up, dy});
+        cast_of(grads[1], 3, "dup");
+        cast_of(grads[0], -1, "dgate");
+        cast_of(t.b.one(Gelu{3}, {up}), 0, "gelu");
+        cast_of(t.b.one(GeluGrad{3}, {up, dy}), 1, "gelu_grad");
+        const Graph g = fuse(t.g, kFusesQuantisers);
+        EXPECT_EQ(count<Cast>(g), 4);
+        EXPECT_EQ(g.nodes().size(), 3 + 4);
+        expect_same_bits(g, t.g);
+    }
+}
+
+TEST(FuseCastSource, NotWhenAResultIsReadElsewhereOrCastToMoreBits) {
+    Built t;
+    const Value gate = t.matrix("gate", 16, 48), up = t.matrix("up", 16, 48);
+    const Value h = t.b.one(SwiGlu{}, {gate, up});
+    t.b.output("codes", t.b.one(Cast{Dtype::e4m3}, {h}));
+    t.b.output("h", h);
+    const Values grads = t.b.emit(SwiGluGrad{}, {gate, up, gate});
+    t.b.output("dgate", t.b.one(Cast{Dtype::e4m3}, {grads[0]}));
+    t.b.output("dup", t.b.one(Cast{Dtype::e5m2}, {grads[1]}));
+    t.b.output("wide", t.b.one(Cast{Dtype::f16}, {t.b.one(Gelu{}, {up})}));
+    EXPECT_EQ(to_text(fuse(t.g, kFusesQuantisers)), to_text(t.g));
+}
+
+// What measured gradients of a norm go through on their way to the next product.
+TEST(FuseMeasuredGradient, TheNormMeasuresAndTheSumCasts) {
+    for (const bool rms : {false, true}) {
+        Built t;
+        const auto half = [&](const char* name) { return t.b.input(name, {Dtype::f16, {6, 16}}); };
+        const Value x = half("x"), dy = half("dy"), stream = half("stream");
+        const Value w = t.b.input("w", {Dtype::f32, {16}});
+        const Value scale = t.b.constant({Dtype::f32, {1}}, 0.25);
+        Values grads;
+        if (rms) {
+            const Values norm = t.b.emit(RmsNorm{}, {x, w});
+            grads = t.b.emit(RmsNormGrad{}, {x, w, norm[1], dy});
+        } else {
+            const Values norm = t.b.emit(LayerNorm{}, {x, w, w});
+            grads = t.b.emit(LayerNormGrad{}, {x, w, norm[1], norm[2], dy});
+        }
+        const Value size = t.b.one(DynamicRescale{Statistic::l2, -3}, {grads[0], scale});
+        const Values sum =
+            t.b.emit(ScaledAdd{.b_exponent = -3}, {stream, scale, grads[0], scale, scale, size});
+        const Value codes = t.b.one(Cast{Dtype::e5m2}, {sum[0]});
+        t.b.output("dw", grads[1]);
+        t.b.output("sum", sum[0]);
+        t.b.output("scale", sum[1]);
+        t.b.output("codes", codes);
+        t.b.output("turned", t.b.one(Transpose{}, {codes}));
+        const Graph g = fuse(t.g, kFusesQuantisers);
+        EXPECT_EQ(count<DynamicRescale>(g) + count<Cast>(g) + count<Transpose>(g), 0);
+        EXPECT_EQ(count<ScaledAdd>(g), 1);
+        expect_same_bits(g, t.g);
+    }
+}
+
+// 2^-1 (a b + c d) + e f: three products that add to each other.
+TEST(FuseMatmulExponent, ProductsTakeTheFactorOfTheirSum) {
+    Built t;
+    const auto product = [&](int i) {
+        return t.b.one(Matmul{.kind = MatmulKind::dgrad, .exponent = -2},
+                       {t.matrix(fmt::format("a{}", i).c_str(), 16, 24),
+                        t.matrix(fmt::format("b{}", i).c_str(), 24, 8)});
+    };
+    const Value first = product(0), second = product(1), third = product(2);
+    t.b.output("sum", t.b.one(Add{-1, 0}, {t.b.add(first, second), third}));
+    const Graph g = fuse(t.g, {.accumulate_products = true});
+    EXPECT_EQ(count<Add>(g), 0);
+    std::vector<int> exponents;
+    for (const Node& n : g.nodes()) {
+        if (const auto* m = std::get_if<Matmul>(&n.op)) exponents.push_back(m->exponent);
+    }
+    EXPECT_EQ(exponents, (std::vector<int>{-3, -3, -2}));
+    expect_fused_and_plain_agree(t.g, sum_tolerance(74));
+    const test::Ran got = test::run_graph(g), want = test::run_graph(t.g);
+    test::expect_close(got.outputs.at("sum"), want.outputs.at("sum").values, sum_tolerance(74));
+    EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+}
+
+TEST(FuseMatmulExponent, NotPastWhatIsReadElsewhere) {
+    Built t;
+    const Value product =
+        t.b.one(Matmul{.kind = MatmulKind::dgrad}, {t.matrix("a", 16, 24), t.matrix("b", 24, 8)});
+    const Value sum = t.b.add(product, t.matrix("c", 16, 8));
+    t.b.output("twice", t.b.one(Add{-1, 0}, {sum, t.matrix("d", 16, 8)}));
+    const Graph g = fuse(t.g, {.accumulate_products = true});
+    EXPECT_EQ(count<Add>(g), 1);
+    for (const Node& n : g.nodes()) {
+        if (const auto* m = std::get_if<Matmul>(&n.op)) {
+            EXPECT_EQ(m->exponent, 0);
+        }
+        if (const auto* a = std::get_if<Add>(&n.op)) {
+            EXPECT_EQ(a->a_exponent, -1);
+        }
+    }
+}
+
 TEST(FuseMatmulAccumulate, NotWhenSomebodyElseWantsTheProduct) {
     Built t;
     const Value dw = t.wgrad(t.matrix("dy", 16, 5), t.matrix("x", 16, 7));
@@ -148,6 +263,32 @@ TEST(FuseMatmulCast, TheProductRoundsItsSums) {
     expect_fused_and_plain_agree(t.g, 0x1p-7);
     EXPECT_EQ(test::run_graph(g).outputs.at("dw").codes,
               test::run_graph(t.g).outputs.at("dw").codes);
+}
+
+TEST(FuseMatmulCast, CodesFromCodes) {
+    enum class Reader { cast, measurement, output };
+    for (const Reader other : {Reader::cast, Reader::measurement, Reader::output}) {
+        Built t;
+        const auto codes = [&](const char* name, Dtype dtype, std::int64_t n) {
+            return t.b.one(Cast{dtype}, {t.matrix(name, 32, n)});
+        };
+        const Value sums = t.wgrad(codes("dy", Dtype::e5m2, 16), codes("x", Dtype::e4m3, 48));
+        const Value dw = t.b.one(Cast{.to = Dtype::e5m2, .exponent = -2}, {sums});
+        t.b.output("dw", dw);
+        if (other == Reader::measurement) {
+            const Value wide = t.b.one(Cast{.to = Dtype::f32, .exponent = -2}, {sums});
+            t.b.output("stats", t.b.one(MeasureCast{}, {wide, dw}));
+        }
+        if (other == Reader::output) t.b.output("sums", sums);
+        const Graph g = fuse(t.g, kFusesQuantisers);
+        int written = 0;
+        for (const Node& n : g.nodes()) {
+            const auto* m = std::get_if<Matmul>(&n.op);
+            written += m && m->out == Dtype::e5m2;
+        }
+        EXPECT_EQ(written, other == Reader::output ? 0 : 1);
+        expect_same_bits(g, t.g);
+    }
 }
 
 TEST(FuseMatmulCast, NotForActivations) {

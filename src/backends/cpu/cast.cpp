@@ -1,4 +1,5 @@
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/quantise_source.h"
 #include "backends/cpu/transpose.h"
 #include "base/convert.h"
 #include "base/scale_rule.h"
@@ -6,8 +7,7 @@
 namespace octavo::cpu {
 namespace {
 
-void cast(const KernelCall& call, int exponent) {
-    const TensorRef &x = call.in[0], &y = call.out[0];
+void cast(const TensorRef& x, const TensorRef& y, int exponent) {
     const auto x_size = static_cast<std::int64_t>(size_of(x.type.dtype));
     const auto y_size = static_cast<std::int64_t>(size_of(y.type.dtype));
     parallel_for(x.type.shape.elements(), row_grain(1), [&](std::int64_t begin, std::int64_t end) {
@@ -19,13 +19,21 @@ void cast(const KernelCall& call, int exponent) {
             dequantise(from, x.type.dtype, power_of_two(exponent), to, y.type.dtype, end - begin);
         }
     });
-    if (call.out.size() == 2) transpose(y, call.out[1]);
 }
 
 Prepared prepare(const NodeView& node) {
-    return {[exponent = std::get<Cast>(node.op).exponent](const KernelCall& call) {
-        cast(call, exponent);
-    }};
+    const auto op = std::get<Cast>(node.op);
+    const QuantisedSource source(op.of, node.in, op.source_exponent);
+    const auto run = [op, source](const KernelCall& call) {
+        auto out = call.out.begin();
+        const std::vector<TensorRef> values = source.values(call.in, call.scratch);
+        for (std::size_t k = 0; k < values.size(); ++k) {
+            const TensorRef& y = *out++;
+            cast(values[k], y, cast_exponent(op, k));
+            if (op.transpose) transpose(y, *out++);
+        }
+    };
+    return {run, source.scratch_bytes()};
 }
 
 }  // namespace

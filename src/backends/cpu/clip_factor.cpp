@@ -14,7 +14,11 @@ float clip_factor(float norm, float max_norm) {
 Prepared prepare(const NodeView& node) {
     const float max_norm = std::get<ClipFactor>(node.op).max_norm;
     return {[max_norm](const KernelCall& call) {
-        *call.out[0].as<float>() = clip_factor(*call.in[0].as<float>(), max_norm);
+        const float factor = clip_factor(*call.in[0].as<float>(), max_norm);
+        *call.out[0].as<float>() = factor;
+        for (std::size_t i = 1; i < call.in.size(); ++i) {
+            *call.out[i].as<float>() = factor * *call.in[i].as<float>();
+        }
     }};
 }
 

@@ -1,67 +1,51 @@
-#include <array>
-
 #include "backends/cpu/kernels.h"
 #include "backends/propagation.h"
 
 namespace octavo::cpu {
 namespace {
 
-template <class C>
-using Lanes = std::array<C, kStatisticLanes>;
+constexpr std::int64_t kChunk = 512 * kStatisticPacket;
 
-template <class C>
-C join(Statistic statistic, Lanes<C>& lanes) {
-    for (std::size_t half = kStatisticLanes / 2; half > 0; half /= 2) {
-        for (std::size_t l = 0; l < half; ++l) {
-            lanes[l] = joined(statistic, lanes[l], lanes[l + half]);
-        }
-    }
-    return lanes[0];
-}
+std::int64_t chunks_of(std::int64_t n) { return (n + kChunk - 1) / kChunk; }
 
-// One chunk: its sum in the order of backends/propagation.h, or its maximum.
+// Of one chunk.
 template <class T>
-float measure(Statistic statistic, const T* x, std::int64_t n) {
-    Lanes<float> lanes{};
-    for (std::int64_t i = 0; i < n; ++i) {
-        float& lane = lanes[i / kStatisticPacket % kStatisticLanes];
-        lane = with_element(statistic, lane, static_cast<float>(x[i]));
+double total_of(Statistic statistic, const T* x, std::int64_t n) {
+    double total = 0;
+    for (std::int64_t at = 0; at < n; at += kStatisticPacket) {
+        float packet = 0;
+        for (std::int64_t i = at; i < std::min(n, at + kStatisticPacket); ++i) {
+            packet = with_element(statistic, packet, static_cast<float>(x[i]));
+        }
+        total = joined(statistic, total, double{packet});
     }
-    return join(statistic, lanes);
+    return total;
 }
 
 template <class T>
 void dynamic_rescale(const KernelCall& call, DynamicRescale op) {
     const T* x = call.in[0].as<T>();
-    const std::int64_t n = call.in[0].type.shape.elements();
-    const std::int64_t chunks = statistic_chunks(n);
-    float* parts = reinterpret_cast<float*>(call.scratch);
+    const std::int64_t n = call.in[0].type.shape.elements(), chunks = chunks_of(n);
+    double* parts = reinterpret_cast<double*>(call.scratch);
     parallel_for(chunks, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t c = begin; c < end; ++c) {
-            const std::int64_t at = c * kStatisticChunk;
-            parts[c] =
-                measure(op.statistic, x + at, std::min<std::int64_t>(kStatisticChunk, n - at));
+            const std::int64_t at = c * kChunk;
+            parts[c] = total_of(op.statistic, x + at, std::min(kChunk, n - at));
         }
     });
-    Lanes<double> lanes{};
-    for (std::int64_t c = 0; c < chunks; ++c) {
-        double& lane = lanes[static_cast<std::size_t>(c % kStatisticLanes)];
-        lane = joined(op.statistic, lane, double{parts[c]});
-    }
-    const double total = join(op.statistic, lanes);
-    const float factor = rescale_factor(op.statistic, total, n);
-    *call.out[0].as<float>() =
-        scaled_power(*call.in[1].as<float>(), op.exponent + exponent_of(factor));
+    double total = 0;
+    for (std::int64_t c = 0; c < chunks; ++c) total = joined(op.statistic, total, parts[c]);
+    *call.out[0].as<float>() = measured_size(op, total, n, *call.in[1].as<float>());
 }
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<DynamicRescale>(node.op);
-    const std::int64_t chunks = statistic_chunks(node.in[0].shape.elements());
+    const std::int64_t chunks = chunks_of(node.in[0].shape.elements());
     return dispatch_float(node.in[0].dtype, [&](auto tag) {
         return Prepared{[op](const KernelCall& call) {
                             dynamic_rescale<typename decltype(tag)::type>(call, op);
                         },
-                        chunks * static_cast<std::int64_t>(sizeof(float))};
+                        chunks * static_cast<std::int64_t>(sizeof(double))};
     });
 }
 

@@ -1,5 +1,6 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/math.h"
+#include "backends/followed_by.h"
 
 namespace octavo::cpu {
 namespace {
@@ -51,7 +52,7 @@ void layer_norm_grad(const KernelCall& call) {
     std::copy_n(sums + c, c, call.out[2].as<C>());
 }
 
-Prepared prepare(const NodeView& node) {
+Prepared prepare_gradient(const NodeView& node) {
     const Shape& shape = node.in[0].shape;
     return dispatch_plain(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
@@ -60,6 +61,12 @@ Prepared prepare(const NodeView& node) {
         return Prepared{layer_norm_grad<T>,
                         sums + row_chunk_bytes<C>(shape.rows(), 2 * shape.last())};
     });
+}
+
+Prepared prepare(const NodeView& node) {
+    const auto& measure = std::get<LayerNormGrad>(node.op).measure;
+    const Prepared gradient = prepare_gradient(node);
+    return measure ? followed_by(kernel_registry(), node, gradient, 5, 3, *measure) : gradient;
 }
 
 }  // namespace

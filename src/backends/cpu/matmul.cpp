@@ -7,6 +7,7 @@
 
 #include "backends/cpu/onednn.h"
 #include "backends/matmul_biased.h"
+#include "backends/matmul_cast.h"
 #include "base/convert.h"
 
 namespace octavo::cpu {
@@ -119,6 +120,8 @@ Prepared prepare_biased(const NodeView& node) {
 }
 
 constexpr Kernel kKernels[] = {
+    {"cast", reject_matmul_cast,
+     [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},
     {"biased", reject_biased, prepare_biased},
     {"dequantised", unbiased<reject_dequantised>, prepare_dequantised},
     {"blocks", unbiased<reject_blocks>, prepare_blocks},

@@ -12,8 +12,8 @@ namespace octavo::cpu {
 
 class QuantisedSource {
   public:
-    QuantisedSource(QuantiseSource of, std::span<const Type> operands) {
-        const std::optional<Op> source = source_op(of);
+    QuantisedSource(QuantiseSource of, std::span<const Type> operands, int exponent = 0) {
+        const std::optional<Op> source = source_op(of, exponent);
         if (!source) return;
         types_ = rules_of(*source).type(*source, Operands(op_name(*source), operands));
         for (const Type& t : types_) {

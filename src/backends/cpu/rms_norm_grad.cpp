@@ -1,5 +1,6 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/math.h"
+#include "backends/followed_by.h"
 
 namespace octavo::cpu {
 namespace {
@@ -40,13 +41,19 @@ void rms_norm_grad(const KernelCall& call) {
                            });
 }
 
-Prepared prepare(const NodeView& node) {
+Prepared prepare_gradient(const NodeView& node) {
     const Shape& shape = node.in[0].shape;
     return dispatch_plain(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         return Prepared{rms_norm_grad<T>,
                         row_chunk_bytes<compute_t<T>>(shape.rows(), shape.last())};
     });
+}
+
+Prepared prepare(const NodeView& node) {
+    const auto& measure = std::get<RmsNormGrad>(node.op).measure;
+    const Prepared gradient = prepare_gradient(node);
+    return measure ? followed_by(kernel_registry(), node, gradient, 4, 2, *measure) : gradient;
 }
 
 }  // namespace

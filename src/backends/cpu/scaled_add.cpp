@@ -1,5 +1,6 @@
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/math.h"
+#include "backends/followed_by.h"
 #include "backends/propagation.h"
 
 namespace octavo::cpu {
@@ -25,10 +26,11 @@ void scaled_add(const KernelCall& call, ScaledAdd op) {
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<ScaledAdd>(node.op);
-    return dispatch_plain(node.in[0].dtype, [op](auto tag) {
+    const Prepared sum = dispatch_plain(node.in[0].dtype, [op](auto tag) {
         return Prepared{
             [op](const KernelCall& call) { scaled_add<typename decltype(tag)::type>(call, op); }};
     });
+    return op.cast ? followed_by(kernel_registry(), node, sum, 6, 2, *op.cast) : sum;
 }
 
 }  // namespace

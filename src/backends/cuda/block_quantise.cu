@@ -5,6 +5,7 @@
 
 #include "backends/cuda/convert.h"
 #include "backends/cuda/quantise_source.cuh"
+#include "backends/cuda/source_in_parts.h"
 #include "backends/cuda/squares.cuh"
 #include "backends/cuda/transpose.h"
 #include "graph/rules.h"
@@ -356,40 +357,15 @@ Prepared prepare_fused(const NodeView& node) {
     return {run, scratch.bytes()};
 }
 
-// The source's results in scratch, and each quantised as a value.
-Prepared prepare_in_parts(const NodeView& node) {
-    const auto op = std::get<BlockQuantise>(node.op);
-    BlockQuantise one = op;
-    one.of = QuantiseSource::value;
-    const Op source = *source_op(op.of);
-    const Types values = rules_of(source).type(source, Operands(op_name(source), node.in));
-    ScratchCounter scratch;
-    std::vector<std::int64_t> at;
-    for (const Type& t : values) at.push_back(scratch.reserve(total_bytes(t)));
-    const Prepared first = prepare_op(kernel_registry(), source, node.in);
-    const Prepared rest = prepare_op(kernel_registry(), one, std::span(values).first(1));
-    const std::int64_t scratch_at =
-        scratch.reserve(std::max(first.scratch_bytes, rest.scratch_bytes));
-    const auto run = [=](const KernelCall& call) {
-        std::vector<TensorRef> results;
-        for (std::size_t k = 0; k < values.size(); ++k) {
-            results.push_back(tensor_at(values[k], call.scratch + at[k]));
-        }
-        first.run({call.in, results, call.scratch + scratch_at});
-        const std::size_t copies = call.out.size() / results.size();
-        for (std::size_t k = 0; k < results.size(); ++k) {
-            rest.run({std::span(results).subspan(k, 1), call.out.subspan(k * copies, copies),
-                      call.scratch + scratch_at});
-        }
-    };
-    return {run, scratch.bytes()};
-}
-
 Refusal reject(const NodeView& node) { return reject_tall(node.in[0]); }
 
 Prepared prepare(const NodeView& node) {
     const auto& op = std::get<BlockQuantise>(node.op);
-    return fuses(op, node.in[0].dtype) ? prepare_fused(node) : prepare_in_parts(node);
+    if (fuses(op, node.in[0].dtype)) return prepare_fused(node);
+    BlockQuantise one = op;
+    one.of = QuantiseSource::value;
+    return prepare_in_parts(node, *source_op(op.of),
+                            std::vector<Op>(quantised_results(op.of), one));
 }
 
 }  // namespace

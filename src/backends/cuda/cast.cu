@@ -1,66 +1,101 @@
 #include "backends/cuda/convert.h"
 #include "backends/cuda/quantise_source.cuh"
+#include "backends/cuda/source_in_parts.h"
 #include "backends/cuda/squares.cuh"
 #include "backends/cuda/transpose.h"
 #include "base/scale_rule.h"
+#include "ops/delayed_quantise.h"
 
 namespace octavo::cuda {
 namespace {
 
-// FP8 codes that go out twice.
-template <class T, class To>
-__global__ void __launch_bounds__(kBlock, kBlocks<T, ValueSource<T>>)
-    cast_transposed_kernel(ValueSource<T> x, std::uint8_t* y, std::uint8_t* transposed,
-                           std::int64_t m, std::int64_t n, float factor) {
+// Where the codes of a source's results go, and by what they are multiplied.
+template <int kResults>
+struct Targets {
+    std::uint8_t *y[kResults], *transposed[kResults];  // null if there is none
+    float factor[kResults];
+};
+
+template <class T, class To, class Source>
+__global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
+    cast_kernel(Source source, std::int64_t m, std::int64_t n,
+                const __grid_constant__ Targets<Source::kResults> to) {
     const Place at(m, n, blockIdx.x, blockIdx.y);
-    Square<T> square[1];
-    load_squares<T>(x, at, square);
-    write_square<To>(square[0], at, y, transposed, factor);
+    Square<T> squares[Source::kResults];
+    load_squares<T>(source, at, squares);
+#pragma unroll
+    for (int r = 0; r < Source::kResults; ++r) {
+        write_square<To>(squares[r], at, to.y[r], to.transposed[r], to.factor[r]);
+    }
 }
 
-// Whether it ran.
-bool cast_transposed(const TensorRef& x, const TensorRef& y, const TensorRef& transposed,
-                     float factor) {
-    const std::int64_t m = x.type.shape.rows(), n = x.type.shape.last();
-    if (m * n == 0 || !is_fp8(y.type.dtype) || x.type.dtype == Dtype::f64) return false;
-    const auto to = [&]<class T, class To>(std::type_identity<T>, std::type_identity<To>) {
-        cast_transposed_kernel<T, To><<<tiles_of(m, n), kBlock, 0, stream()>>>(
-            ValueSource<T>{x.as<T>()}, y.as<std::uint8_t>(), transposed.as<std::uint8_t>(), m, n,
-            factor);
-    };
-    const auto from = [&](auto type) {
-        if (y.type.dtype == Dtype::e4m3) {
-            to(type, std::type_identity<e4m3>{});
-        } else {
-            to(type, std::type_identity<e5m2>{});
-        }
-    };
-    switch (x.type.dtype) {
-        case Dtype::f32:
-            from(std::type_identity<float>{});
-            break;
-        case Dtype::bf16:
-            from(std::type_identity<bf16>{});
-            break;
-        default:
-            from(std::type_identity<f16>{});
+template <class T, class Source>
+void launch(const KernelCall& call, const Cast& op, const Source& source) {
+    constexpr std::size_t kResults = Source::kResults;
+    Targets<Source::kResults> to;
+    const std::size_t copies = op.transpose ? 2 : 1;
+    for (std::size_t k = 0; k < kResults; ++k) {
+        to.y[k] = call.out[k * copies].as<std::uint8_t>();
+        to.transposed[k] = op.transpose ? call.out[k * copies + 1].as<std::uint8_t>() : nullptr;
+        to.factor[k] = power_of_two(cast_exponent(op, k));
+    }
+    const std::int64_t m = call.in[0].type.shape.rows(), n = call.in[0].type.shape.last();
+    if (m * n == 0) return;
+    if (op.to == Dtype::e4m3) {
+        cast_kernel<T, e4m3><<<tiles_of(m, n), kBlock, 0, stream()>>>(source, m, n, to);
+    } else {
+        cast_kernel<T, e5m2><<<tiles_of(m, n), kBlock, 0, stream()>>>(source, m, n, to);
     }
     launched("cast");
-    return true;
+}
+
+// FP8 codes that go out twice.
+Prepared prepare_twice(const Cast& op, Dtype from) {
+    const auto with = [&op](auto type) {
+        using T = typename decltype(type)::type;
+        return Prepared{[op](const KernelCall& call) {
+            launch<T>(call, op, ValueSource<T>{call.in[0].as<T>()});
+        }};
+    };
+    if (from == Dtype::bf16) return with(std::type_identity<bf16>{});
+    if (from == Dtype::f16) return with(std::type_identity<f16>{});
+    return with(std::type_identity<float>{});
+}
+
+// FP8 codes of a source's results.
+template <class T>
+Prepared prepare_source(const Cast& op) {
+    return {[op](const KernelCall& call) {
+        with_source<T>(
+            op.of, call.in, [&](const auto& source) { launch<T>(call, op, source); },
+            power_of_two(op.source_exponent));
+    }};
 }
 
 Refusal reject(const NodeView& node) {
-    return std::get<Cast>(node.op).transpose ? reject_tall(node.in[0]) : std::nullopt;
+    const auto& op = std::get<Cast>(node.op);
+    const bool tiles = op.transpose || op.of != QuantiseSource::value;
+    return tiles ? reject_tall(node.in[0]) : std::nullopt;
 }
 
 Prepared prepare(const NodeView& node) {
-    const float factor = power_of_two(std::get<Cast>(node.op).exponent);
-    return {[factor](const KernelCall& call) {
+    const auto op = std::get<Cast>(node.op);
+    const Dtype from = node.in[0].dtype;
+    if (op.of != QuantiseSource::value) {
+        if (is_fp8(op.to) && from == Dtype::bf16) return prepare_source<bf16>(op);
+        if (is_fp8(op.to) && from == Dtype::f16) return prepare_source<f16>(op);
+        std::vector<Op> casts;
+        for (std::size_t k = 0; k < quantised_results(op.of); ++k) {
+            casts.push_back(
+                Cast{.to = op.to, .exponent = cast_exponent(op, k), .transpose = op.transpose});
+        }
+        return prepare_in_parts(node, *source_op(op.of, op.source_exponent), casts);
+    }
+    if (op.transpose && is_fp8(op.to) && from != Dtype::f64) return prepare_twice(op, from);
+    return {[op, factor = power_of_two(op.exponent)](const KernelCall& call) {
         const TensorRef &x = call.in[0], &y = call.out[0];
-        const bool both = call.out.size() == 2;
-        if (both && cast_transposed(x, y, call.out[1], factor)) return;
         convert(x.data, x.type.dtype, y.data, y.type.dtype, x.type.shape.elements(), factor);
-        if (both) transpose(y, call.out[1]);
+        if (op.transpose) transpose(y, call.out[1]);
     }};
 }
 

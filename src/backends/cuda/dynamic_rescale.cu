@@ -1,103 +1,89 @@
-#include "backends/cuda/kernels.cuh"
-#include "backends/propagation.h"
+#include "backends/cuda/dynamic_rescale.h"
+
+#include "backends/cuda/statistic.cuh"
 
 namespace octavo::cuda {
 namespace {
 
-static_assert(kStatisticLanes == kBlock && kStatisticPacket == kPacket);
+constexpr std::int64_t kChunk = 2 * kBlock * kPacket;  // of a block
 
-// Joins lanes in the order of backends/propagation.h; the result is thread 0's.
-template <Statistic kStatistic, class C>
-__device__ inline C join_lanes(C lane) {
-    __shared__ C lanes[kStatisticLanes];
-    const int l = static_cast<int>(threadIdx.x);
-    lanes[l] = lane;
-    __syncthreads();
-#pragma unroll
-    for (int half = kStatisticLanes / 2; half > kWarp / 2; half /= 2) {
-        if (l < half) lanes[l] = joined(kStatistic, lanes[l], lanes[l + half]);
-        __syncthreads();
+std::int64_t chunks_of(std::int64_t n) { return ceil_div(n, kChunk); }
+
+// f(statistic as a type)
+template <class F>
+void with_statistic(Statistic statistic, F&& f) {
+    switch (statistic) {
+        case Statistic::l2:
+            return f(std::integral_constant<Statistic, Statistic::l2>{});
+        case Statistic::l1:
+            return f(std::integral_constant<Statistic, Statistic::l1>{});
+        case Statistic::max:
+            return f(std::integral_constant<Statistic, Statistic::max>{});
     }
-    C x = l < kWarp ? lanes[l] : C(0);
-#pragma unroll
-    for (int half = kWarp / 2; half > 0; half /= 2) {
-        x = joined(kStatistic, x, __shfl_down_sync(0xFFFFFFFF, x, half));
-    }
-    return x;
 }
 
 template <class T, Statistic kStatistic>
-__global__ void __launch_bounds__(kBlock) chunks_kernel(const T* x, std::int64_t n, float* parts) {
-    constexpr std::int64_t kRow = kStatisticLanes * kPacket;
-    const std::int64_t begin = std::int64_t{blockIdx.x} * kStatisticChunk + threadIdx.x * kPacket;
-    float lane = 0;
+__global__ void __launch_bounds__(kBlock) chunks_kernel(const T* x, std::int64_t n, double* parts) {
+    const std::int64_t begin = blockIdx.x * kChunk + threadIdx.x * kPacket;
+    double total = 0;
 #pragma unroll
-    for (std::int64_t row = 0; row < kStatisticChunk; row += kRow) {
+    for (std::int64_t row = 0; row < kChunk; row += kBlock * kPacket) {
         const std::int64_t at = begin + row;
+        float v[kPacket] = {};
         if (at + kPacket <= n) {
-            float v[kPacket];
             load<kPacket>(x + at, v);
-#pragma unroll
-            for (int k = 0; k < kPacket; ++k) lane = with_element(kStatistic, lane, v[k]);
         } else {
-            for (std::int64_t i = at; i < n; ++i) {
-                lane = with_element(kStatistic, lane, static_cast<float>(widen(x[i])));
+#pragma unroll
+            for (int k = 0; k < kPacket; ++k) {
+                if (at + k < n) v[k] = static_cast<float>(widen(x[at + k]));
             }
         }
+        total = joined(kStatistic, total, packet_statistic<kStatistic>(v));
     }
-    const float part = join_lanes<kStatistic>(lane);
-    if (threadIdx.x == 0) parts[blockIdx.x] = part;
+    total = block_joined<kStatistic>(total);
+    if (threadIdx.x == 0) parts[blockIdx.x] = total;
 }
 
 template <Statistic kStatistic>
 __global__ void __launch_bounds__(kBlock)
-    size_kernel(const float* parts, std::int64_t chunks, std::int64_t n, const float* scale,
-                int exponent, float* size) {
-    double lane = 0;
-    for (std::int64_t c = threadIdx.x; c < chunks; c += kBlock) {
-        lane = joined(kStatistic, lane, static_cast<double>(parts[c]));
+    size_kernel(const double* parts, std::int64_t count, std::int64_t n, const float* scale,
+                DynamicRescale op, float* size) {
+    double total = 0;
+    for (std::int64_t c = threadIdx.x; c < count; c += kBlock) {
+        total = joined(kStatistic, total, parts[c]);
     }
-    const double total = join_lanes<kStatistic>(lane);
-    if (threadIdx.x != 0) return;
-    const float factor = rescale_factor(kStatistic, total, n);
-    *size = scaled_power(*scale, exponent + exponent_of(factor));
-}
-
-template <class T, Statistic kStatistic>
-void dynamic_rescale(const KernelCall& call, int exponent) {
-    const std::int64_t n = call.in[0].type.shape.elements(), chunks = statistic_chunks(n);
-    float* const parts = reinterpret_cast<float*>(call.scratch);
-    if (chunks > 0) {
-        chunks_kernel<T, kStatistic>
-            <<<static_cast<unsigned>(chunks), kBlock, 0, stream()>>>(call.in[0].as<T>(), n, parts);
-        launched("dynamic_rescale");
-    }
-    size_kernel<kStatistic><<<1, kBlock, 0, stream()>>>(parts, chunks, n, call.in[1].as<float>(),
-                                                        exponent, call.out[0].as<float>());
-    launched("dynamic_rescale");
+    total = block_joined<kStatistic>(total);
+    if (threadIdx.x == 0) *size = measured_size(op, total, n, *scale);
 }
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<DynamicRescale>(node.op);
-    const std::int64_t bytes =
-        statistic_chunks(node.in[0].shape.elements()) * static_cast<std::int64_t>(sizeof(float));
+    const std::int64_t n = node.in[0].shape.elements(), chunks = chunks_of(n);
     return dispatch_float(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        return Prepared{[op](const KernelCall& call) {
-                            switch (op.statistic) {
-                                case Statistic::l2:
-                                    return dynamic_rescale<T, Statistic::l2>(call, op.exponent);
-                                case Statistic::l1:
-                                    return dynamic_rescale<T, Statistic::l1>(call, op.exponent);
-                                case Statistic::max:
-                                    return dynamic_rescale<T, Statistic::max>(call, op.exponent);
-                            }
-                        },
-                        bytes};
+        const auto run = [=](const KernelCall& call) {
+            auto* const parts = reinterpret_cast<double*>(call.scratch);
+            with_statistic(op.statistic, [&]<class S>(S) {
+                if (chunks == 0) return;
+                chunks_kernel<T, S::value><<<static_cast<unsigned>(chunks), kBlock, 0, stream()>>>(
+                    call.in[0].as<T>(), n, parts);
+                launched("dynamic_rescale");
+            });
+            find_size(op, parts, chunks, n, call.in[1].as<float>(), call.out[0].as<float>());
+        };
+        return Prepared{run, chunks * static_cast<std::int64_t>(sizeof(double))};
     });
 }
 
 }  // namespace
+
+void find_size(const DynamicRescale& op, const double* parts, std::int64_t count, std::int64_t n,
+               const float* scale, float* size) {
+    with_statistic(op.statistic, [&]<class S>(S) {
+        size_kernel<S::value><<<1, kBlock, 0, stream()>>>(parts, count, n, scale, op, size);
+    });
+    launched("dynamic_rescale");
+}
 
 void register_dynamic_rescale(KernelRegistry& registry) {
     registry.add<DynamicRescale>({"dynamic_rescale", takes_all, prepare});

@@ -114,7 +114,7 @@ class Temporary {
 struct Gemm::Impl {
     GemmDesc desc;
     cublasLtMatmulDesc_t matmul = nullptr;
-    Layout first, second, result;
+    Layout first, second, source, result;  // source: of acc, in 16 bits where codes are written
     cublasLtMatmulAlgo_t algorithm{};
     std::size_t workspace = 0;
 
@@ -122,6 +122,7 @@ struct Gemm::Impl {
         : desc(g),
           first(g.b, g.trans_b ? g.k : g.n, g.rows_b(), g.row_b()),
           second(g.a, g.trans_a ? g.m : g.k, g.rows_a(), g.row_a()),
+          source(is_fp8(g.c) ? Dtype::bf16 : g.c, g.n, g.m, g.row_c()),
           result(g.c, g.n, g.m, g.row_c()) {
         const bool f64 = g.a == Dtype::f64;
         expect(cublasLtMatmulDescCreate(&matmul, f64 ? CUBLAS_COMPUTE_64F : CUBLAS_COMPUTE_32F,
@@ -174,14 +175,14 @@ struct Gemm::Impl {
         const auto* alpha = static_cast<const std::byte*>(desc.device_factor ? alpha_beta : host);
         return cublasLtMatmul(device().blas(), matmul, alpha, in.b, first, in.a, second,
                               alpha + (wide ? sizeof(double) : sizeof(float)), in.acc ? in.acc : c,
-                              result, c, result, &algo, pad, pad_bytes, stream());
+                              source, c, result, &algo, pad, pad_bytes, stream());
     }
 
     void choose_algorithm() {
         const std::string name = key(desc);
         if (const auto cached = gemm_cache().find(name)) {
             cublasLtMatmulHeuristicResult_t check{};
-            if (cublasLtMatmulAlgoCheck(device().blas(), matmul, first, second, result, result,
+            if (cublasLtMatmulAlgoCheck(device().blas(), matmul, first, second, source, result,
                                         &*cached, &check) == CUBLAS_STATUS_SUCCESS &&
                 check.workspaceSize <= kMaxWorkspace) {
                 algorithm = *cached;
@@ -210,7 +211,7 @@ struct Gemm::Impl {
         std::vector<cublasLtMatmulHeuristicResult_t> found(kCandidates);
         int count = 0;
         const cublasStatus_t status =
-            cublasLtMatmulAlgoGetHeuristic(device().blas(), matmul, first, second, result, result,
+            cublasLtMatmulAlgoGetHeuristic(device().blas(), matmul, first, second, source, result,
                                            preference, kCandidates, found.data(), &count);
         cublasLtMatmulPreferenceDestroy(preference);
         found.resize(status == CUBLAS_STATUS_SUCCESS ? static_cast<std::size_t>(count) : 0);

@@ -11,6 +11,7 @@
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/moss_gemm.h"
 #include "backends/matmul_biased.h"
+#include "backends/matmul_cast.h"
 #include "backends/matmul_dequantised.h"
 #include "base/scale_rule.h"
 
@@ -115,6 +116,9 @@ Refusal reject_fp8(const NodeView& node) {
     if (g.c == Dtype::f64) return "the result is f64";
     const auto scaled = [](const Type& t) { return t.scaling != kUnscaled; };
     if (scaled(node.in[0]) != scaled(node.in[1])) return "one operand alone has a scale";
+    if (is_fp8(g.c) && !Gemm::exists(describe_fp8(node))) {
+        return fmt::format("cuBLASLt does not write {} here", name(g.c));
+    }
     if (!g.bias) return std::nullopt;
     if (g.c == Dtype::f32) return "cuBLASLt adds no f32 bias to products of FP8";
     return reject_bias(describe_fp8(node));
@@ -281,6 +285,8 @@ Prepared prepare_biased(const NodeView& node) {
 constexpr Kernel kKernels[] = {
     {"empty", unbiased<reject_empty>, prepare_empty},
     {"cublaslt_fp8", reject_fp8, prepare_fp8},
+    {"cast", reject_matmul_cast,
+     [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},
     {"moss", unbiased<reject_moss>, prepare_moss},
     {"dequantised", unbiased<reject_dequantised>, prepare_dequantised},
     {"cublaslt", reject_converted, prepare_converted},

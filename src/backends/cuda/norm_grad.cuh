@@ -5,7 +5,9 @@
 #pragma once
 
 #include "backends/cuda/column_sums.cuh"
+#include "backends/cuda/dynamic_rescale.h"
 #include "backends/cuda/rows.cuh"
+#include "backends/cuda/statistic.cuh"
 
 namespace octavo::cuda {
 
@@ -18,6 +20,7 @@ struct NormGrad {
     const C *w, *mean, *rstd;
     T* dx;
     std::int64_t rows, c;
+    double* squares = nullptr;  // of dx, by blocks, where they are wanted
 
     __device__ C centre(std::int64_t row) const {
         if constexpr (kCentred) {
@@ -38,7 +41,7 @@ struct RowMeans {
 
 inline constexpr int kNormBlock = 512;
 
-template <class T, bool kCentred, int kPackets>
+template <class T, bool kCentred, int kPackets, bool kMeasured>
 __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
     norm_grad_kernel(NormGrad<T, kCentred> op, compute_t<T>* partials) {
     using C = compute_t<T>;
@@ -48,6 +51,7 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
     const auto column = [](int p) { return std::int64_t{threadIdx.x + p * blockDim.x} * kPacket; };
 
     C w[kPackets][kPacket] = {}, dw[kPackets][kPacket] = {}, db[kPackets][kPacket] = {};
+    [[maybe_unused]] double squares = 0;
     Raw next_x[kPackets], next_dy[kPackets];
     const auto fetch = [&](std::int64_t row) {
 #pragma unroll
@@ -103,8 +107,16 @@ __global__ void __launch_bounds__(kNormBlock, kPackets == 1 ? 2 : 1)
                 dx[k] = r * (d * w[p][k] - means.g - n * means.gn);
                 if (op.acc) dx[k] += widen(acc[p].x[k]);
             }
+            if constexpr (kMeasured) {
+                round_values<T>(dx);
+                squares += packet_statistic<Statistic::l2>(dx);
+            }
             store<kPacket>(op.dx + row * c + column(p), dx);
         }
+    }
+    if constexpr (kMeasured) {
+        squares = block_joined<Statistic::l2>(squares);
+        if (threadIdx.x == 0) op.squares[chunk] = squares;
     }
 
 #pragma unroll
@@ -186,19 +198,34 @@ int norm_grad_packets(std::int64_t c) {
     return packets <= 2 ? static_cast<int>(packets) : 0;
 }
 
+// The size of dx, found while it is written.
+struct NormGradSize {
+    DynamicRescale op;
+    const float* scale;
+    float* size;
+};
+
+// Whether it can be: there are registers for it. Else dx is read once more.
+template <class T>
+bool measures_norm_grad(const DynamicRescale& op, std::int64_t rows, std::int64_t c) {
+    const bool in_registers = sizeof(T) == 2 && norm_grad_packets<T>(c) > 0;
+    return op.statistic == Statistic::l2 && rows > 0 && in_registers;
+}
+
 template <class T, bool kCentred>
 std::int64_t norm_grad_bytes(std::int64_t rows, std::int64_t c) {
     using C = compute_t<T>;
     ScratchCounter counter;
     counter.reserve(rows * static_cast<std::int64_t>(sizeof(RowMeans<C>)));
     counter.reserve(NormGrad<T, kCentred>::kSums * partial_bytes<C>(rows, c));
+    counter.reserve(row_chunks(rows, c) * static_cast<std::int64_t>(sizeof(double)));
     return counter.bytes();
 }
 
-// dx, and dw and db through partial rows in scratch.
+// dx, and dw and db through partial rows in scratch; and the size of dx.
 template <class T, bool kCentred>
-void norm_grad(std::string_view what, const NormGrad<T, kCentred>& op, std::byte* scratch,
-               compute_t<T>* dw, compute_t<T>* db) {
+void norm_grad(std::string_view what, NormGrad<T, kCentred> op, std::byte* scratch,
+               compute_t<T>* dw, compute_t<T>* db, const std::optional<NormGradSize>& size) {
     using C = compute_t<T>;
     ScratchCounter counter;
     auto* means = reinterpret_cast<RowMeans<C>*>(
@@ -207,6 +234,8 @@ void norm_grad(std::string_view what, const NormGrad<T, kCentred>& op, std::byte
         reinterpret_cast<C*>(scratch + counter.reserve(op.kSums * partial_bytes<C>(op.rows, op.c)));
     const std::int64_t chunks = row_chunks(op.rows, op.c);
     const int packets = norm_grad_packets<T>(op.c);
+    op.squares = reinterpret_cast<double*>(
+        scratch + counter.reserve(chunks * static_cast<std::int64_t>(sizeof(double))));
 
     if (packets == 0) {
         for_rows(what, op.rows, op.c, NormGradMeans<T, kCentred>{op, means});
@@ -215,15 +244,25 @@ void norm_grad(std::string_view what, const NormGrad<T, kCentred>& op, std::byte
     } else if constexpr (!std::is_same_v<T, double>) {
         const auto blocks = static_cast<unsigned>(chunks);
         const unsigned threads = row_threads(ceil_div(op.c, packets));
+        const auto launch = [&]<int kPackets>(std::integral_constant<int, kPackets>) {
+            auto* kernel = norm_grad_kernel<T, kCentred, kPackets, false>;
+            if constexpr (sizeof(T) == 2) {
+                if (size) kernel = norm_grad_kernel<T, kCentred, kPackets, true>;
+            }
+            kernel<<<blocks, threads, 0, stream()>>>(op, partials);
+        };
         if (packets == 1) {
-            norm_grad_kernel<T, kCentred, 1><<<blocks, threads, 0, stream()>>>(op, partials);
+            launch(std::integral_constant<int, 1>{});
         } else {
-            norm_grad_kernel<T, kCentred, 2><<<blocks, threads, 0, stream()>>>(op, partials);
+            launch(std::integral_constant<int, 2>{});
         }
         launched(what);
     }
     add_partials(what, partials, chunks, op.c, dw);
     if constexpr (kCentred) add_partials(what, partials + chunks * op.c, chunks, op.c, db);
+    if (size) {
+        find_size(size->op, op.squares, chunks, op.rows * op.c, size->scale, size->size);
+    }
 }
 
 }  // namespace octavo::cuda

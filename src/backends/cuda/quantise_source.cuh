@@ -22,6 +22,7 @@ template <class T, class F, int Operands>
 struct MapSource {
     static constexpr int kResults = 1;
     const T* in[Operands];
+    F f;
 
     template <int N>
     __device__ void get(std::int64_t i, compute_t<T> (&v)[1][N]) const {
@@ -31,9 +32,9 @@ struct MapSource {
 #pragma unroll
         for (int k = 0; k < N; ++k) {
             if constexpr (Operands == 1) {
-                v[0][k] = F{}(x[0][k]);
+                v[0][k] = f(x[0][k]);
             } else {
-                v[0][k] = F{}(x[0][k], x[1][k]);
+                v[0][k] = f(x[0][k], x[1][k]);
             }
         }
         round_values<T>(v[0]);
@@ -44,6 +45,7 @@ template <class T>
 struct SwiGluGradSource {
     static constexpr int kResults = 2;
     const T *gate, *up, *dy;
+    compute_t<T> factor;  // of the gate
 
     template <int N>
     __device__ void get(std::int64_t i, compute_t<T> (&v)[2][N]) const {
@@ -53,28 +55,28 @@ struct SwiGluGradSource {
         load<N>(dy + i, d);
 #pragma unroll
         for (int k = 0; k < N; ++k) {
-            swiglu_gradients(g[k], u[k], d[k], compute_t<T>(1), v[0][k], v[1][k]);
+            swiglu_gradients(g[k], u[k], d[k], factor, v[0][k], v[1][k]);
         }
         round_values<T>(v[0]);
         round_values<T>(v[1]);
     }
 };
 
-// f(source) for the operands of the source op.
+// f(source) for the operands of the source op, whose function sees its operand times `factor`.
 template <class T, class F>
-void with_source(QuantiseSource of, std::span<const TensorRef> operands, F&& f) {
+void with_source(QuantiseSource of, std::span<const TensorRef> operands, F&& f, float factor = 1) {
     const auto in = [&](std::size_t i) { return operands[i].as<T>(); };
     switch (of) {
         case QuantiseSource::value:
             return f(ValueSource<T>{in(0)});
         case QuantiseSource::swiglu:
-            return f(MapSource<T, SwiGluFunction, 2>{{in(0), in(1)}});
+            return f(MapSource<T, SwiGluFunction, 2>{{in(0), in(1)}, {factor}});
         case QuantiseSource::gelu:
-            return f(MapSource<T, GeluFunction, 1>{{in(0)}});
+            return f(MapSource<T, GeluFunction, 1>{{in(0)}, {factor}});
         case QuantiseSource::gelu_grad:
-            return f(MapSource<T, GeluGradFunction, 2>{{in(0), in(1)}});
+            return f(MapSource<T, GeluGradFunction, 2>{{in(0), in(1)}, {factor}});
         case QuantiseSource::swiglu_grad:
-            return f(SwiGluGradSource<T>{in(0), in(1), in(2)});
+            return f(SwiGluGradSource<T>{in(0), in(1), in(2), compute_t<T>(factor)});
     }
 }
 

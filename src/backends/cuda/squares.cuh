@@ -19,7 +19,7 @@ inline dim3 tiles_of(std::int64_t m, std::int64_t n) {
     return {static_cast<unsigned>(ceil_div(n, kTile)), static_cast<unsigned>(ceil_div(m, kTile))};
 }
 
-// The elements of a thread. bf16 stays in pairs: half the registers, and maxima of two at once.
+// The elements of a thread.
 template <class T>
 struct Square {
     float v[kPacket][kPacket];
@@ -56,22 +56,52 @@ struct Square {
     }
 };
 
+// Two elements of 16 bits in a word, the left one in the low half. Magnitudes order like their
+// bits.
+template <class T>
+struct Pair;
+
 template <>
-struct Square<bf16> {
+struct Pair<bf16> {
+    // Exact: they were rounded to bf16.
+    __device__ static std::uint32_t of(float left, float right) {
+        return __byte_perm(__float_as_uint(left), __float_as_uint(right), 0x7632);
+    }
+    __device__ static float left(std::uint32_t pair) { return __uint_as_float(pair << 16); }
+    __device__ static float right(std::uint32_t pair) {
+        return __uint_as_float(pair & 0xFFFF0000u);
+    }
+};
+
+template <>
+struct Pair<f16> {
+    __device__ static std::uint32_t of(float left, float right) {
+        const __half2 pair = __floats2half2_rn(left, right);
+        std::uint32_t bits;
+        memcpy(&bits, &pair, sizeof(bits));
+        return bits;
+    }
+    __device__ static float left(std::uint32_t pair) {
+        return __half2float(__ushort_as_half(static_cast<unsigned short>(pair)));
+    }
+    __device__ static float right(std::uint32_t pair) {
+        return __half2float(__ushort_as_half(static_cast<unsigned short>(pair >> 16)));
+    }
+};
+
+// Elements of 16 bits stay in pairs: half the registers, and maxima of two at once.
+template <class T>
+struct PairSquare {
     static constexpr int kPairs = kPacket / 2;
-    std::uint32_t v[kPacket][kPairs];  // the left one in the low half
+    std::uint32_t v[kPacket][kPairs];
 
     __device__ void set(int row, const float (&x)[kPacket]) {
 #pragma unroll
-        for (int i = 0; i < kPairs; ++i) {
-            // Exact: they were rounded to bf16.
-            v[row][i] =
-                __byte_perm(__float_as_uint(x[2 * i]), __float_as_uint(x[2 * i + 1]), 0x7632);
-        }
+        for (int i = 0; i < kPairs; ++i) v[row][i] = Pair<T>::of(x[2 * i], x[2 * i + 1]);
     }
     __device__ float at(int row, int column) const {
         const std::uint32_t pair = v[row][column / 2];
-        return __uint_as_float(column % 2 == 0 ? pair << 16 : pair & 0xFFFF0000u);
+        return column % 2 == 0 ? Pair<T>::left(pair) : Pair<T>::right(pair);
     }
 
     __device__ void tops(std::uint32_t (&rows)[kPacket], std::uint32_t (&columns)[kPacket]) const {
@@ -81,16 +111,16 @@ struct Square<bf16> {
             std::uint32_t across = 0;
 #pragma unroll
             for (int i = 0; i < kPairs; ++i) {
-                const std::uint32_t magnitudes = v[r][i] & 0x7FFF7FFFu;
+                const std::uint32_t magnitudes = v[r][i] & kMagnitudes;
                 across = __vmaxu2(across, magnitudes);
                 down[i] = __vmaxu2(down[i], magnitudes);
             }
-            rows[r] = max(across << 16, across & 0xFFFF0000u);
+            rows[r] = max(left_bits(across), right_bits(across));
         }
 #pragma unroll
         for (int i = 0; i < kPairs; ++i) {
-            columns[2 * i] = down[i] << 16;
-            columns[2 * i + 1] = down[i] & 0xFFFF0000u;
+            columns[2 * i] = left_bits(down[i]);
+            columns[2 * i + 1] = right_bits(down[i]);
         }
     }
     __device__ std::uint32_t top() const {
@@ -98,11 +128,25 @@ struct Square<bf16> {
 #pragma unroll
         for (int r = 0; r < kPacket; ++r) {
 #pragma unroll
-            for (const std::uint32_t pair : v[r]) tops = __vmaxu2(tops, pair & 0x7FFF7FFFu);
+            for (const std::uint32_t pair : v[r]) tops = __vmaxu2(tops, pair & kMagnitudes);
         }
-        return max(tops << 16, tops & 0xFFFF0000u);
+        return max(left_bits(tops), right_bits(tops));
+    }
+
+  private:
+    static constexpr std::uint32_t kMagnitudes = 0x7FFF7FFFu;
+    __device__ static std::uint32_t left_bits(std::uint32_t p) {
+        return __float_as_uint(Pair<T>::left(p));
+    }
+    __device__ static std::uint32_t right_bits(std::uint32_t p) {
+        return __float_as_uint(Pair<T>::right(p));
     }
 };
+
+template <>
+struct Square<bf16> : PairSquare<bf16> {};
+template <>
+struct Square<f16> : PairSquare<f16> {};
 
 // How many blocks of threads a multiprocessor holds, as far as registers go.
 template <class T, class Source>
@@ -161,6 +205,29 @@ __device__ void load_squares(const Source& source, const Place& at,
         }
 #pragma unroll
         for (int r = 0; r < kResults; ++r) squares[r].set(row, x[r]);
+    }
+}
+
+// ---- Values ------------------------------------------------------------------------------------
+
+// z (m, n), the values themselves.
+template <class T>
+__device__ void write_values(const Square<T>& square, const Place& at, T* z) {
+#pragma unroll
+    for (int r = 0; r < kPacket; ++r) {
+        if (at.row0() + r >= at.m) return;
+        T* const line = z + (at.row0() + r) * at.n + at.column0();
+        if (at.n % kPacket == 0) {
+            if (at.column0() < at.n) {
+                *reinterpret_cast<uint4*>(line) = {square.v[r][0], square.v[r][1], square.v[r][2],
+                                                   square.v[r][3]};
+            }
+            continue;
+        }
+#pragma unroll
+        for (int i = 0; i < kPacket; ++i) {
+            if (at.column0() + i < at.n) line[i] = round_to<T>(square.at(r, i));
+        }
     }
 }
 
