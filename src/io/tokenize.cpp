@@ -6,27 +6,29 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/parallel.h"
 #include "base/rng.h"
-#include "io/byte_tokenizer.h"
 #include "io/json_text.h"
 #include "io/token_file.h"
+#include "text/batch_encoder.h"
+#include "text/tokenizer_folder.h"
 
 namespace octavo {
 namespace {
 
 constexpr std::uint64_t kSplitStream = 0x73706c69'74000000;  // "split": nothing else draws from it
 constexpr std::int64_t kProgressBytes = std::int64_t{4} << 20;
+constexpr std::size_t kBatchBytes = std::size_t{1} << 20;  // for each thread
+
+using Tokens = std::vector<std::int32_t>;
 
 // One of the two outputs.
 class Split {
   public:
-    explicit Split(const std::filesystem::path& path) : file_(path, ByteTokenizer::kVocabulary) {}
+    Split(const std::filesystem::path& path, std::int64_t vocabulary) : file_(path, vocabulary) {}
 
-    void add(std::string_view document) {
-        tokens_.clear();
-        ByteTokenizer::encode(document, tokens_);
-        tokens_.push_back(ByteTokenizer::kEndOfText);
-        file_.write(tokens_);
+    void add(const Tokens& document) {
+        file_.write(document);
         ++documents_;
     }
     void close() { file_.close(); }
@@ -35,7 +37,6 @@ class Split {
   private:
     TokenFileWriter file_;
     std::int64_t documents_ = 0;
-    std::vector<std::int32_t> tokens_;
 };
 
 // Deals documents out to the two outputs, one behind, so that the last one can still go to a side
@@ -47,12 +48,14 @@ class Splitter {
           fraction_(options.held_out),
           first_input_(options.inputs.front().string()),
           inputs_(options.inputs.size()),
-          train_(options.output / "train.bin") {
-        if (fraction_ > 0) held_out_.emplace(options.output / "held_out.bin");
+          train_(options.output / "train.bin", options.tokenizer->vocabulary()) {
+        if (fraction_ > 0) {
+            held_out_.emplace(options.output / "held_out.bin", options.tokenizer->vocabulary());
+        }
     }
 
     // Takes the contents of `document`.
-    void add(std::string& document) {
+    void add(Tokens& document) {
         if (documents_ > 0) chosen().add(last_);
         last_.swap(document);
         ++documents_;
@@ -90,7 +93,53 @@ class Splitter {
     std::size_t inputs_;
     Split train_;
     std::optional<Split> held_out_;
-    std::string last_;
+    Tokens last_;
+    std::int64_t documents_ = 0;
+};
+
+// Collects documents and encodes them on all threads, in their order.
+class EncodingSplitter {
+  public:
+    explicit EncodingSplitter(const TokenizeOptions& options)
+        : tokenizer_(*options.tokenizer),
+          splitter_(options),
+          encoder_(tokenizer_),
+          batch_bytes_(kBatchBytes * static_cast<std::size_t>(thread_count())) {}
+
+    // Takes the contents of `document`.
+    void add(std::string& document) {
+        bytes_ += document.size();
+        batch_.emplace_back().swap(document);
+        ++documents_;
+        if (bytes_ >= batch_bytes_) flush();
+    }
+    void flush() {
+        encoder_.encode(batch_, encoded_);
+        const auto begin = tokenizer_.begin();
+        for (Tokens& tokens : encoded_) {
+            tokens.insert(tokens.begin(), begin.begin(), begin.end());
+            tokens.push_back(*tokenizer_.end_of_text());
+            splitter_.add(tokens);
+        }
+        batch_.clear();
+        bytes_ = 0;
+    }
+    Splitter& finish() {
+        flush();
+        splitter_.finish();
+        return splitter_;
+    }
+    std::int64_t documents() const { return documents_; }
+    // Of what has been encoded.
+    std::int64_t tokens() const { return splitter_.train().tokens + splitter_.held_out().tokens; }
+
+  private:
+    const Tokenizer& tokenizer_;
+    Splitter splitter_;
+    BatchEncoder encoder_;
+    std::size_t batch_bytes_, bytes_ = 0;
+    std::vector<std::string> batch_;
+    std::vector<Tokens> encoded_;
     std::int64_t documents_ = 0;
 };
 
@@ -115,9 +164,13 @@ std::string describe(const TokenizeOptions& options, const TokenizeReport& repor
                         source.format == TextFormat::jsonl ? "jsonl" : "text", source.documents);
     }
     std::string text = "{\n";
-    text += fmt::format("  \"tokenizer\": \"{}\",\n", ByteTokenizer::kName);
+    const Tokenizer& tokenizer = *options.tokenizer;
+    const std::int32_t end_of_text = *tokenizer.end_of_text();
+    text += fmt::format("  \"tokenizer\": {},\n", json_quote(tokenizer.kind()));
+    text += fmt::format("  \"fingerprint\": {},\n", json_quote(tokenizer.fingerprint()));
     text += fmt::format("  \"vocabulary\": {},\n", report.vocabulary);
-    text += fmt::format("  \"end_of_text\": {},\n", ByteTokenizer::kEndOfText);
+    text += fmt::format("  \"end_of_text\": {},\n", end_of_text);
+    text += fmt::format("  \"end_of_text_token\": {},\n", json_quote(tokenizer.bytes(end_of_text)));
     text += fmt::format("  \"train\": {},\n", to_json(report.train, "train.bin"));
     if (options.held_out > 0) {
         text += fmt::format("  \"held_out\": {},\n", to_json(report.held_out, "held_out.bin"));
@@ -144,20 +197,23 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     if (!(options.held_out >= 0 && options.held_out < 1)) {
         fail_usage("tokenize: expected a held-out share in [0, 1), got {}", options.held_out);
     }
+    check(options.tokenizer->end_of_text().has_value(),
+          "tokenize: the tokenizer has no token that ends a text\n"
+          "  Name one of its added tokens with --end-of-text.");
     // Opening all inputs first finds a misspelt name before minutes of work.
     TokenizeProgress done;
     for (const auto& path : options.inputs) done.bytes_total += InputFile(path).bytes_total();
     make_directory(options.output);
 
-    Splitter splitter(options);
+    EncodingSplitter splitter(options);
     TokenizeReport report;
-    report.vocabulary = ByteTokenizer::kVocabulary;
+    report.vocabulary = options.tokenizer->vocabulary();
     std::vector<Source> sources;
     std::int64_t bytes_before = 0, bytes_told = 0;
     const auto tell = [&] {
         bytes_told = done.bytes;
         done.documents = splitter.documents();
-        done.tokens = splitter.train().tokens + splitter.held_out().tokens;
+        done.tokens = splitter.tokens();
         if (progress) progress(done);
     };
     std::string document;
@@ -175,14 +231,15 @@ TokenizeReport tokenize(const TokenizeOptions& options,
         tell();
     }
 
-    splitter.finish();
-    report.train = splitter.train();
-    report.held_out = splitter.held_out();
+    const Splitter& splits = splitter.finish();
+    report.train = splits.train();
+    report.held_out = splits.held_out();
     if (options.held_out == 0) {
         // An earlier call's would be taken for this one's.
         std::error_code ignored;
         std::filesystem::remove(options.output / "held_out.bin", ignored);
     }
+    write_tokenizer_files(options.output, options.tokenizer_files);
     write_file_atomically(options.output / "tokens.json", describe(options, report, sources));
     return report;
 }

@@ -4,9 +4,9 @@
 
 #include <nlohmann/json.hpp>
 
-#include "io/byte_tokenizer.h"
 #include "io/token_file.h"
 #include "scratch.h"
+#include "text/byte_tokenizer.h"
 
 namespace octavo {
 namespace {
