@@ -55,6 +55,17 @@ std::shared_ptr<const Tokenizer> tokenizer(const Args& args) {
     return std::make_shared<ByteTokenizer>();
 }
 
+// Of the folder that has the tokenizer.
+ChatTemplate chat_template(const Args& args) {
+    fs::path folder = args.flag<std::string>("tokenizer");
+    if (folder == kBytes)
+        fail_usage("--chat: expected a --tokenizer with a chat template, got bytes");
+    if (!fs::is_directory(folder)) folder = fs::absolute(folder).parent_path();
+    const auto found = read_chat_template(folder);
+    if (!found) fail("{}: expected a chat template in tokenizer_config.json", folder.string());
+    return *found;
+}
+
 // On a terminal, a line that says how far it is.
 class Progress {
   public:
@@ -116,11 +127,15 @@ int convert_lines(const Args& args, bool encode) {
                    encode ? "encode" : "decode");
     }
     const auto t = tokenizer(args);
+    std::optional<ChatTemplate> chats;
+    if (args.flag<bool>("chat")) chats = chat_template(args);
     const auto write = [](std::string_view line) {
         std::fwrite(line.data(), 1, line.size(), stdout);
     };
     for (const fs::path& path : inputs(args)) {
-        if (encode) {
+        if (encode && chats) {
+            encode_chats(path, *chats, *t, write);
+        } else if (encode) {
             encode_lines(path, args.flag<std::string>("column"), *t, write);
         } else {
             decode_lines(path, *t, write);
@@ -190,6 +205,7 @@ int run_tokenize(const Args& args) {
     if (encode + decode + (vocabulary > 0) > 1) {
         fail_usage("tokenize: expected one of --encode, --decode and --train-bpe");
     }
+    if (args.flag<bool>("chat") && !encode) fail_usage("tokenize: --chat goes with --encode");
     if (vocabulary > 0) return train_tokenizer(args, vocabulary);
     return encode || decode ? convert_lines(args, encode) : make_token_files(args);
 }
@@ -202,52 +218,57 @@ Verb tokenize_verb() {
         .help = "Turns text or JSON lines (or zstd of them) into token files or ids; trains BPEs.",
         .run = run_tokenize,
         .operands = {.name = "FILE", .min = 1, .max = 1 << 20},
-        .flags = {{.name = "out",
-                   .initial = std::string(),
-                   .help = "folder for train.bin, held_out.bin and tokens.json, or for "
-                           "--train-bpe's tokenizer.json"},
-                  {.name = "tokenizer",
-                   .initial = std::string(kBytes),
-                   .help = "'byte', a tokenizer.json, or a folder with one"},
-                  {.name = "end-of-text",
-                   .initial = std::string(),
-                   .help = "token that ends documents; by default the tokenizer's "
-                           "<|endoftext|>, <|end_of_text|> or the like"},
-                  {.name = "encode",
-                   .initial = false,
-                   .help = "print {\"ids\": [...]} for every JSON line with a text"},
-                  {.name = "decode",
-                   .initial = false,
-                   .help = "print {\"text\": \"...\"} for every JSON line with ids"},
-                  {.name = "train-bpe",
-                   .initial = std::int64_t{0},
-                   .help = "train a byte-level BPE with so many tokens instead; 0: do not",
-                   .rule = between(0, 1 << 22)},
-                  {.name = "pattern",
-                   .initial = std::string("llama3"),
-                   .help = "how --train-bpe splits words, numbers and spaces",
-                   .rule = one_of({"gpt2", "llama3", "qwen"})},
-                  {.name = "special",
-                   .initial = std::vector<std::string>(),
-                   .help = "more special tokens for --train-bpe"},
-                  {.name = "held-out",
-                   .initial = 0.01,
-                   .help = "share of the documents held out",
-                   .rule = between_below(0, 1)},
-                  {.name = "seed",
-                   .initial = std::int64_t{0},
-                   .help = "decides which documents are held out",
-                   .rule = at_least(0)},
-                  {.name = "format",
-                   .initial = std::string("auto"),
-                   .help = "of the input files; auto goes by the name",
-                   .rule = one_of({"auto", "text", "jsonl"})},
-                  {.name = "column",
-                   .initial = std::string("text"),
-                   .help = "field of the JSON lines that holds the text"},
-                  {.name = "separator",
-                   .initial = std::string("<|endoftext|>"),
-                   .help = "line that ends a document in text files"}}};
+        .flags = {
+            {.name = "out",
+             .initial = std::string(),
+             .help = "folder for train.bin, held_out.bin and tokens.json, or for "
+                     "--train-bpe's tokenizer.json"},
+            {.name = "tokenizer",
+             .initial = std::string(kBytes),
+             .help = "'byte', a tokenizer.json, or a folder with one"},
+            {.name = "end-of-text",
+             .initial = std::string(),
+             .help = "token that ends documents; by default the tokenizer's "
+                     "<|endoftext|>, <|end_of_text|> or the like"},
+            {.name = "encode",
+             .initial = false,
+             .help = "print {\"ids\": [...]} for every JSON line with a text"},
+            {.name = "chat",
+             .initial = false,
+             .help = "with --encode: lines have messages, which the tokenizer's chat template "
+                     "joins; prints which ids are the assistant's, too"},
+            {.name = "decode",
+             .initial = false,
+             .help = "print {\"text\": \"...\"} for every JSON line with ids"},
+            {.name = "train-bpe",
+             .initial = std::int64_t{0},
+             .help = "train a byte-level BPE with so many tokens instead; 0: do not",
+             .rule = between(0, 1 << 22)},
+            {.name = "pattern",
+             .initial = std::string("llama3"),
+             .help = "how --train-bpe splits words, numbers and spaces",
+             .rule = one_of({"gpt2", "llama3", "qwen"})},
+            {.name = "special",
+             .initial = std::vector<std::string>(),
+             .help = "more special tokens for --train-bpe"},
+            {.name = "held-out",
+             .initial = 0.01,
+             .help = "share of the documents held out",
+             .rule = between_below(0, 1)},
+            {.name = "seed",
+             .initial = std::int64_t{0},
+             .help = "decides which documents are held out",
+             .rule = at_least(0)},
+            {.name = "format",
+             .initial = std::string("auto"),
+             .help = "of the input files; auto goes by the name",
+             .rule = one_of({"auto", "text", "jsonl"})},
+            {.name = "column",
+             .initial = std::string("text"),
+             .help = "field of the JSON lines that holds the text"},
+            {.name = "separator",
+             .initial = std::string("<|endoftext|>"),
+             .help = "line that ends a document in text files"}}};
 }
 
 }  // namespace octavo
