@@ -50,12 +50,6 @@ void convert_lines(const std::filesystem::path& file, const WriteLine& write, Co
     flush();
 }
 
-std::vector<std::unique_ptr<Encoder>> encoder_for_each_thread(const Tokenizer& tokenizer) {
-    std::vector<std::unique_ptr<Encoder>> encoders;
-    for (int i = 0; i < thread_count(); ++i) encoders.push_back(tokenizer.encoder());
-    return encoders;
-}
-
 std::vector<std::int32_t> ids_of(std::string_view line) {
     const auto json = nlohmann::json::parse(line, nullptr, false);
     check(!json.is_discarded(), "not valid JSON");
@@ -92,7 +86,7 @@ std::vector<Message> chat_of(std::string_view line) {
 
 void encode_lines(const std::filesystem::path& file, const std::string& column,
                   const Tokenizer& tokenizer, const WriteLine& write) {
-    const auto encoders = encoder_for_each_thread(tokenizer);
+    const auto encoders = tokenizer.encoders();
     convert_lines(file, write, [&](std::size_t thread, std::string_view line) {
         std::vector<std::int32_t> ids;
         encoders[thread]->encode(json_text_field(line, column), ids);
@@ -102,7 +96,7 @@ void encode_lines(const std::filesystem::path& file, const std::string& column,
 
 void encode_chats(const std::filesystem::path& file, const ChatTemplate& chat_template,
                   const Tokenizer& tokenizer, const WriteLine& write) {
-    const auto encoders = encoder_for_each_thread(tokenizer);
+    const auto encoders = tokenizer.encoders();
     convert_lines(file, write, [&](std::size_t thread, std::string_view line) {
         const ChatTokens tokens =
             chat_template.encode(chat_of(line), false, tokenizer, *encoders[thread]);

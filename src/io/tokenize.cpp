@@ -3,14 +3,14 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
-#include "base/parallel.h"
 #include "base/rng.h"
 #include "io/json_text.h"
 #include "io/token_file.h"
-#include "text/batch_encoder.h"
+#include "text/each.h"
 #include "text/tokenizer_folder.h"
 
 namespace octavo {
@@ -97,56 +97,73 @@ class Splitter {
     std::int64_t documents_ = 0;
 };
 
-// Collects documents and encodes them on all threads, in their order.
-class EncodingSplitter {
-  public:
-    explicit EncodingSplitter(const TokenizeOptions& options)
-        : tokenizer_(*options.tokenizer),
-          splitter_(options),
-          encoder_(tokenizer_),
-          batch_bytes_(kBatchBytes * static_cast<std::size_t>(thread_count())) {}
+struct Source {
+    std::filesystem::path path;
+    TextOptions options;
+    std::int64_t documents = 0;  // not empty
+};
 
-    // Takes the contents of `document`.
-    void add(std::string& document) {
-        bytes_ += document.size();
-        batch_.emplace_back().swap(document);
-        ++documents_;
-        if (bytes_ >= batch_bytes_) flush();
+// Collects documents, takes them apart and encodes them on all threads, and deals them out in their
+// order.
+class Pipeline {
+  public:
+    explicit Pipeline(const TokenizeOptions& options)
+        : tokenizer_(*options.tokenizer), splitter_(options), encoders_(tokenizer_.encoders()) {}
+
+    // The documents that are added from now on are of this file.
+    void begin(const std::filesystem::path& path, const TextOptions& options) {
+        sources_.push_back({path, options});
+    }
+    // Takes the contents of `raw`.
+    void add(TextSource::Raw& raw) {
+        bytes_ += raw.text.size();
+        Item& item = batch_.emplace_back();
+        item.raw = std::exchange(raw, {});
+        item.source = sources_.size() - 1;
+        if (bytes_ >= kBatchBytes * encoders_.size()) flush();
     }
     void flush() {
-        encoder_.encode(batch_, encoded_);
-        const auto begin = tokenizer_.begin();
-        for (Tokens& tokens : encoded_) {
-            tokens.insert(tokens.begin(), begin.begin(), begin.end());
-            tokens.push_back(*tokenizer_.end_of_text());
-            splitter_.add(tokens);
+        for_each_item(batch_.size(),
+                      [&](std::size_t thread, std::size_t i) { encode(batch_[i], thread); });
+        for (Item& item : batch_) {
+            if (item.tokens.empty()) {
+                ++empty_documents_;
+            } else {
+                splitter_.add(item.tokens);
+                ++sources_[item.source].documents;
+            }
         }
         batch_.clear();
         bytes_ = 0;
     }
-    Splitter& finish() {
-        flush();
-        splitter_.finish();
-        return splitter_;
-    }
-    std::int64_t documents() const { return documents_; }
-    // Of what has been encoded.
-    std::int64_t tokens() const { return splitter_.train().tokens + splitter_.held_out().tokens; }
+    Splitter& splitter() { return splitter_; }
+    const std::vector<Source>& sources() const { return sources_; }
+    std::int64_t empty_documents() const { return empty_documents_; }
 
   private:
+    struct Item {
+        TextSource::Raw raw;
+        std::size_t source = 0;
+        Tokens tokens;
+    };
+    void encode(Item& item, std::size_t thread) const {
+        const Source& source = sources_[item.source];
+        TextSource::extract(item.raw, source.path, source.options);
+        if (item.raw.text.empty()) return;
+        const auto begin = tokenizer_.begin();
+        item.tokens.assign(begin.begin(), begin.end());
+        encoders_[thread]->encode(item.raw.text, item.tokens);
+        item.tokens.push_back(*tokenizer_.end_of_text());
+        item.raw.text = {};
+    }
+
     const Tokenizer& tokenizer_;
     Splitter splitter_;
-    BatchEncoder encoder_;
-    std::size_t batch_bytes_, bytes_ = 0;
-    std::vector<std::string> batch_;
-    std::vector<Tokens> encoded_;
-    std::int64_t documents_ = 0;
-};
-
-struct Source {
-    std::filesystem::path path;
-    TextFormat format;
-    std::int64_t documents;
+    std::vector<std::unique_ptr<Encoder>> encoders_;
+    std::vector<Source> sources_;
+    std::vector<Item> batch_;
+    std::size_t bytes_ = 0;  // of the batch
+    std::int64_t empty_documents_ = 0;
 };
 
 std::string to_json(const SplitCount& count, std::string_view file) {
@@ -158,10 +175,10 @@ std::string describe(const TokenizeOptions& options, const TokenizeReport& repor
                      const std::vector<Source>& sources) {
     std::string list;
     for (const Source& source : sources) {
-        list +=
-            fmt::format(R"({}{{"path": {}, "format": "{}", "documents": {}}})",
-                        list.empty() ? "\n    " : ",\n    ", json_quote(source.path.string()),
-                        source.format == TextFormat::jsonl ? "jsonl" : "text", source.documents);
+        list += fmt::format(R"({}{{"path": {}, "format": "{}", "documents": {}}})",
+                            list.empty() ? "\n    " : ",\n    ", json_quote(source.path.string()),
+                            source.options.format == TextFormat::jsonl ? "jsonl" : "text",
+                            source.documents);
     }
     std::string text = "{\n";
     const Tokenizer& tokenizer = *options.tokenizer;
@@ -205,42 +222,43 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     for (const auto& path : options.inputs) done.bytes_total += InputFile(path).bytes_total();
     make_directory(options.output);
 
-    EncodingSplitter splitter(options);
-    TokenizeReport report;
-    report.vocabulary = options.tokenizer->vocabulary();
-    std::vector<Source> sources;
+    Pipeline pipeline(options);
+    Splitter& splitter = pipeline.splitter();
     std::int64_t bytes_before = 0, bytes_told = 0;
     const auto tell = [&] {
         bytes_told = done.bytes;
         done.documents = splitter.documents();
-        done.tokens = splitter.tokens();
+        done.tokens = splitter.train().tokens + splitter.held_out().tokens;
         if (progress) progress(done);
     };
-    std::string document;
+    TextSource::Raw raw;
     for (const auto& path : options.inputs) {
         TextSource source(path, options.text);
-        const std::int64_t documents_before = splitter.documents();
-        while (source.next(document)) {
-            splitter.add(document);
+        pipeline.begin(path, source.options());
+        while (source.next_raw(raw)) {
+            pipeline.add(raw);
             done.bytes = bytes_before + source.file().bytes_read();
             if (done.bytes - bytes_told >= kProgressBytes) tell();
         }
         done.bytes = bytes_before += source.file().bytes_read();
-        report.empty_documents += source.empty_documents();
-        sources.push_back({path, source.format(), splitter.documents() - documents_before});
         tell();
     }
+    pipeline.flush();
+    tell();
 
-    const Splitter& splits = splitter.finish();
-    report.train = splits.train();
-    report.held_out = splits.held_out();
+    splitter.finish();
+    const TokenizeReport report{.train = splitter.train(),
+                                .held_out = splitter.held_out(),
+                                .empty_documents = pipeline.empty_documents(),
+                                .vocabulary = options.tokenizer->vocabulary()};
     if (options.held_out == 0) {
         // An earlier call's would be taken for this one's.
         std::error_code ignored;
         std::filesystem::remove(options.output / "held_out.bin", ignored);
     }
     write_tokenizer_files(options.output, options.tokenizer_files);
-    write_file_atomically(options.output / "tokens.json", describe(options, report, sources));
+    write_file_atomically(options.output / "tokens.json",
+                          describe(options, report, pipeline.sources()));
     return report;
 }
 

@@ -31,7 +31,7 @@ struct TokenizeOptions {
 
 struct TokenizeProgress {
     std::int64_t bytes = 0, bytes_total = 0;  // of the input files
-    std::int64_t documents = 0, tokens = 0;
+    std::int64_t documents = 0, tokens = 0;   // encoded so far
 };
 
 struct SplitCount {
@@ -45,7 +45,8 @@ struct TokenizeReport {
 };
 
 // Writes train.bin, held_out.bin (none if held_out is 0) and, last, tokens.json, which says how the
-// others were made. Calls `progress`, if any, every few megabytes and at the end of each input.
+// others were made. Calls `progress`, if any, every few megabytes and at the end.
+// Takes texts apart and encodes them on all threads; the result does not depend on their number.
 // Throws Error for unreadable inputs, for inputs without text, for a tokenizer without an end of
 // text, and if one document would have to be split; the results of an earlier call are then still
 // there.

@@ -40,6 +40,8 @@ class Tokenizer {
     virtual std::string_view bytes(std::int32_t id) const = 0;
     virtual std::unique_ptr<Encoder> encoder() const = 0;
 
+    // One for each of thread_count() threads.
+    std::vector<std::unique_ptr<Encoder>> encoders() const;
     std::vector<std::int32_t> encode(std::string_view text) const;
     // Throws Error naming the position of an id that is none.
     std::string decode(std::span<const std::int32_t> ids) const;

@@ -40,6 +40,19 @@ TEST_F(Tokenizers, EncodeAndDecodeLines) {
     EXPECT_EQ(texts.text, "{\"text\": \"the quick <|endoftext|> é\\n\"}\n{\"text\": \"\"}\n");
 }
 
+TEST_F(Tokenizers, EncodesChats) {
+    write("chats.jsonl", "{\"messages\": [{\"role\": \"assistant\", \"content\": \"12\"}]}\n");
+    const std::vector<std::string> args{"tokenize",  path("chats.jsonl"), "--tokenizer",
+                                        path("bpe"), "--encode",          "--chat"};
+    EXPECT_NE(run(args).text.find("expected a chat template"), std::string::npos);
+    write("bpe/tokenizer_config.json", "{\"chat_template\": \"<|im_start|> <|im_end|>\"}");
+    const Finished ids = run(args);
+    EXPECT_EQ(ids.exit_code, 0);
+    EXPECT_TRUE(ids.text.starts_with("{\"ids\": [")) << ids.text;
+    EXPECT_NE(ids.text.find("], \"learn\": [0, 0,"), std::string::npos) << ids.text;
+    EXPECT_NE(ids.text.find(", 1, 0]}"), std::string::npos) << ids.text;
+}
+
 TEST_F(Tokenizers, TravelsFromTokensToGeneratedText) {
     tokenize_into("data2");
     const std::string json = slurp(path("bpe/tokenizer.json"));
@@ -94,6 +107,8 @@ TEST_F(Tokenizers, WrongUseIsNamed) {
     const std::string text = path("text.txt"), out = path("x");
     refused({"tokenize", text, "--encode", "--decode"}, 2, "one of --encode, --decode");
     refused({"tokenize", text, "--encode", "--out", out}, 2, "writes to the standard output");
+    refused({"tokenize", text, "--chat", "--out", out}, 2, "--chat goes with --encode");
+    refused({"tokenize", text, "--chat", "--encode"}, 2, "got bytes");
     refused({"tokenize", text, "--train-bpe", "100", "--out", out}, 2, "at least 257 tokens");
     refused({"tokenize", text, "--train-bpe", "300"}, 2, "--out");
     refused({"tokenize", text, "--train-bpe", "300", "--out", out, "--tokenizer", path("bpe")}, 2,

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "base/parallel.h"
 #include "io/token_file.h"
 #include "io/tokens_info.h"
 #include "scratch.h"
@@ -113,6 +114,30 @@ TEST(Tokenize, WithATrainedBpe) {
         }(),
         "");
     EXPECT_TRUE(contains(error_of([&] { tokenize(options); }), "no token that ends a text"));
+}
+
+TEST(Tokenize, TheNumberOfThreadsDoesNotShow) {
+    const Scratch dir;
+    std::string text;
+    for (int i = 0; i < 2000; ++i) {
+        text += fmt::format("{{\"text\": \"{}\"}}\n",
+                            std::string(static_cast<std::size_t>(i * 7 % 3000), 'x'));
+    }
+    TokenizeOptions options{.inputs = {dir.write("a.jsonl", text), dir.write("b.txt", "b")},
+                            .output = dir / "out"};
+    const int threads = thread_count();
+    std::vector<std::string> results;
+    for (const int n : {1, 3}) {
+        set_thread_count(n);
+        EXPECT_EQ(tokenize(options).empty_documents, 1);
+        results.push_back(text_of(dir / "out/train.bin") + text_of(dir / "out/held_out.bin") +
+                          Scratch::read(dir / "out/tokens.json"));
+    }
+    set_thread_count(threads);
+    EXPECT_EQ(results[0], results[1]);
+    // Of several bad lines the first is named.
+    options.inputs = {dir.write("bad.jsonl", text + "[]\n{}\n")};
+    EXPECT_TRUE(contains(error_of([&] { tokenize(options); }), "bad.jsonl: line 2001"));
 }
 
 TEST(Tokenize, TheSplitIsAFunctionOfTheSeed) {

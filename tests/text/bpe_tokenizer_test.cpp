@@ -4,8 +4,6 @@
 
 #include <fstream>
 
-#include "base/parallel.h"
-#include "text/batch_encoder.h"
 #include "text/normalize.h"
 #include "text/random_text.h"
 #include "text/small_tokenizer.h"
@@ -142,24 +140,6 @@ TEST(BpeTokenizer, RefusesIdsThatAreNone) {
     EXPECT_TRUE(contains(error_of([&] { tokenizer->decode(Ids{1, 262}); }), "position 1"));
     EXPECT_TRUE(contains(error_of([&] { tokenizer->bytes(259); }), "got 259"));
     EXPECT_THROW(tokenizer->bytes(-1), Error);
-}
-
-TEST(BatchEncoder, AgreesWithOneAtATime) {
-    const BpeTokenizer& tokenizer = fixture("gpt2");
-    std::vector<std::string> texts;
-    for (unsigned i = 0; i < 200; ++i) texts.push_back(random_text(i * i % 3000, i));
-    BatchEncoder batch(tokenizer);
-    const int threads = thread_count();
-    for (const int n : {1, 4}) {
-        set_thread_count(n);
-        std::vector<Ids> ids;
-        batch.encode(texts, ids);
-        ASSERT_EQ(ids.size(), texts.size());
-        for (std::size_t i = 0; i < texts.size(); ++i) {
-            ASSERT_EQ(ids[i], tokenizer.encode(texts[i])) << i;
-        }
-    }
-    set_thread_count(threads);
 }
 
 }  // namespace
