@@ -107,8 +107,11 @@ struct Source {
 // order.
 class Pipeline {
   public:
-    explicit Pipeline(const TokenizeOptions& options)
-        : tokenizer_(*options.tokenizer), splitter_(options), encoders_(tokenizer_.encoders()) {}
+    Pipeline(const TokenizeOptions& options, std::int32_t end_of_text)
+        : tokenizer_(*options.tokenizer),
+          end_of_text_(end_of_text),
+          splitter_(options),
+          encoders_(tokenizer_.encoders()) {}
 
     // The documents that are added from now on are of this file.
     void begin(const std::filesystem::path& path, const TextOptions& options) {
@@ -153,11 +156,12 @@ class Pipeline {
         const auto begin = tokenizer_.begin();
         item.tokens.assign(begin.begin(), begin.end());
         encoders_[thread]->encode(item.raw.text, item.tokens);
-        item.tokens.push_back(*tokenizer_.end_of_text());
+        item.tokens.push_back(end_of_text_);
         item.raw.text = {};
     }
 
     const Tokenizer& tokenizer_;
+    std::int32_t end_of_text_;
     Splitter splitter_;
     std::vector<std::unique_ptr<Encoder>> encoders_;
     std::vector<Source> sources_;
@@ -171,8 +175,8 @@ std::string to_json(const SplitCount& count, std::string_view file) {
                        count.documents, count.tokens);
 }
 
-std::string describe(const TokenizeOptions& options, const TokenizeReport& report,
-                     const std::vector<Source>& sources) {
+std::string describe(const TokenizeOptions& options, std::int32_t end_of_text,
+                     const TokenizeReport& report, const std::vector<Source>& sources) {
     std::string list;
     for (const Source& source : sources) {
         list += fmt::format(R"({}{{"path": {}, "format": "{}", "documents": {}}})",
@@ -182,7 +186,6 @@ std::string describe(const TokenizeOptions& options, const TokenizeReport& repor
     }
     std::string text = "{\n";
     const Tokenizer& tokenizer = *options.tokenizer;
-    const std::int32_t end_of_text = *tokenizer.end_of_text();
     text += fmt::format("  \"tokenizer\": {},\n", json_quote(tokenizer.kind()));
     text += fmt::format("  \"fingerprint\": {},\n", json_quote(tokenizer.fingerprint()));
     text += fmt::format("  \"vocabulary\": {},\n", report.vocabulary);
@@ -214,15 +217,18 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     if (!(options.held_out >= 0 && options.held_out < 1)) {
         fail_usage("tokenize: expected a held-out share in [0, 1), got {}", options.held_out);
     }
-    check(options.tokenizer->end_of_text().has_value(),
-          "tokenize: the tokenizer has no token that ends a text\n"
-          "  Name one of its added tokens with --end-of-text.");
+    const auto end_of_text = options.tokenizer->end_of_text();
+    if (!end_of_text) {
+        fail(
+            "tokenize: the tokenizer has no token that ends a text\n"
+            "  Name one of its added tokens with --end-of-text.");
+    }
     // Opening all inputs first finds a misspelt name before minutes of work.
     TokenizeProgress done;
     for (const auto& path : options.inputs) done.bytes_total += InputFile(path).bytes_total();
     make_directory(options.output);
 
-    Pipeline pipeline(options);
+    Pipeline pipeline(options, *end_of_text);
     Splitter& splitter = pipeline.splitter();
     std::int64_t bytes_before = 0, bytes_told = 0;
     const auto tell = [&] {
@@ -258,7 +264,7 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     }
     write_tokenizer_files(options.output, options.tokenizer_files);
     write_file_atomically(options.output / "tokens.json",
-                          describe(options, report, pipeline.sources()));
+                          describe(options, *end_of_text, report, pipeline.sources()));
     return report;
 }
 

@@ -32,9 +32,10 @@ std::optional<std::string> own_system_message(std::string_view jinja) {
         const auto end = literal.find(kImEnd);
         if (end == literal.npos || end == 0) continue;  // of the chat's own
         const std::string message(literal.substr(0, end));
-        check(!found || *found == message,
-              "the chat template has two system messages of its own, '{}' and '{}'", *found,
-              message);
+        if (found && *found != message) {
+            fail("the chat template has two system messages of its own, '{}' and '{}'", *found,
+                 message);
+        }
         found = message;
     }
     return found;

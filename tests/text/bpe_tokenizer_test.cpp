@@ -53,7 +53,7 @@ TEST_P(Fixtures, AMegabyteOfRandomUnicodeRoundTrips) {
 
 TEST_P(Fixtures, BytesThatAreNotUtf8RoundTrip) {
     std::string text;
-    for (int i = 0; i < 100'000; ++i) text += static_cast<char>(i * i / 7 % 256);
+    for (unsigned i = 0; i < 100'000; ++i) text += static_cast<char>(i * i / 7);
     const BpeTokenizer& tokenizer = fixture(GetParam());
     std::string buffer;
     const std::string_view expected = tokenizer.spec().nfc ? to_nfc(text, buffer) : text;
