@@ -49,6 +49,15 @@ octavo_dependency(xxhash libxxhash-dev [[
     #include <xxhash.h>
     int main() { return XXH64("", 0, 0) == 0xef46db3751d8e999ULL ? 0 : 1; }]]
     LIBRARIES xxhash)
+octavo_dependency(pcre2 libpcre2-dev [[
+    #define PCRE2_CODE_UNIT_WIDTH 8
+    #include <pcre2.h>
+    int main() { int jit = 0; return pcre2_config(PCRE2_CONFIG_JIT, &jit) < 0 || jit != 1; }]]
+    LIBRARIES pcre2-8)
+octavo_dependency(utf8proc libutf8proc-dev [[
+    #include <utf8proc.h>
+    int main() { return utf8proc_category(0x41) == UTF8PROC_CATEGORY_LU ? 0 : 1; }]]
+    LIBRARIES utf8proc)
 if(OCTAVO_TESTS)
     find_package(GTest REQUIRED)
 endif()

@@ -2,6 +2,7 @@
 #include <dnnl.h>
 #include <fmt/core.h>
 #include <unistd.h>
+#include <utf8proc.h>
 #include <xxhash.h>
 #include <zstd.h>
 
@@ -16,6 +17,9 @@
 #include "cli/verbs.h"
 #include "config/toml_file.h"
 #include "runtime/gemm_rate.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
 
 namespace octavo {
 namespace {
@@ -62,6 +66,11 @@ int run_doctor(const Args&) {
     row("zstd", ZSTD_versionString());
     const unsigned xxhash = XXH_versionNumber();
     row("xxhash", fmt::format("{}.{}.{}", xxhash / 10000, xxhash / 100 % 100, xxhash % 100));
+
+    char pcre2[64] = {};
+    pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
+    row("PCRE2", pcre2);
+    row("utf8proc", fmt::format("{} (Unicode {})", utf8proc_version(), utf8proc_unicode_version()));
 
     const auto backend = open_backend({});
     const std::int64_t n = backend->yardstick();

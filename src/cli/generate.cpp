@@ -1,14 +1,16 @@
 // octavo generate: text from a run, a checkpoint or a Hugging Face folder.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <charconv>
 
 #include "cli/device.h"
 #include "cli/model_folder.h"
 #include "cli/verbs.h"
 #include "engine/generator.h"
-#include "io/byte_tokenizer.h"
 #include "models/weights.h"
+#include "text/utf8.h"
+#include "train/run_tokenizer.h"
 
 namespace octavo {
 namespace {
@@ -26,14 +28,37 @@ std::vector<std::int32_t> parse_ids(const std::vector<std::string>& words) {
     return ids;
 }
 
-SampleOptions sample_options(const Args& args, bool byte_level) {
-    SampleOptions o{.temperature = args.flag<double>("temperature"),
-                    .top_k = args.flag<std::int64_t>("top-k"),
-                    .top_p = args.flag<double>("top-p"),
-                    .seed = static_cast<std::uint64_t>(args.flag<std::int64_t>("seed")),
-                    .vocabulary = byte_level ? ByteTokenizer::kVocabulary : 0};
+// Ids can be continued without a tokenizer; where there is one, it says which ids are tokens.
+std::shared_ptr<const Tokenizer> find_tokenizer(const ModelFolder& model, bool needed) {
+    try {
+        return tokenizer_of_model(model.path, model.extra);
+    } catch (const Error&) {
+        if (needed) throw;
+        return nullptr;
+    }
+}
+
+SampleOptions sample_options(const Args& args, const Tokenizer* tokenizer, std::int64_t rows) {
+    SampleOptions o{
+        .temperature = args.flag<double>("temperature"),
+        .top_k = args.flag<std::int64_t>("top-k"),
+        .top_p = args.flag<double>("top-p"),
+        .seed = static_cast<std::uint64_t>(args.flag<std::int64_t>("seed")),
+        .vocabulary = tokenizer ? std::min<std::int64_t>(tokenizer->vocabulary(), rows) : 0};
     check_options(o);
     return o;
+}
+
+// As texts begin in training: by the tokenizer's own rule, or else after the end of another.
+std::vector<std::int32_t> text_prompt(const Tokenizer& tokenizer, const std::string& text,
+                                      bool trained_here) {
+    std::vector<std::int32_t> ids(tokenizer.begin().begin(), tokenizer.begin().end());
+    const auto end_of_text = tokenizer.end_of_text();
+    if (ids.empty() && end_of_text && (trained_here || text.empty())) ids.push_back(*end_of_text);
+    tokenizer.encoder()->encode(text, ids);
+    if (ids.empty())
+        fail_usage("--prompt: expected a text, this tokenizer gives an empty one no token");
+    return ids;
 }
 
 int run_generate(const Args& args) {
@@ -41,19 +66,22 @@ int run_generate(const Args& args) {
     const Architecture arch = read_hf_config(model.path);
     const auto& words = args.flag<std::vector<std::string>>("ids");
     const bool text = words.empty();
-    if (text && !model.byte_level) {
+    const auto& prompt_text = args.flag<std::string>("prompt");
+    const auto tokenizer = find_tokenizer(model, text);
+    if (text && !tokenizer) {
         fail_usage(
-            "{}: --prompt needs a model trained on bytes by octavo\n  Other tokenizers cannot be "
-            "read yet: give the prompt as --ids 1,2,3 and get ids back.",
+            "{}: --prompt needs a tokenizer, and the folder has no tokenizer.json\n"
+            "  Copy it there, or give the prompt as --ids 1,2,3 and get ids back.",
             model.path.string());
     }
-    std::vector<std::int32_t> prompt = parse_ids(words);
-    const auto& prompt_text = args.flag<std::string>("prompt");
     if (text) {
-        // Training text follows an end of text, so that is how a text begins.
-        prompt.push_back(ByteTokenizer::kEndOfText);
-        ByteTokenizer::encode(prompt_text, prompt);
+        check(tokenizer->vocabulary() <= arch.vocab_size,
+              "{}: the tokenizer has {} tokens, the model's vocabulary only {}\n"
+              "  They do not belong together.",
+              model.path.string(), tokenizer->vocabulary(), arch.vocab_size);
     }
+    const std::vector<std::int32_t> prompt =
+        text ? text_prompt(*tokenizer, prompt_text, model.recipe.has_value()) : parse_ids(words);
 
     const auto& asked = args.flag<std::string>("recipe");
     const Recipe recipe = asked.empty() && model.recipe
@@ -66,25 +94,26 @@ int run_generate(const Args& args) {
     load_weights(model.path, generator.state());
     generator.refresh();
 
-    const SampleOptions options = sample_options(args, model.byte_level);
+    const SampleOptions options = sample_options(args, tokenizer.get(), arch.vocab_size);
     const auto samples = args.flag<std::int64_t>("samples");
     for (std::int64_t i = 0; i < samples; ++i) {
         if (text) fmt::print("{}", prompt_text);
+        Utf8Stream characters;
         bool first = true;
         const auto emit = [&](std::int32_t token) {
             if (!text) {
                 fmt::print("{}{}", first ? "" : ",", token);
-            } else if (token == ByteTokenizer::kEndOfText) {
+            } else if (token == tokenizer->end_of_text()) {
                 return false;
             } else {
-                fmt::print("{}", static_cast<char>(token));
+                fmt::print("{}", characters.push(tokenizer->bytes(token)));
             }
             first = false;
             std::fflush(stdout);
             return true;
         };
         generator.generate(prompt, count, options, static_cast<std::uint64_t>(i), emit);
-        fmt::print("\n");
+        fmt::print("{}\n", characters.finish());
     }
     return 0;
 }

@@ -23,10 +23,8 @@ ModelFolder find_model(const std::filesystem::path& path) {
         found.path = *newest;
     }
     if (std::filesystem::exists(found.path / "checkpoint.json")) {
-        const CheckpointInfo info = read_checkpoint_info(found.path);
         found.recipe = recipe_of(load_config(found.path / "config.toml", {}));
-        const auto tokenizer = info.extra.find("tokenizer");
-        found.byte_level = tokenizer != info.extra.end() && tokenizer->second == "byte";
+        found.extra = read_checkpoint_info(found.path).extra;
     }
     return found;
 }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <string>
 
 #include "recipes/recipe.h"
 
@@ -11,7 +13,7 @@ namespace octavo {
 struct ModelFolder {
     std::filesystem::path path;         // has config.json and weights
     std::optional<Recipe> recipe = {};  // that trained it; none for folders that are no checkpoint
-    bool byte_level = false;            // trained on bytes (io/byte_tokenizer.h)
+    std::map<std::string, std::string> extra = {};  // of the checkpoint's manifest
 };
 
 // A Hugging Face folder, a checkpoint, or a run folder, of which the newest checkpoint is meant.

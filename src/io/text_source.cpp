@@ -38,27 +38,41 @@ TextSource::TextSource(const std::filesystem::path& path, const TextOptions& opt
 }
 
 bool TextSource::next(std::string& document) {
-    while (options_.format == TextFormat::jsonl ? next_object(document) : next_block(document)) {
+    for (Raw raw; next_raw(raw);) {
+        extract(raw, file().path(), options_);
+        document.swap(raw.text);
         if (!document.empty()) return true;
         ++empty_documents_;
     }
     return false;
 }
 
-bool TextSource::next_object(std::string& document) {
-    std::string_view line;
+bool TextSource::next_raw(Raw& raw) {
+    const bool found =
+        options_.format == TextFormat::jsonl ? next_line(raw.text) : next_block(raw.text);
+    raw.line = lines_.line();
+    return found;
+}
+
+void TextSource::extract(Raw& raw, const std::filesystem::path& file, const TextOptions& options) {
+    if (options.format != TextFormat::jsonl) return;
+    try {
+        raw.text = json_text_field(raw.text, options.column);
+    } catch (const Error& error) {
+        throw error.in(fmt::format("{}: line {}", file.string(), raw.line));
+    }
+}
+
+bool TextSource::next_line(std::string& line) {
+    std::string_view next;
     do {
-        line = lines_.next(options_.max_bytes + 1);
-        if (line.empty()) return false;
-        check(line.size() <= options_.max_bytes,
+        next = lines_.next(options_.max_bytes + 1);
+        if (next.empty()) return false;
+        check(next.size() <= options_.max_bytes,
               "{}: line {} is longer than {} bytes\n  Is this a JSONL file, one object a line?",
               file().path().c_str(), lines_.line(), options_.max_bytes);
-    } while (is_blank(line));
-    try {
-        document = json_text_field(line, options_.column);
-    } catch (const Error& error) {
-        throw error.in(fmt::format("{}: line {}", file().path().string(), lines_.line()));
-    }
+    } while (is_blank(next));
+    line = next;
     return true;
 }
 

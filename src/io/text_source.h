@@ -41,12 +41,22 @@ class TextSource {
     // The next document that is not empty; false at the end.
     bool next(std::string& document);
 
-    TextFormat format() const { return options_.format; }  // never automatic
+    // The next document, which may be empty, as it stands in the file: in jsonl the whole line, for
+    // `extract`. Reading is one thread's work, to take lines apart is many threads'.
+    struct Raw {
+        std::string text;
+        std::int64_t line = 0;  // in the file, from 1
+    };
+    bool next_raw(Raw&);
+    // Makes the line of a jsonl file its document; leaves that of a text file.
+    static void extract(Raw&, const std::filesystem::path& file, const TextOptions&);
+
+    const TextOptions& options() const { return options_; }  // the format is never automatic
     std::int64_t empty_documents() const { return empty_documents_; }
     const InputFile& file() const { return lines_.file(); }
 
   private:
-    bool next_object(std::string& document);
+    bool next_line(std::string& line);
     bool next_block(std::string& document);
 
     TextOptions options_;

@@ -3,30 +3,32 @@
 #include <optional>
 #include <string>
 #include <system_error>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "base/rng.h"
-#include "io/byte_tokenizer.h"
 #include "io/json_text.h"
 #include "io/token_file.h"
+#include "text/each.h"
+#include "text/tokenizer_folder.h"
 
 namespace octavo {
 namespace {
 
 constexpr std::uint64_t kSplitStream = 0x73706c69'74000000;  // "split": nothing else draws from it
 constexpr std::int64_t kProgressBytes = std::int64_t{4} << 20;
+constexpr std::size_t kBatchBytes = std::size_t{1} << 20;  // for each thread
+
+using Tokens = std::vector<std::int32_t>;
 
 // One of the two outputs.
 class Split {
   public:
-    explicit Split(const std::filesystem::path& path) : file_(path, ByteTokenizer::kVocabulary) {}
+    Split(const std::filesystem::path& path, std::int64_t vocabulary) : file_(path, vocabulary) {}
 
-    void add(std::string_view document) {
-        tokens_.clear();
-        ByteTokenizer::encode(document, tokens_);
-        tokens_.push_back(ByteTokenizer::kEndOfText);
-        file_.write(tokens_);
+    void add(const Tokens& document) {
+        file_.write(document);
         ++documents_;
     }
     void close() { file_.close(); }
@@ -35,7 +37,6 @@ class Split {
   private:
     TokenFileWriter file_;
     std::int64_t documents_ = 0;
-    std::vector<std::int32_t> tokens_;
 };
 
 // Deals documents out to the two outputs, one behind, so that the last one can still go to a side
@@ -47,12 +48,14 @@ class Splitter {
           fraction_(options.held_out),
           first_input_(options.inputs.front().string()),
           inputs_(options.inputs.size()),
-          train_(options.output / "train.bin") {
-        if (fraction_ > 0) held_out_.emplace(options.output / "held_out.bin");
+          train_(options.output / "train.bin", options.tokenizer->vocabulary()) {
+        if (fraction_ > 0) {
+            held_out_.emplace(options.output / "held_out.bin", options.tokenizer->vocabulary());
+        }
     }
 
     // Takes the contents of `document`.
-    void add(std::string& document) {
+    void add(Tokens& document) {
         if (documents_ > 0) chosen().add(last_);
         last_.swap(document);
         ++documents_;
@@ -90,14 +93,81 @@ class Splitter {
     std::size_t inputs_;
     Split train_;
     std::optional<Split> held_out_;
-    std::string last_;
+    Tokens last_;
     std::int64_t documents_ = 0;
 };
 
 struct Source {
     std::filesystem::path path;
-    TextFormat format;
-    std::int64_t documents;
+    TextOptions options;
+    std::int64_t documents = 0;  // not empty
+};
+
+// Collects documents, takes them apart and encodes them on all threads, and deals them out in their
+// order.
+class Pipeline {
+  public:
+    Pipeline(const TokenizeOptions& options, std::int32_t end_of_text)
+        : tokenizer_(*options.tokenizer),
+          end_of_text_(end_of_text),
+          splitter_(options),
+          encoders_(tokenizer_.encoders()) {}
+
+    // The documents that are added from now on are of this file.
+    void begin(const std::filesystem::path& path, const TextOptions& options) {
+        sources_.push_back({path, options});
+    }
+    // Takes the contents of `raw`.
+    void add(TextSource::Raw& raw) {
+        bytes_ += raw.text.size();
+        Item& item = batch_.emplace_back();
+        item.raw = std::exchange(raw, {});
+        item.source = sources_.size() - 1;
+        if (bytes_ >= kBatchBytes * encoders_.size()) flush();
+    }
+    void flush() {
+        for_each_item(batch_.size(),
+                      [&](std::size_t thread, std::size_t i) { encode(batch_[i], thread); });
+        for (Item& item : batch_) {
+            if (item.tokens.empty()) {
+                ++empty_documents_;
+            } else {
+                splitter_.add(item.tokens);
+                ++sources_[item.source].documents;
+            }
+        }
+        batch_.clear();
+        bytes_ = 0;
+    }
+    Splitter& splitter() { return splitter_; }
+    const std::vector<Source>& sources() const { return sources_; }
+    std::int64_t empty_documents() const { return empty_documents_; }
+
+  private:
+    struct Item {
+        TextSource::Raw raw;
+        std::size_t source = 0;
+        Tokens tokens;
+    };
+    void encode(Item& item, std::size_t thread) const {
+        const Source& source = sources_[item.source];
+        TextSource::extract(item.raw, source.path, source.options);
+        if (item.raw.text.empty()) return;
+        const auto begin = tokenizer_.begin();
+        item.tokens.assign(begin.begin(), begin.end());
+        encoders_[thread]->encode(item.raw.text, item.tokens);
+        item.tokens.push_back(end_of_text_);
+        item.raw.text = {};
+    }
+
+    const Tokenizer& tokenizer_;
+    std::int32_t end_of_text_;
+    Splitter splitter_;
+    std::vector<std::unique_ptr<Encoder>> encoders_;
+    std::vector<Source> sources_;
+    std::vector<Item> batch_;
+    std::size_t bytes_ = 0;  // of the batch
+    std::int64_t empty_documents_ = 0;
 };
 
 std::string to_json(const SplitCount& count, std::string_view file) {
@@ -105,19 +175,22 @@ std::string to_json(const SplitCount& count, std::string_view file) {
                        count.documents, count.tokens);
 }
 
-std::string describe(const TokenizeOptions& options, const TokenizeReport& report,
-                     const std::vector<Source>& sources) {
+std::string describe(const TokenizeOptions& options, std::int32_t end_of_text,
+                     const TokenizeReport& report, const std::vector<Source>& sources) {
     std::string list;
     for (const Source& source : sources) {
-        list +=
-            fmt::format(R"({}{{"path": {}, "format": "{}", "documents": {}}})",
-                        list.empty() ? "\n    " : ",\n    ", json_quote(source.path.string()),
-                        source.format == TextFormat::jsonl ? "jsonl" : "text", source.documents);
+        list += fmt::format(R"({}{{"path": {}, "format": "{}", "documents": {}}})",
+                            list.empty() ? "\n    " : ",\n    ", json_quote(source.path.string()),
+                            source.options.format == TextFormat::jsonl ? "jsonl" : "text",
+                            source.documents);
     }
     std::string text = "{\n";
-    text += fmt::format("  \"tokenizer\": \"{}\",\n", ByteTokenizer::kName);
+    const Tokenizer& tokenizer = *options.tokenizer;
+    text += fmt::format("  \"tokenizer\": {},\n", json_quote(tokenizer.kind()));
+    text += fmt::format("  \"fingerprint\": {},\n", json_quote(tokenizer.fingerprint()));
     text += fmt::format("  \"vocabulary\": {},\n", report.vocabulary);
-    text += fmt::format("  \"end_of_text\": {},\n", ByteTokenizer::kEndOfText);
+    text += fmt::format("  \"end_of_text\": {},\n", end_of_text);
+    text += fmt::format("  \"end_of_text_token\": {},\n", json_quote(tokenizer.bytes(end_of_text)));
     text += fmt::format("  \"train\": {},\n", to_json(report.train, "train.bin"));
     if (options.held_out > 0) {
         text += fmt::format("  \"held_out\": {},\n", to_json(report.held_out, "held_out.bin"));
@@ -144,15 +217,19 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     if (!(options.held_out >= 0 && options.held_out < 1)) {
         fail_usage("tokenize: expected a held-out share in [0, 1), got {}", options.held_out);
     }
+    const auto end_of_text = options.tokenizer->end_of_text();
+    if (!end_of_text) {
+        fail(
+            "tokenize: the tokenizer has no token that ends a text\n"
+            "  Name one of its added tokens with --end-of-text.");
+    }
     // Opening all inputs first finds a misspelt name before minutes of work.
     TokenizeProgress done;
     for (const auto& path : options.inputs) done.bytes_total += InputFile(path).bytes_total();
     make_directory(options.output);
 
-    Splitter splitter(options);
-    TokenizeReport report;
-    report.vocabulary = ByteTokenizer::kVocabulary;
-    std::vector<Source> sources;
+    Pipeline pipeline(options, *end_of_text);
+    Splitter& splitter = pipeline.splitter();
     std::int64_t bytes_before = 0, bytes_told = 0;
     const auto tell = [&] {
         bytes_told = done.bytes;
@@ -160,30 +237,34 @@ TokenizeReport tokenize(const TokenizeOptions& options,
         done.tokens = splitter.train().tokens + splitter.held_out().tokens;
         if (progress) progress(done);
     };
-    std::string document;
+    TextSource::Raw raw;
     for (const auto& path : options.inputs) {
         TextSource source(path, options.text);
-        const std::int64_t documents_before = splitter.documents();
-        while (source.next(document)) {
-            splitter.add(document);
+        pipeline.begin(path, source.options());
+        while (source.next_raw(raw)) {
+            pipeline.add(raw);
             done.bytes = bytes_before + source.file().bytes_read();
             if (done.bytes - bytes_told >= kProgressBytes) tell();
         }
         done.bytes = bytes_before += source.file().bytes_read();
-        report.empty_documents += source.empty_documents();
-        sources.push_back({path, source.format(), splitter.documents() - documents_before});
         tell();
     }
+    pipeline.flush();
+    tell();
 
     splitter.finish();
-    report.train = splitter.train();
-    report.held_out = splitter.held_out();
+    const TokenizeReport report{.train = splitter.train(),
+                                .held_out = splitter.held_out(),
+                                .empty_documents = pipeline.empty_documents(),
+                                .vocabulary = options.tokenizer->vocabulary()};
     if (options.held_out == 0) {
         // An earlier call's would be taken for this one's.
         std::error_code ignored;
         std::filesystem::remove(options.output / "held_out.bin", ignored);
     }
-    write_file_atomically(options.output / "tokens.json", describe(options, report, sources));
+    write_tokenizer_files(options.output, options.tokenizer_files);
+    write_file_atomically(options.output / "tokens.json",
+                          describe(options, *end_of_text, report, pipeline.sources()));
     return report;
 }
 

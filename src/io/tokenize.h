@@ -1,13 +1,17 @@
-// Text files to token files: every document becomes its bytes and an end-of-text token, and goes to
-// train.bin or to held_out.bin.
+// Text files to token files: every document becomes its tokens and an end-of-text token, and goes
+// to train.bin or to held_out.bin.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <map>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "io/text_source.h"
+#include "text/byte_tokenizer.h"
 
 namespace octavo {
 
@@ -16,6 +20,9 @@ struct TokenizeOptions {
     // A directory, made if need be; earlier results in it are replaced.
     std::filesystem::path output = {};
     TextOptions text = {};
+    std::shared_ptr<const Tokenizer> tokenizer = std::make_shared<ByteTokenizer>();
+    // To lie beside the token files (text/tokenizer_folder.h).
+    std::map<std::string, std::string> tokenizer_files = {};
     // Share of the documents held out, in [0, 1). Which ones depends on the seed and on their
     // number only. Above 0, each side gets at least one.
     double held_out = 0.01;
@@ -24,7 +31,7 @@ struct TokenizeOptions {
 
 struct TokenizeProgress {
     std::int64_t bytes = 0, bytes_total = 0;  // of the input files
-    std::int64_t documents = 0, tokens = 0;
+    std::int64_t documents = 0, tokens = 0;   // encoded so far
 };
 
 struct SplitCount {
@@ -38,9 +45,11 @@ struct TokenizeReport {
 };
 
 // Writes train.bin, held_out.bin (none if held_out is 0) and, last, tokens.json, which says how the
-// others were made. Calls `progress`, if any, every few megabytes and at the end of each input.
-// Throws Error for unreadable inputs, for inputs without text, and if one document would have to be
-// split; the results of an earlier call are then still there.
+// others were made. Calls `progress`, if any, every few megabytes and at the end.
+// Takes texts apart and encodes them on all threads; the result does not depend on their number.
+// Throws Error for unreadable inputs, for inputs without text, for a tokenizer without an end of
+// text, and if one document would have to be split; the results of an earlier call are then still
+// there.
 TokenizeReport tokenize(const TokenizeOptions& options,
                         const std::function<void(const TokenizeProgress&)>& progress = {});
 

@@ -7,7 +7,15 @@
 
 namespace octavo {
 
-// The tokenizer's name, "byte"; empty if nothing is known. Throws Error for a damaged tokens.json.
-std::string tokenizer_name(const std::filesystem::path& token_file);
+struct TokensInfo {
+    std::string tokenizer = {};    // "byte", "bpe"; empty if nothing is known
+    std::string fingerprint = {};  // of the tokenizer
+    std::string end_of_text = {};  // text of the token that ends documents; empty for bytes
+
+    bool operator==(const TokensInfo&) const = default;
+};
+
+// Throws Error for a damaged tokens.json.
+TokensInfo tokens_info(const std::filesystem::path& token_file);
 
 }  // namespace octavo

@@ -11,7 +11,6 @@
 #include "base/version.h"
 #include "config/load.h"
 #include "io/batches.h"
-#include "io/tokens_info.h"
 #include "models/weights.h"
 #include "report/cast_warnings.h"
 #include "report/console.h"
@@ -23,6 +22,7 @@
 #include "train/failure.h"
 #include "train/learning_rate.h"
 #include "train/run_folder.h"
+#include "train/run_tokenizer.h"
 #include "train/setup.h"
 #include "train/train_program.h"
 
@@ -162,6 +162,7 @@ class Trainer {
             folder_.path.string(), found ? found->filename().string() : "");
         if (found) {
             std::vector<std::string> converted;
+            tokenizer_.check_resumes(read_checkpoint_info(*found).extra);
             const CheckpointInfo info =
                 load_checkpoint(*found, program_.state(), Verify::contents, &converted);
             step_ = info.step;
@@ -197,7 +198,7 @@ class Trainer {
         return fmt::format("{}", program_.options().recipe.prediction.bound);
     }
     std::map<std::string, std::string> manifest_extra() const {
-        std::map<std::string, std::string> extra{{"tokenizer", tokenizer_}};
+        std::map<std::string, std::string> extra = tokenizer_.extra();
         if (predicts()) extra[kWeightBound] = weight_bound();
         return extra;
     }
@@ -308,9 +309,10 @@ class Trainer {
                                   .recipe = describe(config_.recipe),
                                   .octavo = std::string(kVersion),
                                   .extra = manifest_extra()};
-        save_checkpoint(folder_.checkpoints(), program_.program().state(), info,
-                        {{"config.json", to_hf_config(architecture(), weights_dtype())},
-                         {"config.toml", to_toml(config_)}});
+        std::map<std::string, std::string> texts = tokenizer_.files;
+        texts["config.json"] = to_hf_config(architecture(), weights_dtype());
+        texts["config.toml"] = to_toml(config_);
+        save_checkpoint(folder_.checkpoints(), program_.program().state(), info, texts);
         prune_checkpoints(folder_.checkpoints(), config_.checkpoint.keep_last,
                           config_.checkpoint.keep_every);
         saved_ = step_;
@@ -378,7 +380,7 @@ class Trainer {
     std::optional<ScalesLog> scales_;  // none: nothing is measured
     CastWarnings warnings_;
     Eta eta_;
-    std::string tokenizer_ = tokenizer_name(config_.data.train.front());
+    RunTokenizer tokenizer_ = tokenizer_of(config_);
     double flops_ = flops_per_token(architecture(), config_.train.seq);
     double peak_flops_ = 1;
     std::int64_t step_ = 0;    // optimizer steps done

@@ -59,8 +59,9 @@ TEST(Run, DoctorNamesEveryLibrary) {
     testing::internal::CaptureStdout();
     EXPECT_EQ(run({"doctor"}, all_verbs(), stderr), 0);
     const std::string text = testing::internal::GetCapturedStdout();
-    for (const char* name : {"processor", "threads", "memory", "octavo", "compiler", "fmt",
-                             "oneDNN", "nlohmann/json", "toml++", "CLI11", "zstd", "xxhash"}) {
+    for (const char* name :
+         {"processor", "threads", "memory", "octavo", "compiler", "fmt", "oneDNN", "nlohmann/json",
+          "toml++", "CLI11", "zstd", "xxhash", "PCRE2", "utf8proc"}) {
         EXPECT_NE(text.find(std::string("  ") + name + " "), std::string::npos) << name << "\n"
                                                                                 << text;
     }

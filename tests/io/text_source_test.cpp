@@ -131,7 +131,7 @@ TEST(Jsonl, ReadsTheColumn) {
     for (std::string document; source.next(document);) documents.push_back(document);
     EXPECT_EQ(documents, (Documents{"one\n\xc3\xa9\xf0\x9f\x98\x80", "two", "three"}));
     EXPECT_EQ(source.empty_documents(), 1);
-    EXPECT_EQ(source.format(), TextFormat::jsonl);
+    EXPECT_EQ(source.options().format, TextFormat::jsonl);
 
     const auto other = dir.write("b.data", "{\"body\": \"x\", \"text\": 4}\n");
     EXPECT_EQ(read_all(other, {.format = TextFormat::jsonl, .column = "body"}), (Documents{"x"}));

@@ -4,9 +4,14 @@
 
 #include <nlohmann/json.hpp>
 
-#include "io/byte_tokenizer.h"
+#include "base/parallel.h"
 #include "io/token_file.h"
+#include "io/tokens_info.h"
 #include "scratch.h"
+#include "text/split_pattern.h"
+#include "text/tokenizer_folder.h"
+#include "text/tokenizer_json.h"
+#include "text/train_bpe.h"
 
 namespace octavo {
 namespace {
@@ -67,6 +72,72 @@ TEST(Tokenize, WritesBothSplitsAndTheirDescription) {
     EXPECT_EQ(json["sources"][0]["path"], options.inputs[0].string());
     EXPECT_EQ(json["sources"][1]["format"], "jsonl");
     EXPECT_EQ(json["sources"][1]["documents"], 1);
+}
+
+TEST(Tokenize, WithATrainedBpe) {
+    const Scratch dir;
+    BpeTrainer trainer({.vocabulary = 300, .pattern = std::string(kGpt2Pattern)});
+    std::vector<std::string> documents;
+    for (int i = 0; i < 500; ++i) documents.push_back(fmt::format("document {} é\n", i * i));
+    trainer.add(documents);
+    const std::string json = to_tokenizer_json(trainer.train());
+    dir.write("tokenizer.json", json);
+    std::string text;
+    for (const std::string& document : documents) text += document + "<|endoftext|>\n";
+    TokenizeOptions options{.inputs = {dir.write("a.txt", text)},
+                            .output = dir / "out",
+                            .tokenizer = load_tokenizer(dir / "tokenizer.json"),
+                            .tokenizer_files = read_tokenizer_files(dir / ""),
+                            .held_out = 0};
+    const TokenizeReport report = tokenize(options);
+    EXPECT_EQ(report.train.documents, 500);
+    EXPECT_EQ(report.vocabulary, options.tokenizer->vocabulary());
+
+    const TokenFile file(dir / "out/train.bin");
+    EXPECT_EQ(file.token_bytes(), 2u);
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(file.size()));
+    file.read(0, ids);
+    std::string joined;
+    for (const std::string& document : documents) joined += document + "<|endoftext|>";
+    EXPECT_EQ(options.tokenizer->decode(ids), joined);
+    EXPECT_EQ(std::ranges::count(ids, *options.tokenizer->end_of_text()), 500);
+
+    EXPECT_EQ(Scratch::read(dir / "out/tokenizer.json"), json);
+    EXPECT_EQ(tokens_info(dir / "out/train.bin"),
+              (TokensInfo{"bpe", options.tokenizer->fingerprint(), "<|endoftext|>"}));
+
+    options.tokenizer = std::make_shared<BpeTokenizer>(
+        [&] {
+            BpeSpec spec = parse_tokenizer_json(json);
+            spec.added.clear();
+            return spec;
+        }(),
+        "");
+    EXPECT_TRUE(contains(error_of([&] { tokenize(options); }), "no token that ends a text"));
+}
+
+TEST(Tokenize, TheNumberOfThreadsDoesNotShow) {
+    const Scratch dir;
+    std::string text;
+    for (int i = 0; i < 2000; ++i) {
+        text += fmt::format("{{\"text\": \"{}\"}}\n",
+                            std::string(static_cast<std::size_t>(i * 7 % 3000), 'x'));
+    }
+    TokenizeOptions options{.inputs = {dir.write("a.jsonl", text), dir.write("b.txt", "b")},
+                            .output = dir / "out"};
+    const int threads = thread_count();
+    std::vector<std::string> results;
+    for (const int n : {1, 3}) {
+        set_thread_count(n);
+        EXPECT_EQ(tokenize(options).empty_documents, 1);
+        results.push_back(text_of(dir / "out/train.bin") + text_of(dir / "out/held_out.bin") +
+                          Scratch::read(dir / "out/tokens.json"));
+    }
+    set_thread_count(threads);
+    EXPECT_EQ(results[0], results[1]);
+    // Of several bad lines the first is named.
+    options.inputs = {dir.write("bad.jsonl", text + "[]\n{}\n")};
+    EXPECT_TRUE(contains(error_of([&] { tokenize(options); }), "bad.jsonl: line 2001"));
 }
 
 TEST(Tokenize, TheSplitIsAFunctionOfTheSeed) {

@@ -1,0 +1,60 @@
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "text/chat_template.h"
+
+namespace octavo {
+namespace {
+
+using Json = nlohmann::json;
+
+// A token is a string or an object with one.
+std::string token_text(const Json& config, const char* name) {
+    const auto at = config.find(name);
+    if (at == config.end()) return {};
+    if (at->is_string()) return at->get<std::string>();
+    return at->is_object() ? at->value("content", "") : "";
+}
+
+// A template is a string, or one of a list of named ones, of which "default" is for chats.
+std::optional<std::string> template_text(const Json& config) {
+    const auto at = config.find("chat_template");
+    if (at == config.end() || at->is_null()) return std::nullopt;
+    if (at->is_string()) return at->get<std::string>();
+    check(at->is_array(), "expected a string or a list in 'chat_template', got {}",
+          at->type_name());
+    for (const Json& entry : *at) {
+        if (!entry.is_object() || token_text(entry, "name") != "default") continue;
+        return token_text(entry, "template");
+    }
+    fail("'chat_template' has no template named 'default'");
+}
+
+}  // namespace
+
+std::optional<ChatTemplate> read_chat_template(const std::filesystem::path& folder) {
+    const auto config_path = folder / "tokenizer_config.json";
+    const auto jinja_path = folder / "chat_template.jinja";
+    Json config = Json::object();
+    std::filesystem::path path = config_path;
+    try {
+        if (std::filesystem::exists(config_path)) {
+            config = Json::parse(read_file(config_path), nullptr, false);
+            check(config.is_object(), "expected a JSON object");
+        }
+        std::optional<std::string> jinja;
+        if (std::filesystem::exists(jinja_path)) {
+            path = jinja_path;
+            jinja = read_file(jinja_path);
+        } else {
+            jinja = template_text(config);
+        }
+        if (!jinja) return std::nullopt;
+        return ChatTemplate::recognise(*jinja, token_text(config, "bos_token"));
+    } catch (const Error& error) {
+        throw error.in(path.string());
+    }
+}
+
+}  // namespace octavo
