@@ -69,6 +69,7 @@ OCTAVO_PLAIN_OP(KvWrite);
 OCTAVO_PLAIN_OP(LayerNormGrad);
 OCTAVO_PLAIN_OP(MeasureCast);
 OCTAVO_PLAIN_OP(Mul);
+OCTAVO_PLAIN_OP(Normalise);
 OCTAVO_PLAIN_OP(RmsNormGrad);
 OCTAVO_PLAIN_OP(ScaleOf);
 OCTAVO_PLAIN_OP(SplitPower);
@@ -116,8 +117,13 @@ struct BiasAdd {
     int x_exponent = 0, bias_exponent = 0;
     bool operator==(const BiasAdd&) const = default;
 };
+struct ScaleAlong {  // by a factor for each row or column
+    Axis axis = Axis::row;
+    bool inverse = false;  // divides
+    bool operator==(const ScaleAlong&) const = default;
+};
 // What a fused quantiser computes before it quantises: the op of that name, or nothing.
-enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad };
+enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad, normalise };
 // Which copies a quantiser makes: of the tensor, of its transpose, or both.
 enum class Copies : std::uint8_t { rows, columns, both };
 struct BlockQuantise {
@@ -161,7 +167,8 @@ struct CrossEntropyGrad {
 struct DelayedQuantise {
     ScaleRule rule;
     QuantiseSource of = QuantiseSource::value;
-    bool transpose = false;  // a transposed copy of the codes, too
+    bool transpose = false;              // a transposed copy of the codes, too
+    std::optional<ScaleAlong> scaled{};  // first of all, the source's last operand
     bool operator==(const DelayedQuantise&) const = default;
 };
 struct DelayedScale {
@@ -217,6 +224,7 @@ struct Iota {
 };
 struct LayerNorm {
     float eps = 1e-5f;
+    bool statistics = false;  // alone, without y
     bool operator==(const LayerNorm&) const = default;
 };
 struct Matmul {
@@ -233,6 +241,7 @@ struct PredictAmax {
 };
 struct Quantise {
     Dtype to = Dtype::e4m3;
+    Copies copies = Copies::rows;
     bool operator==(const Quantise&) const = default;
 };
 struct Reshape {
@@ -241,6 +250,7 @@ struct Reshape {
 };
 struct RmsNorm {
     float eps = 1e-5f;
+    bool statistics = false;  // alone, without y
     bool operator==(const RmsNorm&) const = default;
 };
 struct Rope {
@@ -249,11 +259,6 @@ struct Rope {
     std::int64_t max_positions = 0;
     bool inverse = false;
     bool operator==(const Rope&) const = default;
-};
-struct ScaleAlong {  // by a factor for each row or column
-    Axis axis = Axis::row;
-    bool inverse = false;  // divides
-    bool operator==(const ScaleAlong&) const = default;
 };
 struct SmoothSwiGlu {
     Axis axis = Axis::row;  // whose maxima are divided out

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <optional>
 
-#include "graph/op.h"
+#include "graph/rules.h"
 
 namespace octavo {
 
@@ -13,6 +13,13 @@ namespace octavo {
 std::optional<Op> source_op(QuantiseSource);
 // The source that stands for this op, if there is one.
 std::optional<QuantiseSource> quantise_source(const Op&);
+
+// The whole source of a quantiser: with `scaled`, the last operand of that op is multiplied first,
+// by factors that follow it as one operand more.
+//
+// The types of its results; `in` are its operands alone, under the name of the quantiser.
+Types source_types(QuantiseSource, const std::optional<ScaleAlong>& scaled, const Operands& in);
+Values emit_source(Builder&, QuantiseSource, const std::optional<ScaleAlong>& scaled, Values in);
 
 constexpr std::size_t quantised_results(QuantiseSource of) {
     return of == QuantiseSource::swiglu_grad ? 2 : 1;

@@ -7,8 +7,7 @@
 #include "backends/cuda/quantise_source.cuh"
 #include "backends/cuda/squares.cuh"
 #include "backends/cuda/transpose.h"
-#include "graph/rules.h"
-#include "ops/delayed_quantise.h"
+#include "backends/quantise_source.h"
 
 namespace octavo::cuda {
 namespace {
@@ -308,18 +307,13 @@ void fill_scales(const BlockQuantise& op, std::span<const TensorRef> out) {
     }
 }
 
-// Fused are the sources of a training step, in bf16. Other dtypes and sources go through memory:
-// the rare dtypes as f32, the rare sources as they are.
-bool fuses(const BlockQuantise& op, Dtype dtype) {
-    return op.of == QuantiseSource::value || dtype == Dtype::bf16;
-}
-
 // Blocks lie within a tile.
 bool needs_tops(const BlockQuantise& op) {
     return op.scaling.granularity == Granularity::row ||
            op.scaling.granularity == Granularity::micro;
 }
 
+// Values of rare dtypes go through memory as f32.
 Prepared prepare_fused(const NodeView& node) {
     const auto op = std::get<BlockQuantise>(node.op);
     const Dtype given = node.in[0].dtype;
@@ -361,25 +355,17 @@ Prepared prepare_in_parts(const NodeView& node) {
     const auto op = std::get<BlockQuantise>(node.op);
     BlockQuantise one = op;
     one.of = QuantiseSource::value;
-    const Op source = *source_op(op.of);
-    const Types values = rules_of(source).type(source, Operands(op_name(source), node.in));
+    const QuantisedSource source(kernel_registry(), op.of, {}, node.in);
+    const Prepared rest = prepare_op(kernel_registry(), one, std::span(source.types()).first(1));
     ScratchCounter scratch;
-    std::vector<std::int64_t> at;
-    for (const Type& t : values) at.push_back(scratch.reserve(total_bytes(t)));
-    const Prepared first = prepare_op(kernel_registry(), source, node.in);
-    const Prepared rest = prepare_op(kernel_registry(), one, std::span(values).first(1));
-    const std::int64_t scratch_at =
-        scratch.reserve(std::max(first.scratch_bytes, rest.scratch_bytes));
+    const std::int64_t source_at = scratch.reserve(source.scratch_bytes());
+    const std::int64_t rest_at = scratch.reserve(rest.scratch_bytes);
     const auto run = [=](const KernelCall& call) {
-        std::vector<TensorRef> results;
-        for (std::size_t k = 0; k < values.size(); ++k) {
-            results.push_back(tensor_at(values[k], call.scratch + at[k]));
-        }
-        first.run({call.in, results, call.scratch + scratch_at});
+        const auto results = source.values(call.in, call.scratch + source_at);
         const std::size_t copies = call.out.size() / results.size();
         for (std::size_t k = 0; k < results.size(); ++k) {
             rest.run({std::span(results).subspan(k, 1), call.out.subspan(k * copies, copies),
-                      call.scratch + scratch_at});
+                      call.scratch + rest_at});
         }
     };
     return {run, scratch.bytes()};
@@ -389,7 +375,7 @@ Refusal reject(const NodeView& node) { return reject_tall(node.in[0]); }
 
 Prepared prepare(const NodeView& node) {
     const auto& op = std::get<BlockQuantise>(node.op);
-    return fuses(op, node.in[0].dtype) ? prepare_fused(node) : prepare_in_parts(node);
+    return has_source(op.of, node.in[0].dtype) ? prepare_fused(node) : prepare_in_parts(node);
 }
 
 }  // namespace
