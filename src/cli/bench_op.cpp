@@ -7,6 +7,7 @@
 
 #include "cli/device.h"
 #include "graph/builder.h"
+#include "ops/delayed_quantise.h"
 #include "recipes/recipe.h"
 #include "runtime/program.h"
 #include "runtime/random_fill.h"
@@ -55,16 +56,15 @@ OpCase plain(std::string name, const Op& op, Types&& types) {
 }
 
 // A delayed cast whose window is filled: the counter is a Load of a number that is large enough.
-OpCase quantise(std::string name, QuantiseSource of, Dtype to, std::size_t operands,
-                std::size_t results, bool transpose) {
-    return {std::move(name), [=](Builder& b, const Sizes& s) {
-                Values in = fresh(b, std::vector<Type>(operands, s.matrix()));
-                for (std::size_t r = 0; r < results; ++r) {
+template <class Types>
+OpCase quantise(std::string name, const DelayedQuantise& op, Types&& types) {
+    return {std::move(name), [op, types](Builder& b, const Sizes& s) {
+                Values in = fresh(b, types(s));
+                for (std::size_t r = 0; r < quantised_results(op.of); ++r) {
                     in.push_back(fresh(b, {Dtype::f32, {kWindow}}));
                     in.push_back(b.load(fmt::format("counter{}", r), {Dtype::i32, {1}}));
                     in.push_back(fresh(b, kOne));
                 }
-                const DelayedQuantise op{.rule = {.to = to}, .of = of, .transpose = transpose};
                 for (const Value v : b.emit(op, in)) b.output(fmt::format("y{}", v.id), v);
             }};
 }
@@ -107,6 +107,16 @@ std::vector<OpCase> cases() {
     const auto groups = [](int group) {
         return Scaling{.granularity = Granularity::micro, .group = group};
     };
+    const DelayedQuantise e4m3{.rule = {.to = Dtype::e4m3}, .transpose = true};
+    const DelayedQuantise e5m2{.rule = {.to = Dtype::e5m2}, .transpose = true};
+    const auto of = [](DelayedQuantise op, Q source, std::optional<ScaleAlong> scaled = {}) {
+        op.of = source;
+        op.scaled = scaled;
+        return op;
+    };
+    const auto gradients = [](S s) {
+        return std::vector{s.matrix(), s.matrix(), s.matrix(), s.per_row()};
+    };
     const AdamW random{.stochastic = true};
     const auto both = [](Q of) { return Cast{.to = Dtype::e4m3, .transpose = true, .of = of}; };
     const auto sum = [](S s) {
@@ -121,6 +131,8 @@ std::vector<OpCase> cases() {
         plain("transpose", Transpose{},
               [](S s) { return std::vector{Type{Dtype::e4m3, {s.rows, s.columns}, kPerTensor}}; }),
         plain("rms_norm", RmsNorm{}, [](S s) { return std::vector{s.matrix(), s.vector()}; }),
+        plain("rms_norm, statistics", RmsNorm{.statistics = true},
+              [](S s) { return std::vector{s.matrix(), s.vector()}; }),
         plain("rms_norm_grad", RmsNormGrad{},
               [](S s) { return std::vector{s.matrix(), s.vector(), s.per_row(), s.matrix()}; }),
         plain("rms_norm_grad + residual", RmsNormGrad{},
@@ -144,20 +156,31 @@ std::vector<OpCase> cases() {
               alike(2)),
         plain("scale_along, tokens", ScaleAlong{Axis::row},
               [](S s) { return std::vector{s.matrix(), s.per_row()}; }),
+        plain("scale_along, tokens + residual", ScaleAlong{Axis::row},
+              [](S s) { return std::vector{s.matrix(), s.per_row(), s.matrix()}; }),
         plain("scale_along, channels", ScaleAlong{Axis::column},
               [](S s) { return std::vector{s.matrix(), s.vector()}; }),
         plain("gelu", Gelu{}, alike(1)),
         plain("gelu_grad", GeluGrad{}, alike(2)),
         plain("rope", Rope{.max_positions = 1 << 30}, [](S s) { return heads(s, 1); }),
         plain("quantise", Quantise{Dtype::e4m3}, [](S s) { return std::vector{s.matrix(), kOne}; }),
+        plain("quantise, transposed too", Quantise{Dtype::e4m3, Copies::both},
+              [](S s) { return std::vector{s.matrix(), kOne}; }),
         plain("quantise, from f16 under a scale", Quantise{Dtype::e4m3},
               [](S s) {
                   return std::vector{Type{Dtype::f16, {s.rows, s.columns}, kPerTensor}, kOne};
               }),
-        quantise("delayed_quantise", Q::value, Dtype::e4m3, 1, 1, false),
-        quantise("delayed_quantise, transposed too", Q::value, Dtype::e4m3, 1, 1, true),
-        quantise("swiglu -> e4m3, transposed too", Q::swiglu, Dtype::e4m3, 2, 1, true),
-        quantise("swiglu_grad -> e5m2, transposed too", Q::swiglu_grad, Dtype::e5m2, 3, 2, true),
+        quantise("delayed_quantise", DelayedQuantise{}, alike(1)),
+        quantise("delayed_quantise, transposed too", e4m3, alike(1)),
+        quantise("scale_along, tokens -> e5m2, transposed too",
+                 of(e5m2, Q::value, ScaleAlong{Axis::row}),
+                 [](S s) { return std::vector{s.matrix(), s.per_row()}; }),
+        quantise("normalise, rms -> e4m3, transposed too", of(e4m3, Q::normalise),
+                 [](S s) { return std::vector{s.matrix(), s.vector(), s.per_row()}; }),
+        quantise("swiglu -> e4m3, transposed too", of(e4m3, Q::swiglu), alike(2)),
+        quantise("swiglu_grad -> e5m2, transposed too", of(e5m2, Q::swiglu_grad), alike(3)),
+        quantise("swiglu_grad / tokens -> e5m2, transposed too",
+                 of(e5m2, Q::swiglu_grad, ScaleAlong{Axis::row, true}), gradients),
         plain("cast to e4m3, transposed too", both(Q::value), alike(1)),
         plain("swiglu, cast to e4m3, transposed too", both(Q::swiglu), alike(2)),
         plain("swiglu_grad, cast to e4m3, transposed too", both(Q::swiglu_grad), alike(3)),

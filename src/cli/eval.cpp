@@ -31,14 +31,16 @@ int run_eval(const Args& args) {
     fmt::print("recipe      {}\ntokens      {}\nloss        {:.5f}\nperplexity  {:.4f}\n",
                request.recipe.name, mean.tokens, mean.loss, std::exp(mean.loss));
     const double bits = mean.loss / std::log(2.0);
-    if (model.byte_level) fmt::print("bits        {:.4f} per byte\n", bits);
+    const auto tokenizer = model.extra.find("tokenizer");
+    const bool bytes = tokenizer != model.extra.end() && tokenizer->second == "byte";
+    if (bytes) fmt::print("bits        {:.4f} per byte\n", bits);
     if (const auto& file = args.flag<std::string>("json"); !file.empty()) {
         nlohmann::ordered_json line{{"model", model.path.string()},
                                     {"recipe", request.recipe.name},
                                     {"tokens", mean.tokens},
                                     {"loss", mean.loss},
                                     {"perplexity", std::exp(mean.loss)}};
-        if (model.byte_level) line["bits_per_byte"] = bits;
+        if (bytes) line["bits_per_byte"] = bits;
         AppendFile(file).append(line.dump() + "\n");
     }
     return 0;

@@ -68,6 +68,7 @@ OCTAVO_PLAIN_OP(GatherRows);
 OCTAVO_PLAIN_OP(KvWrite);
 OCTAVO_PLAIN_OP(MeasureCast);
 OCTAVO_PLAIN_OP(Mul);
+OCTAVO_PLAIN_OP(Normalise);
 OCTAVO_PLAIN_OP(ScaleOf);
 OCTAVO_PLAIN_OP(SplitPower);
 OCTAVO_PLAIN_OP(SumRows);
@@ -91,14 +92,14 @@ struct WorkingCopy {
 struct AdamW {
     float beta1 = 0.9f, beta2 = 0.95f, eps = 1e-8f, weight_decay = 0;
     ScaleRounding scale_rounding = ScaleRounding::exact;  // of m and v under a scale
-    bool stochastic = false;          // results in bf16 are rounded up or down at random
-    bool stochastic_moments = false;  // m' and v' under a scale, too
-    std::uint64_t stream = 0;         // of the random numbers
-    std::uint64_t seed = 0;           // of those of moments under a scale
-    bool sqrt_v = false;              // v is kept as its root
-    bool v_floor = false;             // v' > 0 under a scale is not rounded to 0
-    bool amax = false;                // a result more: the amax of w'
-    bool keep_scale = false;          // of w, instead of one from the amax of w'
+    bool stochastic = false;            // results in bf16 are rounded up or down at random
+    bool stochastic_moments = false;    // m' and v' under a scale, too
+    std::uint64_t stream = 0;           // of the random numbers
+    std::uint64_t seed = 0;             // of those of moments under a scale
+    bool sqrt_v = false;                // v is kept as its root
+    bool v_floor = false;               // v' > 0 under a scale is not rounded to 0
+    bool amax = false;                  // a result more: the amax of w'
+    bool keep_scale = false;            // of w, instead of one from the amax of w'
     std::optional<WorkingCopy> copy{};  // a result more: of w'
     bool operator==(const AdamW&) const = default;
 };
@@ -126,8 +127,13 @@ struct BiasAdd {
     int x_exponent = 0, bias_exponent = 0;
     bool operator==(const BiasAdd&) const = default;
 };
+struct ScaleAlong {  // by a factor for each row or column
+    Axis axis = Axis::row;
+    bool inverse = false;  // divides
+    bool operator==(const ScaleAlong&) const = default;
+};
 // What a fused quantiser computes before it quantises: the op of that name, or nothing.
-enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad };
+enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad, normalise };
 // Which copies a quantiser makes: of the tensor, of its transpose, or both.
 enum class Copies : std::uint8_t { rows, columns, both };
 struct BlockQuantise {
@@ -176,7 +182,8 @@ struct CrossEntropyGrad {
 struct DelayedQuantise {
     ScaleRule rule;
     QuantiseSource of = QuantiseSource::value;
-    bool transpose = false;  // a transposed copy of the codes, too
+    bool transpose = false;              // a transposed copy of the codes, too
+    std::optional<ScaleAlong> scaled{};  // first of all, the source's last operand
     bool operator==(const DelayedQuantise&) const = default;
 };
 struct DelayedScale {
@@ -232,6 +239,7 @@ struct Iota {
 };
 struct LayerNorm {
     float eps = 1e-5f;
+    bool statistics = false;  // alone, without y
     bool operator==(const LayerNorm&) const = default;
 };
 struct LayerNormGrad {
@@ -253,6 +261,7 @@ struct PredictAmax {
 };
 struct Quantise {
     Dtype to = Dtype::e4m3;
+    Copies copies = Copies::rows;
     bool operator==(const Quantise&) const = default;
 };
 struct Reshape {
@@ -261,6 +270,7 @@ struct Reshape {
 };
 struct RmsNorm {
     float eps = 1e-5f;
+    bool statistics = false;  // alone, without y
     bool operator==(const RmsNorm&) const = default;
 };
 struct RmsNormGrad {
@@ -273,11 +283,6 @@ struct Rope {
     std::int64_t max_positions = 0;
     bool inverse = false;
     bool operator==(const Rope&) const = default;
-};
-struct ScaleAlong {  // by a factor for each row or column
-    Axis axis = Axis::row;
-    bool inverse = false;  // divides
-    bool operator==(const ScaleAlong&) const = default;
 };
 struct ScaleByPowers {
     std::vector<int> exponents{};

@@ -35,9 +35,18 @@ std::string_view kind_name(MatmulKind k) {
 std::string_view axis_name(Axis a) { return a == Axis::row ? " row" : " column"; }
 
 std::string_view source_name(QuantiseSource of) {
-    static constexpr std::string_view kSources[] = {"", " of swiglu", " of gelu", " of gelu_grad",
-                                                    " of swiglu_grad"};
+    static constexpr std::string_view kSources[] = {
+        "", " of swiglu", " of gelu", " of gelu_grad", " of swiglu_grad", " of normalise"};
     return kSources[static_cast<int>(of)];
+}
+
+std::string_view copies_name(Copies c) {
+    static constexpr std::string_view kCopies[] = {"", " columns", " both"};
+    return kCopies[static_cast<int>(c)];
+}
+
+std::string text(const ScaleAlong& o) {
+    return fmt::format("{}{}", axis_name(o.axis), o.inverse ? " inverse" : "");
 }
 
 struct Attributes {
@@ -45,15 +54,14 @@ struct Attributes {
     std::string operator()(const Load& o) const { return " '" + o.name + "'"; }
     std::string operator()(const Store& o) const { return " '" + o.name + "'"; }
     std::string operator()(const AdamW& o) const {
-        return fmt::format(" beta1={} beta2={} eps={} weight_decay={}{}{}{}{}{}{}{}", o.beta1,
-                           o.beta2, o.eps, o.weight_decay, o.stochastic ? " stochastic" : "",
-                           o.stochastic_moments ? " stochastic_moments" : "",
-                           o.sqrt_v ? " sqrt_v" : "", o.v_floor ? " v_floor" : "",
-                           o.amax ? " amax" : "", o.keep_scale ? " keep_scale" : "",
-                           o.copy ? fmt::format(" copy={}{}{}", name(o.copy->to),
-                                                text("", o.copy->exponent),
-                                                o.copy->scaled ? " scaled" : "")
-                                  : "");
+        return fmt::format(
+            " beta1={} beta2={} eps={} weight_decay={}{}{}{}{}{}{}{}", o.beta1, o.beta2, o.eps,
+            o.weight_decay, o.stochastic ? " stochastic" : "",
+            o.stochastic_moments ? " stochastic_moments" : "", o.sqrt_v ? " sqrt_v" : "",
+            o.v_floor ? " v_floor" : "", o.amax ? " amax" : "", o.keep_scale ? " keep_scale" : "",
+            o.copy ? fmt::format(" copy={}{}{}", name(o.copy->to), text("", o.copy->exponent),
+                                 o.copy->scaled ? " scaled" : "")
+                   : "");
     }
     std::string operator()(const Add& o) const {
         return text("a", o.a_exponent) + text("b", o.b_exponent);
@@ -64,11 +72,9 @@ struct Attributes {
         return fmt::format(" scale={}", o.scale);
     }
     std::string operator()(const BlockQuantise& o) const {
-        static constexpr std::string_view kCopies[] = {"", " columns", " both"};
         return fmt::format(" {} {}{}{}{}{}", name(o.to), to_string(o.scaling),
                            o.rounding == ScaleRounding::pow2 ? " pow2" : "",
-                           o.global ? " global" : "", source_name(o.of),
-                           kCopies[static_cast<int>(o.copies)]);
+                           o.global ? " global" : "", source_name(o.of), copies_name(o.copies));
     }
     std::string operator()(const BiasAdd& o) const {
         return text("x", o.x_exponent) + text("bias", o.bias_exponent);
@@ -88,7 +94,8 @@ struct Attributes {
         return text("logits", o.exponent) + text("", o.gradient_exponent);
     }
     std::string operator()(const DelayedQuantise& o) const {
-        return fmt::format("{}{}{}", text(o.rule), source_name(o.of),
+        return fmt::format("{}{}{}{}", text(o.rule), source_name(o.of),
+                           o.scaled ? " scaled" + text(*o.scaled) : "",
                            o.transpose ? " transpose" : "");
     }
     std::string operator()(const DelayedScale& o) const { return text(o.rule); }
@@ -112,23 +119,27 @@ struct Attributes {
     }
     std::string operator()(const LayerNormGrad& o) const { return measured(o.measure); }
     std::string operator()(const RmsNormGrad& o) const { return measured(o.measure); }
-    std::string operator()(const LayerNorm& o) const { return fmt::format(" eps={}", o.eps); }
+    std::string operator()(const LayerNorm& o) const {
+        return fmt::format(" eps={}{}", o.eps, o.statistics ? " statistics" : "");
+    }
     std::string operator()(const Matmul& o) const {
         return fmt::format("{}{}{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
                            kind_name(o.kind), o.bias ? " bias" : "",
                            o.accumulate ? " accumulate" : "", text("", o.exponent));
     }
     std::string operator()(const PredictAmax& o) const { return fmt::format(" bound={}", o.bound); }
-    std::string operator()(const Quantise& o) const { return fmt::format(" {}", name(o.to)); }
-    std::string operator()(const RmsNorm& o) const { return fmt::format(" eps={}", o.eps); }
+    std::string operator()(const Quantise& o) const {
+        return fmt::format(" {}{}", name(o.to), copies_name(o.copies));
+    }
+    std::string operator()(const RmsNorm& o) const {
+        return fmt::format(" eps={}{}", o.eps, o.statistics ? " statistics" : "");
+    }
     std::string operator()(const Rope& o) const {
         return fmt::format(" theta={}{}{}", o.theta,
                            o.scaling.kind == RopeScaling::Kind::llama3 ? " llama3" : "",
                            o.inverse ? " inverse" : "");
     }
-    std::string operator()(const ScaleAlong& o) const {
-        return fmt::format("{}{}", axis_name(o.axis), o.inverse ? " inverse" : "");
-    }
+    std::string operator()(const ScaleAlong& o) const { return text(o); }
     std::string operator()(const SmoothSwiGlu& o) const {
         return fmt::format("{}{}{}", axis_name(o.axis),
                            o.rounding == ScaleRounding::exact ? " exact" : "",

@@ -1,13 +1,13 @@
 // The scale and the codes of tensors that follow windows of past amaxes, in one pass once the
 // windows are filled; and with them, the element-wise op whose results they are, and transposed
 // copies.
-//     the operands of the source op (`of`; the value itself: x, any float without scales), then for
-//     each of its results, the last first: history (W) f32, counter (1) i32, scale (1) f32
+//     the operands of the source op (`of`; the value itself: x, any float without scales; with
+//     `scaled` also the factors of the last one), then for each of its results, the last first:
+//     history (W) f32, counter (1) i32, scale (1) f32
 //         -> for each result: y in the rule's format under the scale used, history', used (1);
 //            with `transpose` also a y^T (N, M) for each, M the rows of y and N its last dimension
 //
-// Results of the source are rounded to its dtype before they are quantised, as if they had been
-// written.
+// Scaled operands and results of the source are rounded to its dtype, as if they had been written.
 #include "ops/delayed_quantise.h"
 
 #include "graph/builder.h"
@@ -24,15 +24,7 @@ std::size_t source_operands(const Operands& in, std::size_t results) {
 
 Types type(const DelayedQuantise& op, Operands in) {
     const std::size_t results = quantised_results(op.of), n = source_operands(in, results);
-    Types values;
-    if (const std::optional<Op> source = source_op(op.of)) {
-        values = rules_of(*source).type(*source, in.first(op_name(*source), n));
-    } else {
-        check(n == 1, "delayed_quantise: expected one value and its scale, got {} operands",
-              in.size());
-        in.expect_float(0);
-        values = {in[0]};
-    }
+    const Types values = source_types(op.of, op.scaled, in.first("delayed_quantise", n));
     Types out, transposed;
     for (std::size_t k = 0; k < results; ++k) {
         const std::size_t history = history_operand(in.size(), k);
@@ -54,8 +46,8 @@ Types type(const DelayedQuantise& op, Operands in) {
 
 Values decompose(Builder& b, const DelayedQuantise& op, const Values& in) {
     const std::size_t results = quantised_results(op.of);
-    Values values(in.begin(), in.end() - static_cast<std::ptrdiff_t>(3 * results));
-    if (const std::optional<Op> source = source_op(op.of)) values = b.emit(*source, values);
+    const Values values = emit_source(
+        b, op.of, op.scaled, {in.begin(), in.end() - static_cast<std::ptrdiff_t>(3 * results)});
     Values out, transposed;
     for (std::size_t k = 0; k < results; ++k) {
         const std::size_t history = history_operand(in.size(), k);
@@ -88,13 +80,15 @@ std::optional<Op> source_op(QuantiseSource of, int exponent) {
             return GeluGrad{exponent};
         case QuantiseSource::swiglu_grad:
             return SwiGluGrad{exponent};
+        case QuantiseSource::normalise:
+            return Normalise{};
     }
     return std::nullopt;
 }
 
 std::optional<QuantiseSource> quantise_source(const Op& op) {
     for (const auto of : {QuantiseSource::swiglu, QuantiseSource::gelu, QuantiseSource::gelu_grad,
-                          QuantiseSource::swiglu_grad}) {
+                          QuantiseSource::swiglu_grad, QuantiseSource::normalise}) {
         if (source_op(of)->index() == op.index()) return of;
     }
     return std::nullopt;
@@ -108,6 +102,35 @@ int source_exponent(const Op& op) {
             return exponent;
         },
         op);
+}
+
+Types source_types(QuantiseSource of, const std::optional<ScaleAlong>& scaled, const Operands& in) {
+    Types operands;
+    for (std::size_t i = 0; i < in.size(); ++i) operands.push_back(in[i]);
+    if (scaled) {
+        check(in.size() >= 2, "scaled source: expected an operand and its factors, got {} operands",
+              in.size());
+        const auto pair = std::span(operands).last(2);
+        pair[0] = rules_of(*scaled).type(*scaled, Operands("scale_along", pair))[0];
+        operands.pop_back();
+    }
+    if (const std::optional<Op> source = source_op(of)) {
+        return rules_of(*source).type(*source, Operands(op_name(*source), operands));
+    }
+    in.expect_count(scaled ? 2 : 1);
+    in.expect_float(0);
+    return operands;
+}
+
+Values emit_source(Builder& b, QuantiseSource of, const std::optional<ScaleAlong>& scaled,
+                   Values in) {
+    if (scaled) {
+        const Value factors = in.back();
+        in.pop_back();
+        in.back() = b.one(*scaled, {in.back(), factors});
+    }
+    const std::optional<Op> source = source_op(of);
+    return source ? b.emit(*source, in) : in;
 }
 
 const Rules& rules(const DelayedQuantise&) { return kRules<kDelayedQuantise>; }

@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <optional>
 
-#include "graph/op.h"
+#include "graph/rules.h"
 
 namespace octavo {
 
@@ -16,6 +16,13 @@ std::optional<Op> source_op(QuantiseSource, int exponent = 0);
 std::optional<QuantiseSource> quantise_source(const Op&);
 // The exponent of an op that is a source.
 int source_exponent(const Op&);
+
+// The whole source of a quantiser: with `scaled`, the last operand of that op is multiplied first,
+// by factors that follow it as one operand more.
+//
+// The types of its results; `in` are its operands alone, under the name of the quantiser.
+Types source_types(QuantiseSource, const std::optional<ScaleAlong>& scaled, const Operands& in);
+Values emit_source(Builder&, QuantiseSource, const std::optional<ScaleAlong>& scaled, Values in);
 
 constexpr std::size_t quantised_results(QuantiseSource of) {
     return of == QuantiseSource::swiglu_grad ? 2 : 1;

@@ -1,5 +1,7 @@
 // y = (x - mean) * rstd * w + b with rstd = 1 / sqrt(variance + eps), both over the last dimension.
 //     x (..., C), w (C), b (C) of f32 (f64 for f64 x) -> y like x, mean, rstd (rows) in w's dtype
+//
+// With `statistics` mean and rstd alone: whoever reads y makes it from those (Normalise).
 #include <cmath>
 
 #include "graph/scaled.h"
@@ -7,7 +9,7 @@
 namespace octavo {
 namespace {
 
-Types type(const LayerNorm&, Operands in) {
+Types type(const LayerNorm& op, Operands in) {
     in.expect_count(3);
     in.expect_float(0);
     const Type statistic{accumulator(in[0].dtype), {in[0].shape.rows()}};
@@ -15,10 +17,19 @@ Types type(const LayerNorm&, Operands in) {
         in.expect_dtype(i, statistic.dtype);
         in.expect_shape(i, {in[0].shape.last()});
     }
+    if (op.statistics) return {statistic, statistic};
     return {in[0], statistic, statistic};
 }
 
-Values vjp(Builder& b, const LayerNorm&, const Values& in, const Values& out, const Values& dout) {
+Values decompose(Builder& b, const LayerNorm& op, const Values& in) {
+    if (!op.statistics) return {};
+    const Values out = b.emit(LayerNorm{op.eps}, in);
+    return {out[1], out[2]};
+}
+
+Values vjp(Builder& b, const LayerNorm& op, const Values& in, const Values& out,
+           const Values& dout) {
+    check(!op.statistics, "layer_norm: differentiated before y is left out");
     return b.emit(LayerNormGrad{}, {in[0], in[1], out[1], out[2], dout[0]});
 }
 
@@ -32,7 +43,8 @@ ScaledValues scale(ScaleBuilder& s, const LayerNorm& op, const ScaledValues& in)
     return {{out[0]}, {out[1], {.offset = a}}, {out[2], {.offset = -a}}};
 }
 
-constexpr RulesFor<LayerNorm> kLayerNorm{.type = type, .vjp = vjp, .scale = scale};
+constexpr RulesFor<LayerNorm> kLayerNorm{
+    .type = type, .decompose = decompose, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

@@ -1,5 +1,7 @@
 // y = x / rms(x) * w with rms(x) = sqrt(mean(x^2) + eps) over the last dimension.
 //     x (..., C), w (C) of f32 (f64 for f64 x) -> y like x, rstd = 1 / rms(x) (rows) in w's dtype
+//
+// With `statistics` rstd alone: whoever reads y makes it from that (Normalise).
 #include <cmath>
 
 #include "graph/scaled.h"
@@ -7,15 +9,23 @@
 namespace octavo {
 namespace {
 
-Types type(const RmsNorm&, Operands in) {
+Types type(const RmsNorm& op, Operands in) {
     in.expect_count(2);
     in.expect_float(0);
     in.expect_dtype(1, accumulator(in[0].dtype));
     in.expect_shape(1, {in[0].shape.last()});
-    return {in[0], {in[1].dtype, {in[0].shape.rows()}}};
+    const Type rstd{in[1].dtype, {in[0].shape.rows()}};
+    if (op.statistics) return {rstd};
+    return {in[0], rstd};
 }
 
-Values vjp(Builder& b, const RmsNorm&, const Values& in, const Values& out, const Values& dout) {
+Values decompose(Builder& b, const RmsNorm& op, const Values& in) {
+    if (!op.statistics) return {};
+    return {b.emit(RmsNorm{op.eps}, in)[1]};
+}
+
+Values vjp(Builder& b, const RmsNorm& op, const Values& in, const Values& out, const Values& dout) {
+    check(!op.statistics, "rms_norm: differentiated before y is left out");
     return b.emit(RmsNormGrad{}, {in[0], in[1], out[1], dout[0]});
 }
 
@@ -27,7 +37,8 @@ ScaledValues scale(ScaleBuilder& s, const RmsNorm& op, const ScaledValues& in) {
     return {{out[0], in[1].scale}, {out[1], {.offset = -a}}};
 }
 
-constexpr RulesFor<RmsNorm> kRmsNorm{.type = type, .vjp = vjp, .scale = scale};
+constexpr RulesFor<RmsNorm> kRmsNorm{
+    .type = type, .decompose = decompose, .vjp = vjp, .scale = scale};
 
 }  // namespace
 

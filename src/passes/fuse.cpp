@@ -198,6 +198,18 @@ bool scaled_add_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return false;
 }
 
+// acc + x * s  ->  the product with factors adds. It rounds once instead of twice.
+bool scale_along_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    if (!std::holds_alternative<ScaleAlong>(n.op) || n.in.size() != 2) return false;
+    const Node* add = only_reader_as_sum(match, n.out[0]);
+    const Value acc = add ? term_before(*add, n.out[0], rewrite) : Value{};
+    if (!acc) return false;
+    Values in = rewrite(n.in);
+    in.push_back(rewrite(acc));
+    rewrite.replace(add->out[0], rewrite.keep(n, n.op, std::move(in))[0]);
+    return true;
+}
+
 // The amax of a result, for its scale, while it is written: of an updated weight, of a smoothed
 // SwiGLU. Same bits.
 bool amax_of_result(const Matcher& match, const Node& n, Rewriter& rewrite) {
@@ -251,7 +263,8 @@ bool copy_of_weight(const Matcher& match, const Node& n, Rewriter& rewrite) {
     for (const std::int32_t reader : match.readers(n.out[0])) {
         const Node& r = match.graph().node(reader);
         const auto* quantised = std::get_if<Quantise>(&r.op);
-        if (!quantised || !bring_forward(match, r.in[1], n, rewrite)) continue;
+        if (!quantised || quantised->copies != Copies::rows) continue;
+        if (!bring_forward(match, r.in[1], n, rewrite)) continue;
         fused.copy = {.to = quantised->to, .scaled = true};
         Values in = rewrite(n.in);
         in.push_back(rewrite(r.in[1]));
@@ -398,6 +411,24 @@ bool write_transposed(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return false;
 }
 
+// The same for codes under a scale that is known, which may be wanted transposed alone.
+bool quantise_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<Quantise>(&n.op);
+    if (!op || op->copies != Copies::rows || !is_fp8(op->to)) return false;
+    const auto readers = match.readers(n.out[0]);
+    const auto turns = std::ranges::find_if(readers, [&](std::int32_t reader) {
+        return std::holds_alternative<Transpose>(match.graph().node(reader).op);
+    });
+    if (turns == readers.end()) return false;
+    const bool alone = match.used_once(n.out[0]);
+    rewrite.stand_at(n);
+    const Values out =
+        rewrite.b.emit(Quantise{op->to, alone ? Copies::columns : Copies::both}, rewrite(n.in));
+    if (!alone) rewrite.replace(n.out[0], out[0]);
+    rewrite.replace(match.graph().node(*turns).out[0], out.back());
+    return true;
+}
+
 // Two casts, of a tensor and of its transpose, read it once; one of the transpose alone reads the
 // tensor as it lies. Same bits.
 bool block_quantise_columns(const Matcher& match, const Node& n, Rewriter& rewrite) {
@@ -432,12 +463,17 @@ bool same_but_for_exponents(Q a, const Q& b) {
     return a == b;
 }
 
+// Whether a quantiser computes nothing before it quantises.
+bool takes_values(const DelayedQuantise& q) { return q.of == QuantiseSource::value && !q.scaled; }
+bool takes_values(const BlockQuantise& q) { return q.of == QuantiseSource::value; }
+bool takes_values(const Cast& q) { return q.of == QuantiseSource::value; }
+
 // Quantisers like `n`, of kind Q, of all results of the element-wise op that n's operand comes
 // from; none if some result is read by anything else, or the backend does not fuse them.
 template <class Q>
 std::vector<const Node*> quantisers_of_source(const Matcher& match, const Node& n) {
     const auto* op = std::get_if<Q>(&n.op);
-    if (!op || op->of != QuantiseSource::value || !match.target().fused_quantisers) return {};
+    if (!op || !takes_values(*op) || !match.target().fused_quantisers) return {};
     const Node& source = match.producer(n.in[0]);
     if (!quantise_source(source.op)) return {};
     if (!std::is_same_v<Q, Cast> && source_exponent(source.op) != 0) return {};
@@ -513,6 +549,57 @@ bool cast_source(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return join_source(n, source, fused, quantisers, rewrite);
 }
 
+// The last operand of a quantiser's source is a product with factors of rows or columns that nobody
+// else reads: the quantiser multiplies. Same bits.
+bool quantise_scaled(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<DelayedQuantise>(&n.op);
+    if (!op || op->scaled || !match.target().fused_quantisers) return false;
+    const std::size_t last = n.in.size() - 3 * quantised_results(op->of) - 1;
+    const Node* product = match.producer_as<ScaleAlong>(n.in[last]);
+    if (!product || product->in.size() != 2 || !match.used_once(n.in[last])) return false;
+    DelayedQuantise fused = *op;
+    fused.scaled = std::get<ScaleAlong>(product->op);
+    Values in = rewrite(n.in);
+    in[last] = rewrite(product->in[0]);
+    in.insert(in.begin() + static_cast<std::ptrdiff_t>(last) + 1, rewrite(product->in[1]));
+    rewrite.keep(n, fused, std::move(in));
+    return true;
+}
+
+// A norm that is quantised and read nowhere else: the quantiser computes it from its statistics.
+// Same bits.
+template <class Q>
+bool quantise_norm(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<Q>(&n.op);
+    if (!op || !takes_values(*op) || !match.target().fused_quantisers) return false;
+    const Node& norm = match.producer(n.in[0]);
+    const bool is_norm =
+        std::holds_alternative<RmsNorm>(norm.op) || std::holds_alternative<LayerNorm>(norm.op);
+    if (!is_norm || n.in[0] != norm.out[0] || !match.used_once(n.in[0])) return false;
+    Q fused = *op;
+    fused.of = QuantiseSource::normalise;
+    Values in = rewrite(norm.in);
+    for (std::size_t i = 1; i < norm.out.size(); ++i) in.push_back(rewrite(norm.out[i]));
+    for (std::size_t i = 1; i < n.in.size(); ++i) in.push_back(rewrite(n.in[i]));
+    rewrite.keep(n, fused, std::move(in));
+    return true;
+}
+
+// A norm of which only the statistics are read does not write y.
+bool norm_statistics(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    Op fused = n.op;
+    bool* statistics = nullptr;
+    if (auto* op = std::get_if<RmsNorm>(&fused)) statistics = &op->statistics;
+    if (auto* op = std::get_if<LayerNorm>(&fused)) statistics = &op->statistics;
+    if (!statistics || *statistics) return false;
+    if (!match.readers(n.out[0]).empty() || match.is_output(n.out[0])) return false;
+    *statistics = true;
+    rewrite.stand_at(n);
+    const Values out = rewrite.b.emit(fused, rewrite(n.in));
+    for (std::size_t i = 0; i < out.size(); ++i) rewrite.replace(n.out[i + 1], out[i]);
+    return true;
+}
+
 constexpr FusionRule kFusions[] = {
     {"head_loss", head_loss},
     {"head_accumulate", head_accumulate},
@@ -523,13 +610,19 @@ constexpr FusionRule kFusions[] = {
     {"embedding_accumulate", embedding_accumulate},
     {"norm_grad_accumulate", norm_grad_accumulate},
     {"measure_norm_grad", measure_norm_grad},
-    {"quantise_transpose", write_transposed<DelayedQuantise>},
+    {"scale_along_accumulate", scale_along_accumulate},
+    {"delayed_quantise_transpose", write_transposed<DelayedQuantise>},
+    {"quantise_transpose", quantise_transpose},
     {"cast_transpose", write_transposed<Cast>},
     {"scaled_add_cast", scaled_add_cast},
     {"cast_source", cast_source},
     {"quantise_source", quantise_source_of},
+    {"quantise_scaled", quantise_scaled},
+    {"quantise_norm", quantise_norm<DelayedQuantise>},
     {"block_quantise_columns", block_quantise_columns},
     {"block_quantise_source", block_quantise_source},
+    {"block_quantise_norm", quantise_norm<BlockQuantise>},
+    {"norm_statistics", norm_statistics},
     {"amax_of_result", amax_of_result},
     {"copy_of_weight", copy_of_weight},
 };

@@ -44,6 +44,13 @@ TEST(Print, Attributes) {
     EXPECT_EQ(attributes(DelayedQuantise{{Dtype::e5m2, ScaleRounding::exact, 2}}),
               " e5m2 exact margin=2");
     EXPECT_EQ(attributes(DelayedQuantise{{Dtype::e4m3, ScaleRounding::pow2, 0}}), " e4m3");
+    EXPECT_EQ(attributes(DelayedQuantise{.rule = {Dtype::e5m2},
+                                         .of = QuantiseSource::swiglu_grad,
+                                         .transpose = true,
+                                         .scaled = ScaleAlong{Axis::row, true}}),
+              " e5m2 of swiglu_grad scaled row inverse transpose");
+    EXPECT_EQ(attributes(Quantise{Dtype::e4m3, Copies::both}), " e4m3 both");
+    EXPECT_EQ(attributes(RmsNorm{.eps = 0.5f, .statistics = true}), " eps=0.5 statistics");
     EXPECT_EQ(attributes(HeadLoss{.trans_b = true, .accumulate = false, .chunk = 7}),
               " trans_b chunk=7");
     EXPECT_EQ(attributes(Rope{.theta = 1e4, .inverse = true}), " theta=10000 inverse");

@@ -1,5 +1,5 @@
 #include "ops/block_quantise_oracle.h"
-#include "ops/plain_test.h"
+#include "ops/quantise_source.h"
 
 namespace octavo::test {
 namespace {
@@ -273,23 +273,16 @@ TEST(BlockQuantise, CopiesOfTheTransposeComeFromTheTensor) {
 }
 
 TEST(BlockQuantise, SourcesAreTheOpsOfTheirNames) {
-    const QuantiseSource sources[] = {QuantiseSource::swiglu, QuantiseSource::gelu,
-                                      QuantiseSource::gelu_grad, QuantiseSource::swiglu_grad};
-    constexpr int kOperands[] = {2, 1, 2, 3};
     std::uint64_t seed = 900;
     for (const Shape& shape : {Shape{144, 272}, Shape{5, 300}, Shape{3, 43, 136}}) {
         for (int kind = 0; kind < 48; kind += 7) {
-            for (int i = 0; i < 4; ++i) {
+            for (const SourceCase& source : source_cases()) {
                 BlockQuantise op = random_op(static_cast<std::uint64_t>(kind));
-                op.of = sources[i];
+                op.of = source.of;
                 op.copies = static_cast<Copies>(kind % 3);
                 const Dtype dtype = kind % 2 ? Dtype::bf16 : Dtype::f32;
-                SCOPED_TRACE(fmt::format("{} {} {} source {}", name(dtype), to_string(shape),
-                                         to_string(op.scaling), i));
-                std::vector<HostTensor> in;
-                for (int k = 0; k < kOperands[i]; ++k) {
-                    in.push_back(random_tensor(dtype, shape, ++seed, 3));
-                }
+                SCOPED_TRACE(fmt::format("{}{} {}", name(dtype), attributes(op), to_string(shape)));
+                const auto in = source.operands(dtype, shape, seed += 5, 3);
                 const auto fused = run(as_is(op), in), parts = run(decomposed(op), in);
                 ASSERT_EQ(fused.size(), parts.size());
                 for (std::size_t k = 0; k < parts.size(); ++k) {

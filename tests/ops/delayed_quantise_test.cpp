@@ -1,6 +1,5 @@
-#include "ops/delayed_quantise.h"
 #include "graph/graph.h"
-#include "ops/plain_test.h"
+#include "ops/quantise_source.h"
 
 namespace octavo::test {
 namespace {
@@ -99,29 +98,23 @@ TEST(DelayedQuantise, RefusesFormatsWithoutScale) {
         "f32");
 }
 
-// Sources and transposed copies change nothing, whatever the shape and the state of the window.
+// Sources, factors and transposed copies change nothing, whatever the shape and the state of the
+// window.
 TEST(DelayedQuantise, OfAnOpEqualsTheOpThenTheQuantiser) {
-    const QuantiseSource sources[] = {QuantiseSource::value, QuantiseSource::swiglu,
-                                      QuantiseSource::gelu, QuantiseSource::gelu_grad,
-                                      QuantiseSource::swiglu_grad};
-    const Shape shapes[] = {{48, 32}, {2, 80, 144}, {7, 5}, {256, 128}};
-    for (const QuantiseSource of : sources) {
-        const std::optional<Op> source = source_op(of);
-        const std::size_t results = quantised_results(of);
-        const std::size_t operands = of == QuantiseSource::swiglu_grad ? 3
-                                     : of == QuantiseSource::value || of == QuantiseSource::gelu
-                                         ? 1
-                                         : 2;
+    std::vector<SourceCase> sources = source_cases();
+    for (const SourceCase& scaled : scaled_source_cases()) sources.push_back(scaled);
+    sources.push_back({QuantiseSource::value, 1});
+    const Shape shapes[] = {{48, 32}, {2, 80, 144}, {7, 5}, {256, 128}, {0, 8}};
+    for (const SourceCase& source : sources) {
+        const std::size_t results = quantised_results(source.of);
         for (const Shape& shape : shapes) {
             for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
                 for (const double counter : {0.0, 16.0}) {
                     for (const bool transpose : {false, true}) {
-                        const DelayedQuantise op{{Dtype::e5m2}, of, transpose};
+                        const DelayedQuantise op{
+                            {Dtype::e5m2}, source.of, transpose, source.scaled};
                         SCOPED_TRACE(attributes(op) + to_string(shape));
-                        std::vector<HostTensor> in;
-                        for (std::size_t i = 0; i < operands; ++i) {
-                            in.push_back(random_tensor(dtype, shape, i + 1));
-                        }
+                        std::vector<HostTensor> in = source.operands(dtype, shape);
                         for (std::size_t r = 0; r < results; ++r) {
                             in.push_back(vector(Dtype::f32, std::vector<double>(16, 0.5)));
                             in.push_back(count(counter));
@@ -138,6 +131,25 @@ TEST(DelayedQuantise, OfAnOpEqualsTheOpThenTheQuantiser) {
             }
         }
     }
+}
+
+// Factors that are no powers of two: the product is rounded before the op sees it.
+TEST(DelayedQuantise, ScaledOperandsAreRounded) {
+    const double x = 1 + 0x1p-7;  // in bf16; its square is not
+    const DelayedQuantise op{.rule = {Dtype::e4m3}, .scaled = ScaleAlong{Axis::row}};
+    const auto out = run(as_is(op), {tensor(Dtype::bf16, {1, 2}, {x, 0}), vector(Dtype::f32, {x}),
+                                     vector(Dtype::f32, {0}), count(0), scalar(1)});
+    EXPECT_EQ(out[1].values[0], 1 + 0x1p-6);
+}
+
+TEST(DelayedQuantise, RefusesFactorsOfAnotherShape) {
+    const Type history{Dtype::f32, {16}}, counter{Dtype::i32, {1}}, scale{Dtype::f32, {1}};
+    const DelayedQuantise op{.rule = {Dtype::e4m3}, .scaled = ScaleAlong{Axis::column}};
+    const Type x{Dtype::bf16, {2, 4}};
+    EXPECT_EQ(refusal(as_is(op), {x, {Dtype::f32, {2}}, history, counter, scale}),
+              "scale_along: operand 1 must have shape [4], got f32[2]");
+    EXPECT_EQ(refusal(as_is(op), {x, history, counter, scale}),
+              "scaled source: expected an operand and its factors, got 1 operands");
 }
 
 }  // namespace

@@ -78,6 +78,34 @@ TEST(Quantise, FromAnotherScale) {
                                {scaled_tensor(Dtype::f16, {90001}, 1, 0.3f), scalar(0.1)});
 }
 
+// Both copies are those of a quantiser and a transpose, from values and from codes.
+TEST(Quantise, TransposedCopies) {
+    const Shape shapes[] = {{48, 32}, {2, 80, 144}, {7, 5}, {256, 128}, {130, 264}, {0, 8}};
+    for (const Dtype to : {Dtype::e4m3, Dtype::e5m2, Dtype::f16}) {
+        for (const Shape& shape : shapes) {
+            std::vector<HostTensor> operands;
+            for (const Dtype from : kPlainDtypes) operands.push_back(random_tensor(from, shape, 1));
+            for (const Dtype from : {Dtype::f16, Dtype::e4m3, Dtype::e5m2}) {
+                operands.push_back(scaled_tensor(from, shape, 3, 0.3f));
+            }
+            for (const HostTensor& x : operands) {
+                const std::vector<HostTensor> in{x, scalar(0.07)};
+                for (const Copies copies : {Copies::columns, Copies::both}) {
+                    const Quantise op{to, copies};
+                    SCOPED_TRACE(to_string(x.type) + attributes(op));
+                    const auto want = run(decomposed(op), in);
+                    for_each_kernel(op, in, [&](const std::vector<HostTensor>& out) {
+                        ASSERT_EQ(out.size(), copies == Copies::both ? 2u : 1u);
+                        for (std::size_t i = 0; i < out.size(); ++i) {
+                            expect_identical(out[i], want[i]);
+                        }
+                    });
+                }
+            }
+        }
+    }
+}
+
 TEST(Quantise, OnAnyThreads) {
     expect_same_on_any_threads(as_is(Quantise{}),
                                {random_tensor(Dtype::f32, {90001}, 1), scalar(0.1)});

@@ -33,6 +33,37 @@ TEST(ScaleAlong, MatchesTheOracle) {
     }
 }
 
+// Added before the only rounding.
+TEST(ScaleAlong, Accumulates) {
+    for (const Axis axis : {Axis::row, Axis::column}) {
+        for (const bool inverse : {false, true}) {
+            for (const Dtype dtype : kPlainDtypes) {
+                for (const Shape& shape : kShapes) {
+                    SCOPED_TRACE(to_string(Type{dtype, shape}));
+                    auto in = operands(dtype, shape, axis);
+                    in.push_back(random_tensor(dtype, shape, 3));
+                    const ScaleAlong op{axis, inverse};
+                    std::vector<double> want;
+                    double largest = 0;
+                    for (std::size_t i = 0; i < in[0].values.size(); ++i) {
+                        const auto columns = static_cast<std::size_t>(shape.last());
+                        const double s =
+                            in[1].values[axis == Axis::row ? i / columns : i % columns];
+                        const double product = in[0].values[i] * (inverse ? 1 / s : s);
+                        want.push_back(product + in[2].values[i]);
+                        largest = std::max(largest, std::abs(product));
+                    }
+                    // Terms may cancel: two roundings of the product are absolute then.
+                    const double u = rounding(accumulator(dtype));
+                    expect_each(run(as_is(op), in)[0], want, tolerance(dtype, 1),
+                                2 * u * largest + (dtype == Dtype::f16 ? 0x1p-25 : 0));
+                    expect_same_in_place(op, in);
+                }
+            }
+        }
+    }
+}
+
 // Powers of two leave the significands alone: there and back is where it was.
 TEST(ScaleAlong, UndoesPowersOfTwoExactly) {
     HostTensor x = random_tensor(Dtype::bf16, {9, 264}, 1);

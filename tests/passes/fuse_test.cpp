@@ -22,6 +22,14 @@ struct Built {
     Value wgrad(Value dy, Value x, MatmulKind kind = MatmulKind::wgrad) {
         return b.one(Matmul{.trans_a = true, .kind = kind}, {dy, x});
     }
+    // Of delayed scales: run_graph gives inputs of this name 2.
+    Value counter() {
+        if (!counter_) counter_ = b.input("counter", {Dtype::i32, {1}});
+        return counter_;
+    }
+
+  private:
+    Value counter_;
 };
 
 void expect_fused_and_plain_agree(const Graph& g, double relative, const Target& target = {}) {
@@ -85,8 +93,203 @@ TEST(FuseCastTranspose, OnePassWritesBothCopies) {
     expect_fused_and_plain_agree(t.g, 0);
 }
 
-constexpr Target kFusesQuantisers{.fused_quantisers = true};
+const Target kFused{.fused_quantisers = true};
 
+void expect_same_fused(const Graph& g) {
+    test::expect_same_bits(test::run_graph(fuse(g, kFused)), test::run_graph(g));
+}
+
+// A cast that goes by a window of past amaxes, a full one or not, and both copies of its codes.
+void quantise_delayed(Built& t, Value x, const std::string& slot, int window) {
+    const Value history = t.b.input("history." + slot, {Dtype::f32, {window}});
+    const Values q = t.b.emit(DelayedQuantise{{Dtype::e5m2}},
+                              {x, history, t.counter(), t.b.constant({Dtype::f32, {1}}, 0.125)});
+    t.b.output("codes." + slot, q[0]);
+    t.b.output("transposed." + slot, t.b.one(Transpose{}, {q[0]}));
+    t.b.output("history'." + slot, q[1]);
+    t.b.output("scale." + slot, q[2]);
+}
+
+const DelayedQuantise* only_quantiser(const Graph& g) {
+    const DelayedQuantise* found = nullptr;
+    for (const Node& n : g.nodes()) {
+        const auto* q = std::get_if<DelayedQuantise>(&n.op);
+        if (q && found) return nullptr;
+        if (q) found = q;
+    }
+    return found;
+}
+
+TEST(FuseQuantiseTranspose, OnePassWritesBothCopies) {
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        Built t;
+        const Value x = t.b.input("x", {dtype, {16, 48}}), w = t.matrix("w", 48, 5);
+        const Value scale = t.b.constant({Dtype::f32, {1}}, 0.25);
+        const Value codes = t.b.one(Quantise{Dtype::e4m3}, {x, scale});
+        t.b.output("y", t.b.one(Matmul{}, {codes, w}));
+        t.b.output("dw", t.b.one(Matmul{}, {t.b.one(Transpose{}, {codes}), t.matrix("dy", 16, 5)}));
+        const Graph g = fuse(t.g);
+        EXPECT_EQ(count<Transpose>(g), 0);
+        EXPECT_EQ(count<Quantise>(g), 1);
+        test::expect_same_bits(test::run_graph(g), test::run_graph(t.g));
+    }
+}
+
+TEST(FuseQuantiseTranspose, OrTheTransposeAlone) {
+    Built t;
+    const Value scale = t.b.constant({Dtype::f32, {1}}, 0.25);
+    const Value codes = t.b.one(Quantise{Dtype::e5m2}, {t.matrix("x", 16, 48), scale});
+    t.b.output("dw", t.b.one(Matmul{}, {t.b.one(Transpose{}, {codes}), t.matrix("dy", 16, 5)}));
+    const Graph g = fuse(t.g);
+    EXPECT_EQ(count<Transpose>(g), 0);
+    EXPECT_TRUE(std::ranges::any_of(g.nodes(), [](const Node& n) {
+        return n.op == Op{Quantise{Dtype::e5m2, Copies::columns}};
+    }));
+    test::expect_same_bits(test::run_graph(g), test::run_graph(t.g));
+}
+
+TEST(FuseScaleAlongAccumulate, TheResidualStreamIsAdded) {
+    for (const Axis axis : {Axis::row, Axis::column}) {
+        for (const bool product_first : {false, true}) {
+            Built t;
+            const Value s = t.b.input("s", {Dtype::f32, {axis == Axis::row ? 6 : 8}});
+            const Value acc = t.matrix("acc", 6, 8);
+            const Value y = t.b.one(ScaleAlong{axis}, {t.matrix("y", 6, 8), s});
+            t.b.output("sum", product_first ? t.b.add(y, acc) : t.b.add(acc, y));
+            EXPECT_EQ(count<Add>(fuse(t.g)), 0);
+            EXPECT_EQ(count<ScaleAlong>(fuse(t.g)), 1);
+            expect_fused_and_plain_agree(t.g, 4 * 0x1p-24);
+        }
+    }
+}
+
+TEST(FuseScaleAlongAccumulate, NotWhenTheProductOrTheSumIsWantedElsewhere) {
+    Built t;
+    const Value s = t.b.input("s", {Dtype::f32, {6}});
+    const Value y = t.b.one(ScaleAlong{}, {t.matrix("y", 6, 8), s});
+    t.b.output("sum", t.b.add(y, t.matrix("acc", 6, 8)));
+    t.b.output("product", y);
+    const Value other = t.b.one(ScaleAlong{}, {t.matrix("z", 6, 8), s});
+    t.b.output("later", t.b.add(other, t.b.mul(t.matrix("a", 6, 8), t.matrix("b", 6, 8))));
+    EXPECT_EQ(to_text(fuse(t.g)), to_text(t.g));
+}
+
+TEST(FuseQuantiseScaled, FactorsJoinTheQuantiser) {
+    for (const ScaleAlong& scaled :
+         {ScaleAlong{Axis::row}, ScaleAlong{Axis::row, true}, ScaleAlong{Axis::column, true}}) {
+        for (const bool gradients : {false, true}) {
+            for (const int window : {2, 16}) {
+                Built t;
+                const auto matrix = [&](const char* name) {
+                    return t.b.input(name, {Dtype::bf16, {32, 48}});
+                };
+                const Value s = t.b.input("s", {Dtype::f32, {scaled.axis == Axis::row ? 32 : 48}});
+                const Value dy = t.b.one(scaled, {matrix("dy"), s});
+                if (gradients) {
+                    const Values both = t.b.emit(SwiGluGrad{}, {matrix("gate"), matrix("up"), dy});
+                    quantise_delayed(t, both[0], "gate", window);
+                    quantise_delayed(t, both[1], "up", window);
+                } else {
+                    quantise_delayed(t, dy, "y", window);
+                }
+                const Graph g = fuse(t.g, kFused);
+                EXPECT_EQ(count<ScaleAlong>(g) + count<SwiGluGrad>(g) + count<Transpose>(g), 0);
+                const DelayedQuantise* q = only_quantiser(g);
+                ASSERT_TRUE(q);
+                EXPECT_EQ(q->scaled, scaled);
+                expect_same_fused(t.g);
+                EXPECT_EQ(count<ScaleAlong>(fuse(t.g)), 1);  // where that does not pay
+            }
+        }
+    }
+}
+
+TEST(FuseQuantiseScaled, NotWhenTheProductIsReadElsewhere) {
+    Built t;
+    const Value dy =
+        t.b.one(ScaleAlong{}, {t.matrix("dy", 32, 48), t.b.input("s", {Dtype::f32, {32}})});
+    quantise_delayed(t, dy, "y", 16);
+    t.b.output("dy", dy);
+    const Graph g = fuse(t.g, kFused);
+    EXPECT_EQ(count<ScaleAlong>(g), 1);
+    expect_same_fused(t.g);
+}
+
+// The factors come last: what they multiply stays an operand.
+TEST(FuseQuantiseScaled, OpsBeforeTheFactorsStay) {
+    Built t;
+    const Value x = t.b.input("x", {Dtype::bf16, {32, 48}}), w = t.b.input("w", {Dtype::f32, {48}});
+    const Value s = t.b.input("s", {Dtype::f32, {32}});
+    quantise_delayed(t, t.b.one(ScaleAlong{}, {t.b.emit(RmsNorm{}, {x, w})[0], s}), "norm", 16);
+    const Value h = t.b.one(SwiGlu{}, {x, t.b.input("up", {Dtype::bf16, {32, 48}})});
+    quantise_delayed(t, t.b.one(ScaleAlong{}, {h, s}), "h", 16);
+    const Graph g = fuse(t.g, kFused);
+    EXPECT_EQ(count<ScaleAlong>(g), 0);
+    EXPECT_EQ(count<SwiGlu>(g) + count<RmsNorm>(g), 2);
+    EXPECT_EQ(to_text(fuse(g, kFused)), to_text(g));
+    expect_same_fused(t.g);
+}
+
+struct NormCase {
+    bool rms, blocks;
+    Dtype dtype = Dtype::bf16;
+};
+
+// A norm, what quantises it, and its gradient, which reads the statistics.
+void quantised_norm(Built& t, const NormCase& c) {
+    const Type x_type{c.dtype, {2, 16, 48}};
+    const Value x = t.b.input("x", x_type), w = t.b.input("w", {Dtype::f32, {48}});
+    Values operands{x, w};
+    if (!c.rms) operands.push_back(t.b.input("b", {Dtype::f32, {48}}));
+    const Values norm = c.rms ? t.b.emit(RmsNorm{}, operands) : t.b.emit(LayerNorm{}, operands);
+    if (c.blocks) {
+        const BlockQuantise op{.scaling = {.granularity = Granularity::micro, .group = 32}};
+        t.b.output("codes", t.b.one(op, {norm[0]}));
+        t.b.output("columns", t.b.one(op, {t.b.one(Transpose{}, {norm[0]})}));
+    } else {
+        quantise_delayed(t, norm[0], "y", 16);
+    }
+    Values in{x, w};
+    in.insert(in.end(), norm.begin() + 1, norm.end());
+    in.push_back(t.b.input("dy", x_type));
+    const Values grads = c.rms ? t.b.emit(RmsNormGrad{}, in) : t.b.emit(LayerNormGrad{}, in);
+    t.b.output("dx", grads[0]);
+}
+
+TEST(FuseQuantiseNorm, CodesComeFromTheStatistics) {
+    for (const bool rms : {true, false}) {
+        for (const bool blocks : {true, false}) {
+            for (const Dtype dtype : {Dtype::bf16, Dtype::f32}) {
+                SCOPED_TRACE(fmt::format("rms {} blocks {} {}", rms, blocks, name(dtype)));
+                Built t;
+                quantised_norm(t, {rms, blocks, dtype});
+                const Graph g = fuse(t.g, kFused);
+                EXPECT_EQ(count<DelayedQuantise>(g) + count<BlockQuantise>(g), 1);
+                EXPECT_TRUE(std::ranges::all_of(g.nodes(), [](const Node& n) {
+                    if (const auto* op = std::get_if<RmsNorm>(&n.op)) return op->statistics;
+                    if (const auto* op = std::get_if<LayerNorm>(&n.op)) return op->statistics;
+                    auto of = QuantiseSource::normalise;
+                    if (const auto* q = std::get_if<DelayedQuantise>(&n.op)) of = q->of;
+                    if (const auto* q = std::get_if<BlockQuantise>(&n.op)) of = q->of;
+                    return of == QuantiseSource::normalise;
+                }));
+                expect_same_fused(t.g);
+            }
+        }
+    }
+}
+
+TEST(FuseQuantiseNorm, NotWhenTheNormIsReadElsewhere) {
+    Built t;
+    const Value x = t.matrix("x", 16, 48), w = t.b.input("w", {Dtype::f32, {48}});
+    const Values norm = t.b.emit(RmsNorm{}, {x, w});
+    quantise_delayed(t, norm[0], "y", 16);
+    t.b.output("sum", t.b.add(norm[0], x));
+    const Graph g = fuse(t.g, kFused);
+    ASSERT_TRUE(only_quantiser(g));
+    EXPECT_EQ(only_quantiser(g)->of, QuantiseSource::value);
+    expect_same_fused(t.g);
+}
 void expect_same_bits(const Graph& fused, const Graph& plain) {
     test::expect_same_bits(test::run_graph(fused).outputs, test::run_graph(plain).outputs);
 }
@@ -107,7 +310,7 @@ TEST(FuseCastSource, GatesAndTheirGradients) {
         cast_of(grads[0], -1, "dgate");
         cast_of(t.b.one(Gelu{3}, {up}), 0, "gelu");
         cast_of(t.b.one(GeluGrad{3}, {up, dy}), 1, "gelu_grad");
-        const Graph g = fuse(t.g, kFusesQuantisers);
+        const Graph g = fuse(t.g, kFused);
         EXPECT_EQ(count<Cast>(g), 4);
         EXPECT_EQ(g.nodes().size(), 3 + 4);
         expect_same_bits(g, t.g);
@@ -124,7 +327,7 @@ TEST(FuseCastSource, NotWhenAResultIsReadElsewhereOrCastToMoreBits) {
     t.b.output("dgate", t.b.one(Cast{Dtype::e4m3}, {grads[0]}));
     t.b.output("dup", t.b.one(Cast{Dtype::e5m2}, {grads[1]}));
     t.b.output("wide", t.b.one(Cast{Dtype::f16}, {t.b.one(Gelu{}, {up})}));
-    EXPECT_EQ(to_text(fuse(t.g, kFusesQuantisers)), to_text(t.g));
+    EXPECT_EQ(to_text(fuse(t.g, kFused)), to_text(t.g));
 }
 
 // What measured gradients of a norm go through on their way to the next product.
@@ -152,7 +355,7 @@ TEST(FuseMeasuredGradient, TheNormMeasuresAndTheSumCasts) {
         t.b.output("scale", sum[1]);
         t.b.output("codes", codes);
         t.b.output("turned", t.b.one(Transpose{}, {codes}));
-        const Graph g = fuse(t.g, kFusesQuantisers);
+        const Graph g = fuse(t.g, kFused);
         EXPECT_EQ(count<DynamicRescale>(g) + count<Cast>(g) + count<Transpose>(g), 0);
         EXPECT_EQ(count<ScaledAdd>(g), 1);
         expect_same_bits(g, t.g);
@@ -280,7 +483,7 @@ TEST(FuseMatmulCast, CodesFromCodes) {
             t.b.output("stats", t.b.one(MeasureCast{}, {wide, dw}));
         }
         if (other == Reader::output) t.b.output("sums", sums);
-        const Graph g = fuse(t.g, kFusesQuantisers);
+        const Graph g = fuse(t.g, kFused);
         int written = 0;
         for (const Node& n : g.nodes()) {
             const auto* m = std::get_if<Matmul>(&n.op);
@@ -392,10 +595,10 @@ TEST(FuseAdamwAmax, TheUpdateReportsIt) {
 }
 
 struct Update : Built {
-    Values next = b.emit(
-        AdamW{}, {load("w"), load("g"), load("m"), b.mul(load("v"), load("v")),
-                  b.input("factor", {Dtype::f32, {1}}), b.constant({Dtype::f32, {3}}, 0.5),
-                  b.input("step", {Dtype::i32, {1}})});
+    Values next =
+        b.emit(AdamW{}, {load("w"), load("g"), load("m"), b.mul(load("v"), load("v")),
+                         b.input("factor", {Dtype::f32, {1}}), b.constant({Dtype::f32, {3}}, 0.5),
+                         b.input("step", {Dtype::i32, {1}})});
 
     Value load(const char* name) { return b.load(name, {Dtype::f32, {5, 7}}); }
 };
@@ -412,8 +615,8 @@ TEST(FuseAdamwCopy, UnderAScaleThatDoesNotDependOnTheWeight) {
     Update t;
     t.b.store("w", t.next[0]);
     // Comes after the update, and is needed before it.
-    const Value scale = t.b.mul(t.b.input("bound", {Dtype::f32, {1}}),
-                                t.b.constant({Dtype::f32, {1}}, 0x1p-8));
+    const Value scale =
+        t.b.mul(t.b.input("bound", {Dtype::f32, {1}}), t.b.constant({Dtype::f32, {1}}, 0x1p-8));
     t.b.store("work", t.b.one(Quantise{}, {t.next[0], scale}));
     EXPECT_EQ(count<Quantise>(fuse(t.g)), 0);
     expect_fused_and_plain_agree(t.g, 0);

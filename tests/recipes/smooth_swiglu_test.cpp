@@ -2,6 +2,7 @@
 #include "ops/op_test.h"
 #include "recipes/graph_queries.h"
 #include "recipes/scales.h"
+#include "runtime/run_graph.h"
 #include "train/tiny.h"
 
 namespace octavo {
@@ -182,6 +183,38 @@ TEST(SmoothSwiGlu, ChannelsTakeAnyMaster) {
                 s.micro(test::random_batch(o, 1));
             }
             EXPECT_LT(s.program.loss(), first) << name(master);
+        }
+    }
+}
+
+// As for a GPU: what remains of the products with factors adds the residual stream, or the gradient
+// of earlier micro-batches.
+TEST(SmoothSwiGlu, FactorsJoinTheirReaders) {
+    for (const Axis axis : kAxes) {
+        StepOptions o = smooth_options("smooth-swiglu", axis);
+        o.target.k_major_fp8 = o.target.fused_quantisers = true;
+        const Graph g = micro_graph(o, /*add_to_gradients=*/true);
+        verify(g);
+        std::size_t sums = 0, weights = 0;
+        for (const Node* n : nodes_of<ScaleAlong>(g)) {
+            sums += n->in.size() == 3;
+            weights += bool(producer_as<Load>(g, n->in[0]));
+        }
+        EXPECT_EQ(sums, 2u);
+        EXPECT_EQ(weights, axis == Axis::row ? 0u : 2u);
+        EXPECT_EQ(nodes_of<ScaleAlong>(g).size(), sums + weights);
+        std::size_t gradients = 0, results = 0;
+        for (const Node* n : nodes_of<DelayedQuantise>(g)) {
+            const auto& op = std::get<DelayedQuantise>(n->op);
+            gradients +=
+                op.scaled == ScaleAlong{axis, true} && op.of == QuantiseSource::swiglu_grad;
+            results += op.scaled == ScaleAlong{axis} && op.of == QuantiseSource::value;
+        }
+        EXPECT_EQ(gradients, 2u);
+        EXPECT_EQ(results, axis == Axis::row ? 2u : 0u);
+        // The quotient, and a weight that takes factors, leave in both copies.
+        for (const Node* n : nodes_of<Quantise>(g)) {
+            EXPECT_EQ(std::get<Quantise>(n->op).copies, Copies::both) << n->label;
         }
     }
 }

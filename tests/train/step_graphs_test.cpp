@@ -6,6 +6,7 @@
 
 #include "io/scratch.h"
 #include "runtime/memory_plan.h"
+#include "runtime/run_graph.h"
 #include "train/tiny.h"
 
 namespace octavo {
@@ -59,6 +60,20 @@ TEST_P(Steps, RecomputeKeepsEveryBit) {
         for (const auto& [name, bytes] : want.second) {
             EXPECT_TRUE(got.second.at(name) == bytes) << name << " differs";
         }
+    }
+}
+
+// What a GPU's quantisers compute on the way is what the ops before them would have written.
+TEST_P(Steps, FusedQuantisersKeepEveryBit) {
+    for (const Recompute level : kLevels) {
+        SCOPED_TRACE(static_cast<int>(level));
+        StepOptions o = options(level);
+        o.target.k_major_fp8 = true;
+        const Graph apart = micro_graph(o, true), apart_eval = eval_graph(o);
+        o.target.fused_quantisers = true;
+        const Graph joined = micro_graph(o, true), joined_eval = eval_graph(o);
+        test::expect_same_bits(test::run_graph(joined), test::run_graph(apart));
+        test::expect_same_bits(test::run_graph(joined_eval), test::run_graph(apart_eval));
     }
 }
 

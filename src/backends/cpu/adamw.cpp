@@ -64,7 +64,6 @@ void write_copy(const TensorRef& w, float factor, const TensorRef& y) {
     });
 }
 
-
 // What all kernels do around update(): skip the step, report the amax, copy the weight.
 template <class Update>
 void adamw(const KernelCall& call, const AdamW& op, Update&& update) {

@@ -4,9 +4,9 @@
 #include <limits>
 
 #include "backends/cpu/kernels.h"
-#include "backends/cpu/quantise_source.h"
 #include "backends/cpu/scaling.h"
 #include "backends/cpu/transpose.h"
+#include "backends/quantise_source.h"
 #include "base/convert.h"
 
 namespace octavo::cpu {
@@ -121,8 +121,8 @@ void quantise_rows(const BlockQuantise& op, const TensorRef& x, const TensorRef&
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<BlockQuantise>(node.op);
-    const QuantisedSource source(op.of, node.in);
-    const Type& x = source.types().empty() ? node.in[0] : source.types()[0];
+    const QuantisedSource source(kernel_registry(), op.of, {}, node.in);
+    const Type& x = source.types()[0];
     const Type transposed{x.dtype, {x.shape.last(), x.shape.rows()}};
     ScratchCounter scratch;
     const std::int64_t source_at = scratch.reserve(source.scratch_bytes());

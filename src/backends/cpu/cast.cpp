@@ -1,6 +1,6 @@
 #include "backends/cpu/kernels.h"
-#include "backends/cpu/quantise_source.h"
 #include "backends/cpu/transpose.h"
+#include "backends/quantise_source.h"
 #include "base/convert.h"
 #include "base/scale_rule.h"
 
@@ -23,7 +23,13 @@ void cast(const TensorRef& x, const TensorRef& y, int exponent) {
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<Cast>(node.op);
-    const QuantisedSource source(op.of, node.in, op.source_exponent);
+    if (op.of == QuantiseSource::value) {
+        return {[op](const KernelCall& call) {
+            cast(call.in[0], call.out[0], op.exponent);
+            if (op.transpose) transpose(call.out[0], call.out[1]);
+        }};
+    }
+    const QuantisedSource source(kernel_registry(), op.of, {}, node.in, op.source_exponent);
     const auto run = [op, source](const KernelCall& call) {
         auto out = call.out.begin();
         const std::vector<TensorRef> values = source.values(call.in, call.scratch);

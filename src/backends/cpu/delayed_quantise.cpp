@@ -1,9 +1,7 @@
-#include "ops/delayed_quantise.h"
 #include "backends/cpu/kernels.h"
-#include "backends/cpu/quantise_source.h"
 #include "backends/cpu/scaling.h"
 #include "backends/cpu/transpose.h"
-#include "graph/rules.h"
+#include "backends/quantise_source.h"
 
 namespace octavo::cpu {
 namespace {
@@ -26,9 +24,9 @@ void quantise_delayed(const TensorRef& x, std::span<const TensorRef> state, cons
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<DelayedQuantise>(node.op);
-    const std::size_t states = 3 * quantised_results(op.of);
-    const QuantisedSource source(op.of, node.in.first(node.in.size() - states));
-    const std::size_t results = quantised_results(op.of);
+    const std::size_t results = quantised_results(op.of), states = 3 * results;
+    const QuantisedSource source(kernel_registry(), op.of, op.scaled,
+                                 node.in.first(node.in.size() - states));
     const auto run = [op, source, results, states](const KernelCall& call) {
         const std::vector<TensorRef> values =
             source.values(call.in.first(call.in.size() - states), call.scratch);

@@ -2,6 +2,7 @@
 
 #include "backends/cpu/kernels.h"
 #include "backends/cpu/scaling.h"
+#include "backends/cpu/transpose.h"
 #include "base/convert.h"
 
 namespace octavo::cpu {
@@ -24,9 +25,16 @@ void requantise(const TensorRef& x, float scale, const TensorRef& y) {
 }
 
 Prepared prepare(const NodeView& node) {
-    const auto run = node.in[0].scaling == kUnscaled ? quantise_tensor : requantise;
-    return {
-        [run](const KernelCall& call) { run(call.in[0], *call.in[1].as<float>(), call.out[0]); }};
+    const auto quantise = node.in[0].scaling == kUnscaled ? quantise_tensor : requantise;
+    const auto op = std::get<Quantise>(node.op);
+    const Type rows{op.to, node.in[0].shape, kPerTensor};
+    const bool columns = op.copies == Copies::columns;  // alone: the rows wait in scratch
+    const auto run = [=](const KernelCall& call) {
+        const TensorRef y = columns ? tensor_at(rows, call.scratch) : call.out[0];
+        quantise(call.in[0], *call.in[1].as<float>(), y);
+        if (op.copies != Copies::rows) transpose(y, call.out.back());
+    };
+    return {run, columns ? total_bytes(rows) : 0};
 }
 
 }  // namespace

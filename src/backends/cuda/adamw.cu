@@ -76,10 +76,10 @@ struct Step {
     State in[4] = {}, out[3] = {};
     const float *factor, *schedule;
     const std::int32_t* step;
-    Scales* scales = nullptr;       // none: no state has one
-    float* amax = nullptr;          // none: not asked for
-    const float* bounds = nullptr;  // of m' and v'; none: their scales follow their amaxes
-    State copy = {};                // of w'; none: not asked for
+    Scales* scales = nullptr;           // none: no state has one
+    float* amax = nullptr;              // none: not asked for
+    const float* bounds = nullptr;      // of m' and v'; none: their scales follow their amaxes
+    State copy = {};                    // of w'; none: not asked for
     const float* copy_scale = nullptr;  // none: of the data of w', times copy_factor
     float copy_factor = 1;
     AdamW op;
@@ -375,8 +375,6 @@ Prepared prepare(const NodeView& node) {
 
 }  // namespace
 
-void register_adamw(KernelRegistry& registry) {
-    registry.add<AdamW>({"adamw", reject, prepare});
-}
+void register_adamw(KernelRegistry& registry) { registry.add<AdamW>({"adamw", reject, prepare}); }
 
 }  // namespace octavo::cuda

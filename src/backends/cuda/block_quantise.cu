@@ -8,8 +8,7 @@
 #include "backends/cuda/source_in_parts.h"
 #include "backends/cuda/squares.cuh"
 #include "backends/cuda/transpose.h"
-#include "graph/rules.h"
-#include "ops/delayed_quantise.h"
+#include "backends/quantise_source.h"
 
 namespace octavo::cuda {
 namespace {
@@ -309,18 +308,13 @@ void fill_scales(const BlockQuantise& op, std::span<const TensorRef> out) {
     }
 }
 
-// Fused are the sources of a training step, in bf16. Other dtypes and sources go through memory:
-// the rare dtypes as f32, the rare sources as they are.
-bool fuses(const BlockQuantise& op, Dtype dtype) {
-    return op.of == QuantiseSource::value || dtype == Dtype::bf16;
-}
-
 // Blocks lie within a tile.
 bool needs_tops(const BlockQuantise& op) {
     return op.scaling.granularity == Granularity::row ||
            op.scaling.granularity == Granularity::micro;
 }
 
+// Values of rare dtypes go through memory as f32.
 Prepared prepare_fused(const NodeView& node) {
     const auto op = std::get<BlockQuantise>(node.op);
     const Dtype given = node.in[0].dtype;
@@ -361,7 +355,7 @@ Refusal reject(const NodeView& node) { return reject_tall(node.in[0]); }
 
 Prepared prepare(const NodeView& node) {
     const auto& op = std::get<BlockQuantise>(node.op);
-    if (fuses(op, node.in[0].dtype)) return prepare_fused(node);
+    if (has_source(op.of, node.in[0].dtype)) return prepare_fused(node);
     BlockQuantise one = op;
     one.of = QuantiseSource::value;
     return prepare_in_parts(node, *source_op(op.of),

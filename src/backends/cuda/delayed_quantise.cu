@@ -1,7 +1,7 @@
 #include "backends/cuda/quantise_source.cuh"
 #include "backends/cuda/squares.cuh"
 #include "backends/cuda/transpose.h"
-#include "ops/delayed_quantise.h"
+#include "backends/quantise_source.h"
 
 namespace octavo::cuda {
 namespace {
@@ -83,7 +83,7 @@ struct Slots {
 // Takes over the histories, and the amaxes for as long as a window is not filled.
 template <class T, class Source>
 __global__ void __launch_bounds__(kBlock)
-    first_pass(Source source, std::int64_t n, Slots<Source::kResults> slots) {
+    first_pass(Source source, std::int64_t n, std::int64_t columns, Slots<Source::kResults> slots) {
     constexpr int kResults = Source::kResults;
     bool needed = false;
     for (int r = 0; r < kResults; ++r) {
@@ -92,9 +92,9 @@ __global__ void __launch_bounds__(kBlock)
     }
     if (!needed) return;
     std::uint32_t top[kResults] = {};
-    for_packets(n, [&]<int N>(std::int64_t i) {
+    over_source<Source>(n, columns, [&]<int N>(const At& at) {
         compute_t<T> v[kResults][N];
-        source.get(i, v);
+        source.get(at, v);
 #pragma unroll
         for (int r = 0; r < kResults; ++r) {
 #pragma unroll
@@ -119,7 +119,8 @@ __device__ inline void scale_values(const compute_t<T> (&v)[N], float k, float (
 
 template <class T, class To, class Source>
 __global__ void __launch_bounds__(kBlock)
-    second_pass(Source source, std::int64_t n, Slots<Source::kResults> slots, ScaleRule rule) {
+    second_pass(Source source, std::int64_t n, std::int64_t columns, Slots<Source::kResults> slots,
+                ScaleRule rule) {
     constexpr int kResults = Source::kResults;
     Slot::Basis basis[kResults];
     float k[kResults];
@@ -128,14 +129,14 @@ __global__ void __launch_bounds__(kBlock)
         basis[r] = slots.of[r].basis();
         k[r] = __frcp_rn(slots.of[r].choose_scale(rule, basis[r]));
     }
-    for_packets(n, [&]<int N>(std::int64_t i) {
+    over_source<Source>(n, columns, [&]<int N>(const At& at) {
         compute_t<T> v[kResults][N];
-        source.get(i, v);
+        source.get(at, v);
 #pragma unroll
         for (int r = 0; r < kResults; ++r) {
             float scaled[N];
             scale_values<N, T>(v[r], k[r], scaled, top[r]);
-            store<N>(reinterpret_cast<To*>(slots.of[r].codes) + i, scaled);
+            store<N>(reinterpret_cast<To*>(slots.of[r].codes) + at.index(), scaled);
         }
     });
     for (int r = 0; r < kResults; ++r) slots.of[r].note_amax(top[r], basis[r]);
@@ -163,79 +164,129 @@ __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
 
 // ---- Launching ---------------------------------------------------------------------------------
 
-template <int Results>
-Slots<Results> slots_of(const KernelCall& call, bool transpose, unsigned blocks) {
-    Slots<Results> slots;
-    for (std::size_t r = 0; r < Results; ++r) {
-        const std::size_t at = history_operand(call.in.size(), r);
-        const TensorRef& history = call.in[at];
-        const TensorRef& codes = call.out[3 * r];
-        const TensorRef* transposed = transpose ? &call.out[3 * Results + r] : nullptr;
-        slots.of[r] = {.old_history = history.as<float>(),
-                       .history = call.out[3 * r + 1].as<float>(),
-                       .slots = static_cast<int>(history.type.shape[0]),
-                       .counter = call.in[at + 1].as<std::int32_t>(),
-                       .scale = call.in[at + 2].as<float>(),
-                       .tops = reinterpret_cast<std::uint32_t*>(call.scratch) + r * blocks,
-                       .blocks = static_cast<int>(blocks),
-                       .codes = codes.as<std::uint8_t>(),
-                       .transposed = transposed ? transposed->as<std::uint8_t>() : nullptr,
-                       .codes_scale = codes.scales(),
-                       .transposed_scale = transposed ? transposed->scales() : nullptr,
-                       .used = call.out[3 * r + 2].as<float>()};
-    }
-    return slots;
+Slot slot_of(const KernelCall& call, const DelayedQuantise& op, unsigned blocks, std::size_t r) {
+    const std::size_t at = history_operand(call.in.size(), r);
+    const TensorRef& history = call.in[at];
+    const TensorRef& codes = call.out[3 * r];
+    const TensorRef* transposed =
+        op.transpose ? &call.out[3 * quantised_results(op.of) + r] : nullptr;
+    return {.old_history = history.as<float>(),
+            .history = call.out[3 * r + 1].as<float>(),
+            .slots = static_cast<int>(history.type.shape[0]),
+            .counter = call.in[at + 1].as<std::int32_t>(),
+            .scale = call.in[at + 2].as<float>(),
+            .tops = reinterpret_cast<std::uint32_t*>(call.scratch) + r * blocks,
+            .blocks = static_cast<int>(blocks),
+            .codes = codes.as<std::uint8_t>(),
+            .transposed = transposed ? transposed->as<std::uint8_t>() : nullptr,
+            .codes_scale = codes.scales(),
+            .transposed_scale = transposed ? transposed->scales() : nullptr,
+            .used = call.out[3 * r + 2].as<float>()};
 }
 
+// Whether the transposed copies, if there are any, are written, too.
 template <class T, class To, class Source>
-void quantise(const KernelCall& call, const DelayedQuantise& op, const Source& source) {
-    constexpr int kResults = Source::kResults;
-    const Shape& shape = call.out[0].type.shape;
-    const std::int64_t n = shape.elements();
-    const unsigned blocks = packet_blocks(n, kFirstPassBlocks);
-    const Slots<kResults> slots = slots_of<kResults>(call, op.transpose, blocks);
-    first_pass<T><<<blocks, kBlock, 0, stream()>>>(source, n, slots);
+bool quantise(const Source& source, const Shape& shape, const Slots<Source::kResults>& slots,
+              const ScaleRule& rule) {
+    const std::int64_t n = shape.elements(), columns = shape.last();
+    first_pass<T><<<static_cast<unsigned>(slots.of[0].blocks), kBlock, 0, stream()>>>(
+        source, n, columns, slots);
     launched("delayed_quantise");
     if constexpr (sizeof(To) == 1) {
-        if (op.transpose && n > 0) {
-            const std::int64_t rows = shape.rows(), columns = shape.last();
+        if (slots.of[0].transposed && n > 0) {
+            const std::int64_t rows = shape.rows();
             second_pass_transposed<T, To><<<tiles_of(rows, columns), kBlock, 0, stream()>>>(
-                source, rows, columns, slots, op.rule);
+                source, rows, columns, slots, rule);
             launched("delayed_quantise");
-            return;
+            return true;
         }
     }
     // As many blocks as there are packets: with one round each, the last ones do not straggle.
     second_pass<T, To><<<packet_blocks(n, std::int64_t{1} << 30), kBlock, 0, stream()>>>(
-        source, n, slots, op.rule);
+        source, n, columns, slots, rule);
     launched("delayed_quantise");
-    for (std::size_t r = 0; op.transpose && r < kResults; ++r) {
-        transpose(call.out[3 * r], call.out[3 * kResults + r]);
-    }
+    return false;
 }
+
+// Where the values come from: computed on the way, or (`memory`) waiting in scratch.
+struct Origin {
+    DelayedQuantise op;
+    std::size_t operands;
+    std::optional<QuantisedSource> memory;
+    std::int64_t scratch_bytes;
+
+    explicit Origin(const NodeView& node)
+        : op(std::get<DelayedQuantise>(node.op)),
+          operands(node.in.size() - 3 * quantised_results(op.of)) {
+        const auto types = node.in.first(operands);
+        const Dtype dtype = types[0].dtype;
+        if (!(op.scaled ? has_scaled_source(op.of, dtype) : has_source(op.of, dtype))) {
+            memory.emplace(kernel_registry(), op.of, op.scaled, types);
+            scratch_bytes = memory->scratch_bytes();
+        } else {
+            scratch_bytes = op.scaled ? inverse_bytes(*op.scaled, types.back()) : 0;
+        }
+    }
+
+    // f(source, index of its first result), for each source.
+    template <class T, class F>
+    void with(std::span<const TensorRef> in, std::byte* scratch, F&& f) const {
+        if (memory) {
+            std::size_t r = 0;
+            for (const TensorRef& x : memory->values(in, scratch)) {
+                f(ValueSource<T>{x.as<T>()}, r++);
+            }
+            return;
+        }
+        const auto whole = [&](const auto& source) { f(source, 0); };
+        if constexpr (std::is_same_v<T, bf16>) {
+            if (!op.scaled) return with_source<T>(op.of, in, whole);
+            with_scaled_source(op.of, *op.scaled, in, scratch, whole);
+        } else {
+            whole(ValueSource<T>{in[0].as<T>()});
+        }
+    }
+};
 
 Refusal reject(const NodeView& node) {
     return std::get<DelayedQuantise>(node.op).transpose ? reject_tall(node.in[0]) : std::nullopt;
 }
 
-Prepared prepare(const NodeView& node) {
-    const DelayedQuantise op = std::get<DelayedQuantise>(node.op);
-    return dispatch_plain(node.in[0].dtype, [&]<class T>(std::type_identity<T>) -> Prepared {
-        const auto with = [&]<class To>(std::type_identity<To>) {
-            return Prepared{[op](const KernelCall& call) {
-                                with_source<T>(op.of, call.in, [&](const auto& source) {
-                                    quantise<T, To>(call, op, source);
-                                });
-                            },
-                            2 * kFirstPassBlocks * sizeof(std::uint32_t)};
+template <class T, class To>
+Prepared prepare_as(const NodeView& node) {
+    ScratchCounter scratch;
+    const Origin origin(node);
+    const unsigned blocks = packet_blocks(node.out[0].shape.elements(), kFirstPassBlocks);
+    const std::size_t results = quantised_results(origin.op.of);
+    scratch.reserve(static_cast<std::int64_t>(results * blocks * sizeof(std::uint32_t)));  // tops
+    const std::int64_t origin_at = scratch.reserve(origin.scratch_bytes);
+    const auto run = [origin, origin_at, blocks, results](const KernelCall& call) {
+        const DelayedQuantise& op = origin.op;
+        const Shape& shape = call.out[0].type.shape;
+        bool transposed = true;
+        const auto each = [&]<class Source>(const Source& source, std::size_t r) {
+            Slots<Source::kResults> slots;
+            for (Slot& slot : slots.of) slot = slot_of(call, op, blocks, r++);
+            transposed &= quantise<T, To>(source, shape, slots, op.rule);
         };
-        switch (op.rule.to) {
+        origin.with<T>(call.in.first(origin.operands), call.scratch + origin_at, each);
+        for (std::size_t r = 0; op.transpose && !transposed && r < results; ++r) {
+            transpose(call.out[3 * r], call.out[3 * results + r]);
+        }
+    };
+    return {run, scratch.bytes()};
+}
+
+Prepared prepare(const NodeView& node) {
+    const Dtype to = std::get<DelayedQuantise>(node.op).rule.to;
+    return dispatch_plain(node.in[0].dtype, [&]<class T>(std::type_identity<T>) {
+        switch (to) {
             case Dtype::e4m3:
-                return with(std::type_identity<e4m3>{});
+                return prepare_as<T, e4m3>(node);
             case Dtype::e5m2:
-                return with(std::type_identity<e5m2>{});
+                return prepare_as<T, e5m2>(node);
             default:
-                return with(std::type_identity<f16>{});
+                return prepare_as<T, f16>(node);
         }
     });
 }

@@ -15,7 +15,7 @@ struct GemmDesc {
     std::int64_t m = 0, n = 0, k = 0;
     bool trans_a = false, trans_b = false;
     Dtype a = Dtype::f32, b = Dtype::f32;  // equal, or both FP8
-    Dtype c = Dtype::f32;  // FP8 only of unscaled FP8, saturating, without acc
+    Dtype c = Dtype::f32;                  // FP8 only of unscaled FP8, saturating, without acc
     bool bias = false;
     bool accumulate = false;
     // FP8: partial sums stay in the tensor cores' accumulators of about 14 bits, 2 to 11 % faster.

@@ -227,6 +227,13 @@ inline constexpr int kPacket = 8;  // elements a thread handles together
 
 inline std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
+// Where elements lie in a matrix.
+struct At {
+    std::int64_t row, column, columns;
+
+    __device__ std::int64_t index() const { return row * columns + column; }
+};
+
 template <class Body>
 __global__ void __launch_bounds__(kBlock) elementwise_kernel(std::int64_t n, Body body) {
     const std::int64_t at = (std::int64_t{blockIdx.x} * kBlock + threadIdx.x) * kPacket;

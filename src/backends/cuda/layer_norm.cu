@@ -1,3 +1,4 @@
+#include "backends/cuda/norms.cuh"
 #include "backends/cuda/rows.cuh"
 
 namespace octavo::cuda {
@@ -9,7 +10,7 @@ struct LayerNormRows {
     using C = compute_t<T>;
     const T* x;
     const C *w, *b;
-    T* y;
+    T* y;  // null: not asked for
     C *mean, *rstd;
     std::int64_t c;
     C eps;
@@ -17,7 +18,6 @@ struct LayerNormRows {
     template <class Team, int N>
     __device__ void run(std::int64_t row) const {
         const T* xr = x + row * c;
-        T* yr = y + row * c;
         C sum = 0;
         over_row<Team, N>(c, [&](std::int64_t i) {
             C v[N];
@@ -34,33 +34,33 @@ struct LayerNormRows {
             for (int k = 0; k < N; ++k) squares += (v[k] - m) * (v[k] - m);
         });
         const C r = C(1) / sqrt(Team::sum(squares) / C(c) + eps);
-        over_row<Team, N>(c, [&](std::int64_t i) {
-            C v[N], factor[N], offset[N];
-            load<N>(xr + i, v);
-            load<N>(w + i, factor);
-            load<N>(b + i, offset);
-#pragma unroll
-            for (int k = 0; k < N; ++k) v[k] = (v[k] - m) * r * factor[k] + offset[k];
-            store<N>(yr + i, v);
-        });
         if (Team::thread() == 0) {
             mean[row] = m;
             rstd[row] = r;
         }
+        if (!y) return;
+        over_row<Team, N>(c, [&](std::int64_t i) {
+            C v[N];
+            load<N>(xr + i, v);
+            layer_normalise(v, m, r, w, b, i);
+            store<N>(y + row * c + i, v);
+        });
     }
 };
 
 Prepared prepare(const NodeView& node) {
-    const float eps = std::get<LayerNorm>(node.op).eps;
-    return dispatch_plain(node.in[0].dtype, [eps](auto tag) {
+    const auto op = std::get<LayerNorm>(node.op);
+    return dispatch_plain(node.in[0].dtype, [op](auto tag) {
         using T = typename decltype(tag)::type;
         using C = compute_t<T>;
-        return Prepared{[eps](const KernelCall& call) {
+        return Prepared{[op](const KernelCall& call) {
             const Shape& shape = call.in[0].type.shape;
+            T* const y = op.statistics ? nullptr : call.out[0].as<T>();
+            const auto statistics = call.out.last(2);
             for_rows("layer_norm", shape.rows(), shape.last(),
-                     LayerNormRows<T>{call.in[0].as<T>(), call.in[1].as<C>(), call.in[2].as<C>(),
-                                      call.out[0].as<T>(), call.out[1].as<C>(), call.out[2].as<C>(),
-                                      shape.last(), C(eps)});
+                     LayerNormRows<T>{call.in[0].as<T>(), call.in[1].as<C>(), call.in[2].as<C>(), y,
+                                      statistics[0].as<C>(), statistics[1].as<C>(), shape.last(),
+                                      C(op.eps)});
         }};
     });
 }

@@ -75,12 +75,13 @@ Prepared prepare_sum(const NodeView& node) {
 template <class T>
 struct SumSource {
     static constexpr int kResults = 1;
+    static constexpr bool kFlat = true;
     const ScaledSum<T>& sum;
     SumFactors f;
 
     template <int N>
-    __device__ void get(std::int64_t i, compute_t<T> (&v)[1][N]) const {
-        sum.sums(i, f, v[0]);
+    __device__ void get(const At& at, compute_t<T> (&v)[1][N]) const {
+        sum.sums(at.index(), f, v[0]);
         round_values<T>(v[0]);
     }
 };

@@ -179,7 +179,7 @@ __device__ void load_squares(const Source& source, const Place& at,
     const bool inside = packets && (at.down + 1) * kTile <= at.m && (at.across + 1) * kTile <= at.n;
     const auto take = [&](int row) {
         compute_t<T> x[kResults][kPacket];
-        source.get((at.row0() + row) * at.n + at.column0(), x);
+        source.get(At{at.row0() + row, at.column0(), at.n}, x);
 #pragma unroll
         for (int r = 0; r < kResults; ++r) squares[r].set(row, x[r]);
     };
@@ -199,7 +199,7 @@ __device__ void load_squares(const Source& source, const Place& at,
         for (int i = 0; i < kPacket; ++i) {
             if (at.row0() + row >= at.m || at.column0() + i >= at.n) continue;
             compute_t<T> one[kResults][1];
-            source.get((at.row0() + row) * at.n + at.column0() + i, one);
+            source.get(At{at.row0() + row, at.column0() + i, at.n}, one);
 #pragma unroll
             for (int r = 0; r < kResults; ++r) x[r][i] = static_cast<float>(one[r][0]);
         }
