@@ -143,10 +143,10 @@ done
 for level in O1 O2 O3; do
     steps 200 qwen2.5-1.5b 24 1024 d fp8-lm --recipe.level $level
 done
-steps 400 qwen2.5-7b 5 1024 d fp8-lm --recipe.level O2 --optimizer.gradient_sum bf16
+steps 400 qwen2.5-7b 3 1024 d fp8-lm --recipe.level O2 --optimizer.gradient_sum bf16
 steps 200 qwen2.5-1.5b 24 1024 d scalify
 steps 200 qwen2.5-1.5b 24 1024 d scalify --recipe.run 4
-steps 400 qwen2.5-7b 3 1024 d scalify --recipe.run 4 --optimizer.gradient_sum bf16
+steps 400 qwen2.5-7b 1 1024 d scalify --recipe.run 4 --optimizer.gradient_sum bf16
 benches+=("600 op")
 for k in 1024 2048 4096 8192 16384; do
     benches+=("150 gemm --m 4096 --n 4096 --k $k")
