@@ -118,7 +118,9 @@ std::vector<OpCase> cases() {
         return std::vector{s.matrix(), s.matrix(), s.matrix(), s.per_row()};
     };
     const AdamW random{.stochastic = true};
-    const auto both = [](Q of) { return Cast{.to = Dtype::e4m3, .transpose = true, .of = of}; };
+    const auto both = [](Q source) {
+        return Cast{.to = Dtype::e4m3, .transpose = true, .of = source};
+    };
     const auto sum = [](S s) {
         return std::vector{s.matrix(), kOne, s.matrix(), kOne, kOne, kOne};
     };

@@ -75,7 +75,6 @@ Prepared prepare_sum(const NodeView& node) {
 template <class T>
 struct SumSource {
     static constexpr int kResults = 1;
-    static constexpr bool kFlat = true;
     const ScaledSum<T>& sum;
     SumFactors f;
 
