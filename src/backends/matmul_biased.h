@@ -1,4 +1,4 @@
-// Products with a bias for where no kernel adds it by itself: in f32 first (f64 if an operand is),
+// Products with a bias for where no kernel adds it by itself: in f32 first (f64 if anything is),
 // then bias and rounding.
 #pragma once
 
@@ -26,7 +26,8 @@ Refusal unbiased(const NodeView& node) {
 inline Prepared prepare_matmul_biased(const KernelRegistry& registry, const NodeView& node) {
     const Type& c = node.out[0];
     const auto is_f64 = [](const Type& t) { return t.dtype == Dtype::f64; };
-    const Dtype wide = std::ranges::any_of(node.in, is_f64) ? Dtype::f64 : Dtype::f32;
+    const bool f64 = c.dtype == Dtype::f64 || std::ranges::any_of(node.in, is_f64);
+    const Dtype wide = f64 ? Dtype::f64 : Dtype::f32;
     const bool narrow = c.dtype != wide;
     Matmul op = std::get<Matmul>(node.op);
     op.bias = false;

@@ -18,7 +18,7 @@ int run_convert(const Args& args) {
     fmt::print("{}: {} weights, {} of them in FP8, {:.3f} GB\n", request.out.string(),
                converted.tensors, converted.quantised, static_cast<double>(converted.bytes) / 1e9);
     if (!converted.left_out.empty()) {
-        fmt::print("in bf16, since their rows are no multiple of 128: {}\n",
+        fmt::print("in bf16, since their sizes are no multiples of 128: {}\n",
                    fmt::join(converted.left_out, ", "));
     }
     return 0;
@@ -36,7 +36,8 @@ Verb convert_verb() {
             {.name = "out", .initial = std::string(), .help = "folder to make", .required = true},
             {.name = "as",
              .initial = std::string("bf16"),
-             .help = "form of the weights: fp8 has a scale per 128 x 128 block",
+             .help = "form of the weights: fp8 has a scale per 128 x 128 block, fp8-tensor one per "
+                     "weight (for vLLM and SGLang, not for transformers)",
              .rule = one_of({"f32", "bf16", "fp8", "fp8-tensor"})}}};
 }
 

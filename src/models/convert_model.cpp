@@ -44,14 +44,14 @@ struct Source {
     std::vector<fs::path> beside = {};  // files to copy
 };
 
-// Files of a folder that stay what they are.
+// Files of a folder that stay what they are, whatever the form of the weights.
 bool is_copied(const fs::path& file) {
     const std::string name = file.filename().string();
-    for (const char* end : {".safetensors", ".bin", ".pt", ".pth"}) {
-        if (name.ends_with(end)) return false;
+    for (const char* begin : {"tokenizer", "vocab", "merges", "special_tokens", "added_tokens",
+                              "chat_template", "generation_config", "LICENSE", "LICENCE"}) {
+        if (name.starts_with(begin)) return true;
     }
-    return name != "model.safetensors.index.json" && name != "config.json" &&
-           name != "checkpoint.json" && name != "config.toml";
+    return name.ends_with(".md");
 }
 
 Source open_folder(const fs::path& folder) {
@@ -91,26 +91,27 @@ std::string module_of(std::string_view weight) {
 
 bool is_linear(const Source::Weight& w) { return w.name.ends_with("_proj.weight"); }
 
-// Parts that other programs join by their rows.
+// What a Linear layer is joined to by other programs; itself otherwise.
+std::string joined(const std::string& name) {
+    for (const std::string_view part : {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}) {
+        const std::size_t at = name.rfind(part);
+        if (at == name.npos) continue;
+        return name.substr(0, at) + (part.size() == 6 ? "qkv" : "gate_up");
+    }
+    return name;
+}
+
+// Layers that whole blocks do not cover, and those that are joined to them.
 std::set<std::string> left_out(const Source& source) {
-    std::map<std::string, bool> whole;  // by what they are joined to
-    const auto joined = [](std::string_view name) {
-        for (const std::string_view part : {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}) {
-            const std::size_t at = name.rfind(part);
-            if (at == name.npos) continue;
-            return std::string(name.substr(0, at)) + (part.size() == 6 ? "qkv" : "gate_up");
-        }
-        return std::string();
-    };
+    std::map<std::string, bool> whole;
     for (const Source::Weight& w : source.weights) {
         if (!is_linear(w)) continue;
         const auto [group, fresh] = whole.try_emplace(joined(w.name), true);
-        group->second &= w.shape[0] % kWeightBlock == 0;
+        group->second &= w.shape[0] % kWeightBlock == 0 && w.shape[1] % kWeightBlock == 0;
     }
     std::set<std::string> modules;
     for (const Source::Weight& w : source.weights) {
-        const std::string group = is_linear(w) ? joined(w.name) : std::string();
-        if (!group.empty() && !whole.at(group)) modules.insert(module_of(w.name));
+        if (is_linear(w) && !whole.at(joined(w.name))) modules.insert(module_of(w.name));
     }
     return modules;
 }
@@ -173,14 +174,18 @@ class Converter {
     ConvertedModel write() {
         for (Source::Weight& w : source_.weights) describe(w);
         const fs::path& out = request_.out;
-        fs::create_directories(out);
+        // First: what cannot be written should fail before gigabytes are.
+        const std::string config = config_of(source_, request_.form, kept_);
+        if (out.has_parent_path()) fs::create_directories(out.parent_path());
+        check(fs::create_directory(out), "{}: expected a folder to be made, it is there already",
+              out.string());
         try {
             write_safetensors_model(
                 out, tensors_, [&](const TensorInfo& t) { return made_.at(t.name)(); },
                 request_.shard_bytes);
             for (const fs::path& file : source_.beside) fs::copy_file(file, out / file.filename());
             // The last: a folder without it is none.
-            write_file_atomically(out / "config.json", config_of(source_, request_.form, kept_));
+            write_file_atomically(out / "config.json", config);
         } catch (...) {
             std::error_code ignored;
             fs::remove_all(out, ignored);  // a full disk needs the space
@@ -272,6 +277,9 @@ WeightForm weight_form_named(std::string_view text) {
 ConvertedModel convert_model(const ConvertRequest& request) {
     check(!fs::exists(request.out), "{}: expected a folder to be made, it is there already",
           request.out.string());
+    check(fs::is_directory(request.model) || LlmcCheckpoint::is_one(request.model),
+          "{}: expected a folder with config.json and safetensors, or a checkpoint of llm.c",
+          request.model.string());
     const bool llmc = LlmcCheckpoint::is_one(request.model);
     return Converter(request, llmc ? open_llmc(request.model) : open_folder(request.model)).write();
 }

@@ -12,7 +12,8 @@
 namespace octavo {
 
 // fp8 and fp8_tensor: Linear weights of the layers in E4M3, one f32 scale per 128 x 128 block or
-// per tensor, amax / 448; the rest in bf16 (models/stored_weights.h).
+// per tensor, amax / 448; the rest in bf16 (models/stored_weights.h). transformers reads the
+// blocks, and takes the codes of fp8_tensor for values: that form is for vLLM and SGLang.
 enum class WeightForm : std::uint8_t { f32, bf16, fp8, fp8_tensor };
 std::string_view name(WeightForm);
 WeightForm weight_form_named(std::string_view);
@@ -28,14 +29,15 @@ struct ConvertedModel {
     std::size_t tensors = 0;  // weights
     std::size_t quantised = 0;
     std::int64_t bytes = 0;
-    // Linear layers that stay in bf16: vLLM joins q, k and v, and gate and up, and takes no blocks
-    // that reach from one into the next.
+    // Linear layers that stay in bf16, since no whole blocks cover them: transformers finds the
+    // size of a block from that of the weight. With them stay those that vLLM joins to them (q, k
+    // and v; gate and up).
     std::vector<std::string> left_out;
 };
 
 // Weights are read from floats of any width or from FP8, in f32, and rounded to nearest once. Other
-// files of the folder (tokenizer, generation_config.json, ...) are copied. On Error nothing is left
-// in `out`.
+// files that belong to the model (tokenizer, generation_config.json, licence, ...) are copied. On
+// Error nothing is left of `out`.
 ConvertedModel convert_model(const ConvertRequest&);
 
 }  // namespace octavo

@@ -94,6 +94,7 @@ Types type(const Matmul& op, Operands in) {
         in.expect_dtype(2, op.out);
         in.expect_shape(2, {n});
     }
+    check(!op.bias || !is_fp8(op.out), "matmul: no bias with a result of {}", name(op.out));
     if (op.accumulate) {
         in.expect_dtype(in.size() - 1, op.out);
         in.expect_shape(in.size() - 1, shape);

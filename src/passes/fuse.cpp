@@ -51,7 +51,9 @@ bool matmul_bias(const Matcher& match, const Node& n, Rewriter& rewrite) {
 bool made_of_products(const Matcher& match, Value v) {
     if (!match.used_once(v)) return false;
     const Node& n = match.producer(v);
-    if (const auto* matmul = std::get_if<Matmul>(&n.op)) return matmul->kind == MatmulKind::dgrad;
+    if (const auto* matmul = std::get_if<Matmul>(&n.op)) {
+        return matmul->kind == MatmulKind::dgrad && !matmul->accumulate && !matmul->bias;
+    }
     if (!std::holds_alternative<Add>(n.op)) return false;
     return made_of_products(match, n.in[0]) && made_of_products(match, n.in[1]);
 }
@@ -215,7 +217,7 @@ bool scale_along_accumulate(const Matcher& match, const Node& n, Rewriter& rewri
 bool amax_of_result(const Matcher& match, const Node& n, Rewriter& rewrite) {
     Op fused = n.op;
     bool* amax = nullptr;
-    if (auto* op = std::get_if<AdamW>(&fused)) amax = &op->amax;
+    if (auto* op = std::get_if<AdamW>(&fused); op && !op->copy) amax = &op->amax;
     if (auto* op = std::get_if<SmoothSwiGlu>(&fused)) amax = &op->amax;
     if (!amax || *amax) return false;
     for (const std::int32_t reader : match.readers(n.out[0])) {
@@ -318,6 +320,7 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const Node* forward = match.producer_as<Matmul>(logits);
     if (!forward || match.is_output(logits) || match.is_output(n.in[0])) return false;
     const auto& op = std::get<Matmul>(forward->op);
+    if (op.bias || op.accumulate) return false;
 
     // dlogits, perhaps reshaped, perhaps quantised, has two readers: the gradients by x and by w.
     Value dlogits = n.out[0];

@@ -61,7 +61,8 @@ TEST_F(Tokenizers, TravelsFromTokensToGeneratedText) {
     ASSERT_EQ(trained.exit_code, 0) << trained.text;
     EXPECT_EQ(slurp(path("run/checkpoints/step_0000024/tokenizer.json")), json);
 
-    const Finished text = run({"generate", path("run"), "--prompt", "line 1", "--tokens", "20"});
+    const Finished text =
+        run({"generate", path("run"), "--prompt", "line 1", "--tokens", "20", "--backend", "cpu"});
     EXPECT_EQ(text.exit_code, 0) << text.text;
     EXPECT_TRUE(text.text.starts_with("line 1")) << text.text;
     const Finished begin = run({"generate", path("run"), "--tokens", "5"});

@@ -1,4 +1,4 @@
-#include "ops/plain_test.h"
+#include "ops/quantise_source.h"
 
 namespace octavo::test {
 namespace {
@@ -48,31 +48,26 @@ TEST(Cast, SaturatesIn8Bits) {
 
 // Sources and transposed copies change nothing.
 TEST(Cast, OfAnOpEqualsTheOpThenTheCast) {
-    const QuantiseSource sources[] = {QuantiseSource::value, QuantiseSource::swiglu,
-                                      QuantiseSource::gelu, QuantiseSource::gelu_grad,
-                                      QuantiseSource::swiglu_grad};
-    constexpr std::size_t kOperands[] = {1, 2, 1, 2, 3};
-    std::uint64_t seed = 40;
-    for (std::size_t i = 0; i < std::size(sources); ++i) {
+    std::vector<SourceCase> sources = source_cases();
+    sources.push_back({QuantiseSource::value, 1});
+    for (const SourceCase& source : sources) {
         for (const Shape& shape : {Shape{48, 32}, Shape{2, 80, 144}, Shape{7, 5}, Shape{0, 8},
                                    Shape{256, 128}, Shape{130, 264}}) {
             for (const Dtype from : kPlainDtypes) {
                 for (const Dtype to : {Dtype::e4m3, Dtype::e5m2, Dtype::f16}) {
                     for (const bool transpose : {false, true}) {
-                        const bool value = sources[i] == QuantiseSource::value;
+                        const bool value = source.of == QuantiseSource::value;
+                        const bool gate = !value && source.of != QuantiseSource::normalise;
                         if (value && !transpose) continue;
                         const Cast op{.to = to,
                                       .exponent = 3,
                                       .transpose = transpose,
-                                      .of = sources[i],
-                                      .source_exponent = value ? 0 : -2,
+                                      .of = source.of,
+                                      .source_exponent = gate ? -2 : 0,
                                       .second_exponent = -1};
                         SCOPED_TRACE(
                             fmt::format("{}{} {}", name(from), attributes(op), to_string(shape)));
-                        std::vector<HostTensor> in;
-                        for (std::size_t k = 0; k < kOperands[i]; ++k) {
-                            in.push_back(random_tensor(from, shape, ++seed, 3));
-                        }
+                        const auto in = source.operands(from, shape, 40, 3);
                         const auto fused = run(as_is(op), in), parts = run(decomposed(op), in);
                         ASSERT_EQ(fused.size(), parts.size());
                         for (std::size_t k = 0; k < parts.size(); ++k) {

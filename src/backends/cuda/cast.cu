@@ -82,8 +82,9 @@ Prepared prepare(const NodeView& node) {
     const auto op = std::get<Cast>(node.op);
     const Dtype from = node.in[0].dtype;
     if (op.of != QuantiseSource::value) {
+        const bool norm = op.of == QuantiseSource::normalise;
         if (is_fp8(op.to) && from == Dtype::bf16) return prepare_source<bf16>(op);
-        if (is_fp8(op.to) && from == Dtype::f16) return prepare_source<f16>(op);
+        if (is_fp8(op.to) && from == Dtype::f16 && !norm) return prepare_source<f16>(op);
         std::vector<Op> casts;
         for (std::size_t k = 0; k < quantised_results(op.of); ++k) {
             casts.push_back(

@@ -173,9 +173,11 @@ struct Gemm::Impl {
         const bool wide = desc.a == Dtype::f64;
         const void* host = wide ? static_cast<const void*>(f64.data()) : f32.data();
         const auto* alpha = static_cast<const std::byte*>(desc.device_factor ? alpha_beta : host);
+        // In place only where both have one layout; without an accumulator codes have no source.
+        const void* acc = in.acc || is_fp8(desc.c) ? in.acc : c;
         return cublasLtMatmul(device().blas(), matmul, alpha, in.b, first, in.a, second,
-                              alpha + (wide ? sizeof(double) : sizeof(float)), in.acc ? in.acc : c,
-                              source, c, result, &algo, pad, pad_bytes, stream());
+                              alpha + (wide ? sizeof(double) : sizeof(float)), acc, source, c,
+                              result, &algo, pad, pad_bytes, stream());
     }
 
     void choose_algorithm() {

@@ -214,7 +214,8 @@ Dtype product_dtype(Dtype operands, Dtype out) {
 
 GemmDesc describe_converted(const NodeView& node) {
     GemmDesc desc = describe(node);
-    desc.a = desc.b = common_dtype(desc.a, desc.b);
+    // A result in f64 is a sum in f64.
+    desc.a = desc.b = desc.c == Dtype::f64 ? Dtype::f64 : common_dtype(desc.a, desc.b);
     desc.c = product_dtype(desc.a, desc.c);
     desc.device_factor = node.in[0].scaling != kUnscaled || node.in[1].scaling != kUnscaled;
     return desc;
