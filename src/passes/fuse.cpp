@@ -26,7 +26,7 @@ bool adds_bias(const Matcher& match, const Matmul& op, const Values& in) {
 }
 
 // a b + bias  ->  the product adds it, rounded to the dtype of its result, where that costs
-// nothing. The sum rounds once instead of twice.
+// nothing. The sum rounds once instead of twice, where the library does not round before.
 bool matmul_bias(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* add = std::get_if<BiasAdd>(&n.op);
     const Node* matmul = add ? match.producer_as<Matmul>(n.in[0]) : nullptr;
