@@ -113,6 +113,8 @@ TEST_F(Tokenizers, WrongUseIsNamed) {
     refused({"tokenize", text, "--train-bpe", "300"}, 2, "--out");
     refused({"tokenize", text, "--train-bpe", "300", "--out", out, "--tokenizer", path("bpe")}, 2,
             "--train-bpe makes a tokenizer");
+    refused({"tokenize", text, "--train-bpe", "300", "--out", path("bpe")}, 1,
+            "bpe/tokenizer.json: exists already");
     refused({"tokenize", text, "--out", out, "--tokenizer", path("none")}, 1, "none");
     refused({"tokenize", text, "--out", out, "--end-of-text", "<x>"}, 2, "has its own");
     refused({"tokenize", text, "--out", out, "--tokenizer", path("bpe"), "--end-of-text", "<x>"}, 1,
