@@ -142,8 +142,19 @@ TEST(ChatTemplate, ReadsFolders) {
     EXPECT_EQ(read_chat_template(dir / "")->name(), "llama3");
     dir.write("chat_template.jinja", "?");
     EXPECT_TRUE(contains(error_of([&] { read_chat_template(dir / ""); }), "chat_template.jinja: "));
-    dir.write("tokenizer_config.json", "{");
-    EXPECT_TRUE(contains(error_of([&] { read_chat_template(dir / ""); }), "tokenizer_config.json"));
+    // The token's file is named, whichever has the template.
+    dir.write("tokenizer_config.json", R"({"bos_token": {"content": 5}})");
+    EXPECT_TRUE(contains(error_of([&] { read_chat_template(dir / ""); }),
+                         "tokenizer_config.json: bos_token: expected a string in 'content', got "
+                         "number"));
+    dir.write("tokenizer_config.json", R"({"bos_token": [5]})");
+    EXPECT_TRUE(contains(error_of([&] { read_chat_template(dir / ""); }),
+                         "tokenizer_config.json: expected a string in 'bos_token', got array"));
+    for (const std::string& text : {std::string("{"), "{\"a\": " + std::string(300'000, '[')}) {
+        dir.write("tokenizer_config.json", text);
+        EXPECT_TRUE(
+            contains(error_of([&] { read_chat_template(dir / ""); }), "tokenizer_config.json: "));
+    }
 }
 
 }  // namespace
