@@ -41,6 +41,48 @@ TEST(ChatTemplate, AnswersToChatsWithoutASystemMessage) {
     EXPECT_EQ(t.text(Chat{{"system", "s"}}, false), "<|im_start|>system\ns<|im_end|>\n");
 }
 
+TEST(ChatTemplate, LineBreaksInLiteralsAreEscapedOrThere) {
+    std::string there = kQwen2;  // as a tokenizer_config.json with "\n" has it
+    for (auto at = there.find("\\n"); at != there.npos; at = there.find("\\n")) {
+        there.replace(at, 2, "\n");
+    }
+    ASSERT_NE(there, kQwen2);
+    const ChatTemplate t = ChatTemplate::recognise(there);
+    for (const Chat& chat : {Chat{{"user", "q"}}, Chat{{"system", "s"}}}) {
+        EXPECT_EQ(t.text(chat, true), ChatTemplate::recognise(kQwen2).text(chat, true));
+    }
+    EXPECT_EQ(ChatTemplate::recognise(std::string(kChatMl) +
+                                      R"({{ "<|im_start|>system\nIt\'s\n\"I\".<|im_end|>\n" }})")
+                  .text(Chat{{"user", "q"}}, false),
+              "<|im_start|>system\nIt's\n\"I\".<|im_end|>\n<|im_start|>user\nq<|im_end|>\n");
+}
+
+TEST(ChatTemplate, SystemMessagesOfTheChatAndOfToolsAreNoneOfItsOwn) {
+    for (const char* part :
+         {R"({{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }})",
+          R"({{ "<|im_start|>system\n" + message.content + "<|im_end|>\n" }})",
+          R"({%- if tools %} {{- '<|im_start|>system\n' }}{{- 'Tools' }}{% endif %})"}) {
+        const ChatTemplate t = ChatTemplate::recognise(std::string(kChatMl) + part);
+        EXPECT_EQ(t.text(Chat{{"user", "q"}}, false), "<|im_start|>user\nq<|im_end|>\n") << part;
+    }
+}
+
+TEST(ChatTemplate, OtherSystemMessagesAreRefused) {
+    for (const char* part :
+         {R"({{ '<|im_start|>system\n' + system_message + '<|im_end|>\n' }})",
+          R"({{ '<|im_start|>system\n' + messages[0].content if a else 'b' + '<|im_end|>\n' }})",
+          R"({% if a %}{{ '<|im_start|>system\n' }}{{ 'You are' }}{% endif %})",
+          R"({% if tools is none %}{{ '<|im_start|>system\n' }}{{ 'You are' }}{% endif %})",
+          R"({{ '<|im_start|>system You are<|im_end|>\n' }})",
+          R"({{ '<|im_start|>system\n\x41<|im_end|>\n' }})", "{{ '<|im_start|>system",
+          "{% if a %}<|im_start|>system\nYou are<|im_end|>\n{% endif %}"}) {
+        EXPECT_TRUE(
+            contains(error_of([&] { ChatTemplate::recognise(std::string(kChatMl) + part); }),
+                     "the chat template has '<|im_start|>system', but not as"))
+            << part;
+    }
+}
+
 TEST(ChatTemplate, Llama3) {
     const ChatTemplate t = ChatTemplate::recognise(kLlama3, "<|begin_of_text|>");
     EXPECT_EQ(t.name(), "llama3");
@@ -117,6 +159,9 @@ TEST(ChatTemplate, RefusesByName) {
     EXPECT_TRUE(contains(refused(std::string(kChatMl) + "<think>"), "not 'last_query_index'"));
     EXPECT_TRUE(contains(refused(std::string(kQwen2) + R"('<|im_start|>system\nOther<|im_end|>')"),
                          "two system messages of its own"));
+    EXPECT_TRUE(contains(
+        refused(std::string(kQwen2) + "<think>last_query_index reasoning_content enable_thinking"),
+        "unlike Qwen3's"));
     EXPECT_TRUE(contains(refused(std::string(kDatedParts) + "strftime_now"), "'strftime'"));
     EXPECT_TRUE(contains(refused(std::string(kLlama3) + "Cutting Knowledge Date: May 2025"),
                          "other dates"));
