@@ -162,12 +162,14 @@ std::vector<Message> with_thoughts(std::span<const Message> chat) {
     std::vector<Message> out(chat.begin(), chat.end());
     for (std::size_t i = 0; i < out.size(); ++i) {
         if (out[i].role != "assistant") continue;
-        const auto [thought, said] = answer_of(chat[i].content);
+        const auto& [role, content, reasoning] = chat[i];
+        const auto [thought, said] = reasoning ? Answer{*reasoning, content} : answer_of(content);
         const bool block = i > last_question && (i + 1 == out.size() || !thought.empty());
         std::string_view rest = said;
         while (block && rest.starts_with('\n')) rest.remove_prefix(1);
-        out[i].content = block ? fmt::format("{}\n{}\n{}\n\n{}", kThink, thought, kEndThink, rest)
-                               : std::string(said);
+        out[i].content =
+            block ? fmt::format("{}\n{}\n{}\n\n{}", kThink, strip_breaks(thought), kEndThink, rest)
+                  : std::string(said);
     }
     return out;
 }
@@ -223,6 +225,23 @@ std::string_view ChatTemplate::name() const {
     return kind_ == Kind::chatml ? "chatml" : kind_ == Kind::qwen3 ? "qwen3" : "llama3";
 }
 
+void ChatTemplate::check_tokenizer(const Tokenizer& tokenizer) const {
+    const auto check_token = [&](std::string_view text) {
+        check(tokenizer.special(text).has_value(),
+              "expected '{}', which the {} chat template writes, among the tokenizer's special "
+              "tokens, it is not there\n"
+              "  Take the tokenizer that the template was made for.",
+              text, name());
+    };
+    if (kind_ == Kind::llama3) {
+        if (!begin_.empty()) check_token(begin_);
+        for (const std::string_view text : {kStartHeader, kEndHeader, kEndOfTurn})
+            check_token(text);
+    } else {
+        for (const std::string_view text : {kImStart, kImEnd}) check_token(text);
+    }
+}
+
 void ChatTemplate::add_chatml(const Message& m, std::vector<Piece>& pieces) {
     const bool learn = m.role == "assistant";
     pieces.push_back({std::string(kImStart)});
@@ -262,9 +281,15 @@ std::vector<Message> ChatTemplate::written(std::span<const Message> chat) const 
 std::vector<ChatTemplate::Piece> ChatTemplate::pieces(std::span<const Message> chat,
                                                       bool ask) const {
     check(!chat.empty(), "expected a chat of at least one message");
-    for (const Message& m : chat) {
+    for (std::size_t i = 0; i < chat.size(); ++i) {
+        const Message& m = chat[i];
         check(m.role == "system" || m.role == "user" || m.role == "assistant",
-              "expected the role system, user or assistant, got '{}'", m.role);
+              "message {}: expected the role system, user or assistant, got '{}'", i + 1, m.role);
+        check(!m.reasoning || (kind_ == Kind::qwen3 && m.role == "assistant"),
+              "message {}: expected no 'reasoning_content', which the {} chat template does not "
+              "write for the role {}\n"
+              "  Leave it out, or put what the model is to read into 'content'.",
+              i + 1, name(), m.role);
     }
     std::vector<Piece> pieces;
     if (!begin_.empty()) pieces.push_back({begin_});

@@ -42,10 +42,19 @@ TEST_F(Tokenizers, EncodeAndDecodeLines) {
 
 TEST_F(Tokenizers, EncodesChats) {
     write("chats.jsonl", "{\"messages\": [{\"role\": \"assistant\", \"content\": \"12\"}]}\n");
-    const std::vector<std::string> args{"tokenize",  path("chats.jsonl"), "--tokenizer",
-                                        path("bpe"), "--encode",          "--chat"};
+    std::vector<std::string> args{"tokenize",  path("chats.jsonl"), "--tokenizer",
+                                  path("bpe"), "--encode",          "--chat"};
     EXPECT_NE(run(args).text.find("expected a chat template"), std::string::npos);
-    write("bpe/tokenizer_config.json", "{\"chat_template\": \"<|im_start|> <|im_end|>\"}");
+    const std::string config = "{\"chat_template\": \"<|im_start|> <|im_end|>\"}";
+    write("bpe/tokenizer_config.json", config);
+    EXPECT_NE(run(args).text.find("expected '<|im_start|>', which the chatml chat template writes"),
+              std::string::npos);
+    ASSERT_EQ(run({"tokenize", path("text.txt"), "--train-bpe", "300", "--special",
+                   "<|im_start|>,<|im_end|>", "--out", path("chatml")})
+                  .exit_code,
+              0);
+    write("chatml/tokenizer_config.json", config);
+    args[3] = path("chatml");
     const Finished ids = run(args);
     EXPECT_EQ(ids.exit_code, 0);
     EXPECT_TRUE(ids.text.starts_with("{\"ids\": [")) << ids.text;

@@ -125,6 +125,36 @@ TEST(ChatTemplate, Qwen3Goldens) {
     EXPECT_EQ(lines, 28);
 }
 
+// What Jinja made of Qwen3's template and messages with reasoning_content.
+TEST(ChatTemplate, Qwen3Reasoning) {
+    const auto t = read_chat_template(tokenizer_fixture("qwen3"));
+    ASSERT_TRUE(t);
+    const Message q{"user", "q"};
+    const auto after_question = [&](const Chat& answers) {
+        Chat chat{q};
+        chat.insert(chat.end(), answers.begin(), answers.end());
+        const std::string text = t->text(chat, false), question = "<|im_start|>user\nq<|im_end|>\n";
+        EXPECT_TRUE(text.starts_with(question));
+        return text.substr(question.size());
+    };
+    EXPECT_EQ(after_question({{"assistant", "\n\na", "\nr\n"}}),
+              "<|im_start|>assistant\n<think>\nr\n</think>\n\na<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "a</think>b", ""}}),
+              "<|im_start|>assistant\n<think>\n\n</think>\n\na</think>b<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "\na", "\n"}, {"assistant", "b", "r"}}),
+              "<|im_start|>assistant\n<think>\n\n</think>\n\na<|im_end|>\n"
+              "<|im_start|>assistant\n<think>\nr\n</think>\n\nb<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "a", ""}, {"assistant", "b", "r"}}),
+              "<|im_start|>assistant\na<|im_end|>\n"
+              "<|im_start|>assistant\n<think>\nr\n</think>\n\nb<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "\na", "r"}, q, {"assistant", "b"}}),
+              "<|im_start|>assistant\n\na<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
+              "<|im_start|>assistant\n<think>\n\n</think>\n\nb<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "<think>x</think>a", "r"}, q}),
+              "<|im_start|>assistant\n<think>x</think>a<|im_end|>\n"
+              "<|im_start|>user\nq<|im_end|>\n");
+}
+
 TEST(ChatTemplate, LearnsTheAssistantsTokens) {
     Json json = small_tokenizer();
     int id = 260;
@@ -146,6 +176,29 @@ TEST(ChatTemplate, LearnsTheAssistantsTokens) {
         EXPECT_EQ(learned(ChatTemplate::recognise(kChatMl), ask), "hell <|im_end|>");
         EXPECT_EQ(learned(ChatTemplate::recognise(kLlama3, "<b>"), ask), "hell<|eot_id|>");
     }
+}
+
+TEST(ChatTemplate, ChecksTheTokenizer) {
+    Json json = small_tokenizer();
+    const auto error = [&](const ChatTemplate& t) {
+        return error_of([&] { t.check_tokenizer(*tokenizer_of(json)); });
+    };
+    const ChatTemplate chatml = ChatTemplate::recognise(kChatMl);
+    const ChatTemplate llama3 = ChatTemplate::recognise(kLlama3, "<b>");
+    EXPECT_TRUE(contains(error(chatml), "expected '<|im_start|>', which the chatml chat template"));
+    int id = 260;
+    const auto add = [&](const char* name) {
+        json["added_tokens"].push_back(added_json(name, id++));
+    };
+    add("<|im_start|>");
+    EXPECT_TRUE(contains(error(chatml), "expected '<|im_end|>'"));
+    add("<|im_end|>");
+    EXPECT_NO_THROW(chatml.check_tokenizer(*tokenizer_of(json)));
+    for (const char* name : {"<b>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}) {
+        EXPECT_TRUE(contains(error(llama3), fmt::format("expected '{}', which the llama3", name)));
+        add(name);
+    }
+    EXPECT_NO_THROW(llama3.check_tokenizer(*tokenizer_of(json)));
 }
 
 TEST(ChatTemplate, RefusesByName) {
