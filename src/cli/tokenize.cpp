@@ -162,6 +162,11 @@ int train_tokenizer(const Args& args, std::int64_t vocabulary) {
     const auto& more = args.flag<std::vector<std::string>>("special");
     training.special.insert(training.special.end(), more.begin(), more.end());
     BpeTrainer trainer(training);
+    const fs::path file = out / "tokenizer.json";
+    check(!fs::exists(file),
+          "{}: exists already, and --train-bpe replaces no tokenizer\n"
+          "  Name another --out, or move the file away.",
+          file.string());
 
     constexpr std::size_t kBatchBytes = std::size_t{1} << 20;  // for each thread
     const std::size_t batch_bytes = kBatchBytes * static_cast<std::size_t>(thread_count());
@@ -190,8 +195,8 @@ int train_tokenizer(const Args& args, std::int64_t vocabulary) {
         trainer.train([&](std::int64_t merges, std::int64_t all) { merging.show(merges, all); });
     merging.erase();
     fs::create_directories(out);
-    write_file_atomically(out / "tokenizer.json", to_tokenizer_json(spec));
-    fmt::print("{}  {} tokens\n", (out / "tokenizer.json").string(), spec.tokens.size());
+    write_file_atomically(file, to_tokenizer_json(spec));
+    fmt::print("{}  {} tokens\n", file.string(), spec.tokens.size());
     if (std::ssize(spec.tokens) < vocabulary) {
         fmt::print("no pair is left that occurs twice: {} tokens fewer than asked for\n",
                    vocabulary - std::ssize(spec.tokens));

@@ -2,15 +2,16 @@
 
 #include <fmt/format.h>
 
-#include <nlohmann/json.hpp>
-
 #include "base/error.h"
 #include "io/input_file.h"
 #include "io/json_text.h"
 #include "text/each.h"
+#include "text/json_reader.h"
 
 namespace octavo {
 namespace {
+
+using Json = nlohmann::json;
 
 constexpr std::size_t kLongestLine = std::size_t{256} << 20;
 constexpr std::size_t kBatchBytes = std::size_t{4} << 20;
@@ -50,34 +51,68 @@ void convert_lines(const std::filesystem::path& file, const WriteLine& write, Co
     flush();
 }
 
+const Json& list_in(const Json& line, const char* field) {
+    const auto at = line.find(field);
+    check(at != line.end() && at->is_array(), "expected an object with a list in the field '{}'",
+          field);
+    return *at;
+}
+
+// For messages: a value may be as long as its line.
+std::string shown(const Json& value) {
+    if (value.is_number_integer()) return fmt::format("{}", value.get<std::int64_t>());
+    if (value.is_number_float()) return fmt::format("{}", value.get<double>());
+    return value.type_name();
+}
+
 std::vector<std::int32_t> ids_of(std::string_view line) {
-    const auto json = nlohmann::json::parse(line, nullptr, false);
-    check(!json.is_discarded(), "not valid JSON");
-    check(json.is_object() && json.contains("ids") && json["ids"].is_array(),
-          "expected an object with a list in the field 'ids'");
+    const Json json = read_json(line);
     std::vector<std::int32_t> ids;
-    for (const auto& id : json["ids"]) {
-        check(id.is_number_integer() && id >= 0 && id <= INT32_MAX,
-              "expected token ids in 'ids', got {}", id.dump());
-        ids.push_back(id.get<std::int32_t>());
+    for (const Json& id : list_in(json, "ids")) {
+        const auto value = id.is_number_integer() ? id.get<std::int64_t>() : -1;
+        if (value < 0 || value > INT32_MAX) {
+            fail("expected token ids in 'ids', got {} at position {}", shown(id), ids.size());
+        }
+        ids.push_back(static_cast<std::int32_t>(value));
     }
     return ids;
 }
 
+Message message_of(const Json& m) {
+    const auto text = [&](const char* name) {
+        check(m.is_object() && m.contains(name) && m[name].is_string(),
+              "expected an object with a string in the field '{}'", name);
+        return m[name].get<std::string>();
+    };
+    Message message{text("role"), text("content")};
+    for (const auto& [key, value] : m.items()) {
+        if (key == "role" || key == "content" || value.is_null()) continue;
+        check(key == "reasoning_content",
+              "expected the fields 'role', 'content' and 'reasoning_content', got '{}', which is "
+              "not supported\n"
+              "  Leave it out, or put what the model is to read into 'content'.",
+              key);
+        message.reasoning = text("reasoning_content");
+    }
+    return message;
+}
+
 std::vector<Message> chat_of(std::string_view line) {
-    const auto json = nlohmann::json::parse(line, nullptr, false);
-    check(!json.is_discarded(), "not valid JSON");
-    check(json.is_object() && json.contains("messages") && json["messages"].is_array(),
-          "expected an object with a list in the field 'messages'");
+    const Json json = read_json(line);
+    // A chat template would write them; other fields of the line say nothing to it.
+    for (const char* name : {"tools", "documents", "chat_template_kwargs"}) {
+        check(!json.contains(name) || json[name].is_null(),
+              "expected a chat of messages alone, got the field '{}', which is not supported\n"
+              "  Leave it out, or put what the model is to read into a message.",
+              name);
+    }
     std::vector<Message> chat;
-    for (const auto& m : json["messages"]) {
-        const auto text = [&](const char* name) {
-            check(m.is_object() && m.contains(name) && m[name].is_string(),
-                  "message {}: expected an object with a string in the field '{}'", chat.size() + 1,
-                  name);
-            return m[name].get<std::string>();
-        };
-        chat.push_back({text("role"), text("content")});
+    for (const Json& m : list_in(json, "messages")) {
+        try {
+            chat.push_back(message_of(m));
+        } catch (const Error& error) {
+            throw error.in(fmt::format("message {}", chat.size() + 1));
+        }
     }
     return chat;
 }
@@ -96,6 +131,7 @@ void encode_lines(const std::filesystem::path& file, const std::string& column,
 
 void encode_chats(const std::filesystem::path& file, const ChatTemplate& chat_template,
                   const Tokenizer& tokenizer, const WriteLine& write) {
+    chat_template.check_tokenizer(tokenizer);
     const auto encoders = tokenizer.encoders();
     convert_lines(file, write, [&](std::size_t thread, std::string_view line) {
         const ChatTokens tokens =

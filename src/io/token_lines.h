@@ -21,7 +21,9 @@ void encode_lines(const std::filesystem::path& file, const std::string& column, 
                   const WriteLine&);
 
 // {"messages": [{"role": "user", "content": "..."}, ...]} to {"ids": [...], "learn": [...]}: for
-// each id 1 if it is the assistant's, else 0.
+// each id 1 if it is the assistant's, else 0. With Qwen3's template, the assistant's messages may
+// have reasoning_content. What else a message has would be lost, and is refused (unless it is
+// null); so are tools. Throws Error as well if the tokenizer is not the template's.
 void encode_chats(const std::filesystem::path& file, const ChatTemplate&, const Tokenizer&,
                   const WriteLine&);
 

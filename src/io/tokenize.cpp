@@ -209,6 +209,24 @@ void make_directory(const std::filesystem::path& path) {
           path.string(), error ? error.message() : "a file has that name");
 }
 
+// A model without its tokenizer is lost, and so is a tokenizer that nothing else has: only those of
+// earlier token files are replaced.
+void check_tokenizer_may_go_to(const std::filesystem::path& folder,
+                               const std::map<std::string, std::string>& files) {
+    if (files.empty()) return;
+    check(!std::filesystem::exists(folder / "config.json"),
+          "{}: expected a folder for token files, got a model's (it has a config.json)\n"
+          "  Name another --out: the tokenizer is copied there, and would replace the model's.",
+          folder.string());
+    if (std::filesystem::exists(folder / "tokens.json")) return;
+    const auto replaced = first_replaced(folder, files);
+    check(replaced.empty(),
+          "{}: would be replaced by the tokenizer of the token files, and is not from earlier ones "
+          "(the folder has no tokens.json)\n"
+          "  Name another --out, or move the file away.",
+          replaced.string());
+}
+
 }  // namespace
 
 TokenizeReport tokenize(const TokenizeOptions& options,
@@ -226,6 +244,7 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     // Opening all inputs first finds a misspelt name before minutes of work.
     TokenizeProgress done;
     for (const auto& path : options.inputs) done.bytes_total += InputFile(path).bytes_total();
+    check_tokenizer_may_go_to(options.output, options.tokenizer_files);
     make_directory(options.output);
 
     Pipeline pipeline(options, *end_of_text);

@@ -21,7 +21,8 @@ struct TokenizeOptions {
     std::filesystem::path output = {};
     TextOptions text = {};
     std::shared_ptr<const Tokenizer> tokenizer = std::make_shared<ByteTokenizer>();
-    // To lie beside the token files (text/tokenizer_folder.h).
+    // To lie beside the token files (text/tokenizer_folder.h), in the place of those of earlier
+    // ones.
     std::map<std::string, std::string> tokenizer_files = {};
     // Share of the documents held out, in [0, 1). Which ones depends on the seed and on their
     // number only. Above 0, each side gets at least one.
@@ -48,8 +49,8 @@ struct TokenizeReport {
 // others were made. Calls `progress`, if any, every few megabytes and at the end.
 // Takes texts apart and encodes them on all threads; the result does not depend on their number.
 // Throws Error for unreadable inputs, for inputs without text, for a tokenizer without an end of
-// text, and if one document would have to be split; the results of an earlier call are then still
-// there.
+// text, if one document would have to be split, and for an output folder whose tokenizer is a
+// model's or of no earlier call and would be replaced; what was there is then still there.
 TokenizeReport tokenize(const TokenizeOptions& options,
                         const std::function<void(const TokenizeProgress&)>& progress = {});
 

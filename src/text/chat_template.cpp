@@ -21,17 +21,74 @@ bool has(std::string_view text, std::string_view part) {
     return text.find(part) != std::string_view::npos;
 }
 
-// The system message that a ChatML template brings along: a literal
-// '<|im_start|>system\n...<|im_end|>'.
+// What a Jinja literal says up to its closing quote; nothing for escapes that are not known here.
+// Line breaks are spelt \n or are there themselves.
+std::optional<std::string> literal_text(std::string_view& rest, char quote) {
+    std::string text;
+    while (!rest.empty() && rest.front() != quote) {
+        char c = rest.front();
+        rest.remove_prefix(1);
+        if (c == '\\') {
+            constexpr std::string_view kEscapes = "n'\"\\", kMeanings = "\n'\"\\";
+            const auto escape = rest.empty() ? kEscapes.npos : kEscapes.find(rest.front());
+            if (escape == kEscapes.npos) return std::nullopt;
+            c = kMeanings[escape];
+            rest.remove_prefix(1);
+        }
+        text += c;
+    }
+    if (rest.empty()) return std::nullopt;
+    rest.remove_prefix(1);
+    return text;
+}
+
+std::string_view without_spaces(std::string_view text) {
+    const auto begin = text.find_first_not_of(" \t\n");
+    return begin == text.npos ? std::string_view() : text.substr(begin);
+}
+
+// The last statement of `jinja` is {% if tools %}.
+bool is_for_tools(std::string_view jinja) {
+    const auto at = jinja.rfind("{%");
+    if (at == jinja.npos) return false;
+    std::string_view statement = jinja.substr(at + 2);
+    if (statement.starts_with('-')) statement.remove_prefix(1);
+    statement = without_spaces(statement);
+    return statement.starts_with("if tools %}") || statement.starts_with("if tools -%}");
+}
+
+// After a literal: + messages[0].content + or the like, and no condition.
+bool adds_of_message(std::string_view rest) {
+    if (!rest.starts_with('+')) return false;
+    rest = without_spaces(rest.substr(1));
+    const auto end = rest.find_first_of(" \t\n+");
+    const std::string_view value = rest.substr(0, end);
+    return end != rest.npos && without_spaces(rest.substr(end)).starts_with('+') &&
+           (value.starts_with("message[") || value.starts_with("message.") ||
+            value.starts_with("messages[0]"));
+}
+
+// The system message that a ChatML template brings along, a literal
+// '<|im_start|>system\n...<|im_end|>'. Those that begin a message of the chat's, or tools, which
+// are refused elsewhere, end after the line break.
 std::optional<std::string> own_system_message(std::string_view jinja) {
-    constexpr std::string_view kOpening = R"(<|im_start|>system\n)";
+    constexpr std::string_view kOpening = "<|im_start|>system";
     std::optional<std::string> found;
     for (auto at = jinja.find(kOpening); at != jinja.npos; at = jinja.find(kOpening, at + 1)) {
-        const std::string_view rest = jinja.substr(at + kOpening.size());
-        const std::string_view literal = rest.substr(0, rest.find_first_of("'\"\\"));
-        const auto end = literal.find(kImEnd);
-        if (end == literal.npos || end == 0) continue;  // of the chat's own
-        const std::string message(literal.substr(0, end));
+        const char quote = at > 0 ? jinja[at - 1] : ' ';
+        std::string_view rest = jinja.substr(at + kOpening.size());
+        const auto literal =
+            quote == '\'' || quote == '"' ? literal_text(rest, quote) : std::nullopt;
+        rest = without_spaces(rest);
+        if (literal == "\n" && (adds_of_message(rest) || is_for_tools(jinja.substr(0, at))))
+            continue;
+        const auto end = literal ? literal->find(kImEnd) : std::string::npos;
+        check(end != std::string::npos && literal->front() == '\n',
+              "the chat template has '{}', but not as '{}\\n...{}' nor before a message of the "
+              "chat: not supported\n"
+              "  A system message that it brings along would be lost.",
+              kOpening, kOpening, kImEnd);
+        const std::string message = literal->substr(1, end - 1);
         if (found && *found != message) {
             fail("the chat template has two system messages of its own, '{}' and '{}'", *found,
                  message);
@@ -105,12 +162,14 @@ std::vector<Message> with_thoughts(std::span<const Message> chat) {
     std::vector<Message> out(chat.begin(), chat.end());
     for (std::size_t i = 0; i < out.size(); ++i) {
         if (out[i].role != "assistant") continue;
-        const auto [thought, said] = answer_of(chat[i].content);
+        const auto& [role, content, reasoning] = chat[i];
+        const auto [thought, said] = reasoning ? Answer{*reasoning, content} : answer_of(content);
         const bool block = i > last_question && (i + 1 == out.size() || !thought.empty());
         std::string_view rest = said;
         while (block && rest.starts_with('\n')) rest.remove_prefix(1);
-        out[i].content = block ? fmt::format("{}\n{}\n{}\n\n{}", kThink, thought, kEndThink, rest)
-                               : std::string(said);
+        out[i].content =
+            block ? fmt::format("{}\n{}\n{}\n\n{}", kThink, strip_breaks(thought), kEndThink, rest)
+                  : std::string(said);
     }
     return out;
 }
@@ -137,6 +196,9 @@ ChatTemplate ChatTemplate::recognise(std::string_view jinja, std::string begin) 
                       "the chat template has <think>, but not '{}' as Qwen3's: not supported",
                       part);
             }
+            check(
+                !own_system_message(jinja),
+                "the chat template has a system message of its own, unlike Qwen3's: not supported");
             t.kind_ = Kind::qwen3;
         } else {
             refuse_parts({"trim", "strip("});
@@ -161,6 +223,23 @@ ChatTemplate ChatTemplate::recognise(std::string_view jinja, std::string begin) 
 
 std::string_view ChatTemplate::name() const {
     return kind_ == Kind::chatml ? "chatml" : kind_ == Kind::qwen3 ? "qwen3" : "llama3";
+}
+
+void ChatTemplate::check_tokenizer(const Tokenizer& tokenizer) const {
+    const auto check_token = [&](std::string_view text) {
+        check(tokenizer.special(text).has_value(),
+              "expected '{}', which the {} chat template writes, among the tokenizer's special "
+              "tokens, it is not there\n"
+              "  Take the tokenizer that the template was made for.",
+              text, name());
+    };
+    if (kind_ == Kind::llama3) {
+        if (!begin_.empty()) check_token(begin_);
+        for (const std::string_view text : {kStartHeader, kEndHeader, kEndOfTurn})
+            check_token(text);
+    } else {
+        for (const std::string_view text : {kImStart, kImEnd}) check_token(text);
+    }
 }
 
 void ChatTemplate::add_chatml(const Message& m, std::vector<Piece>& pieces) {
@@ -202,9 +281,15 @@ std::vector<Message> ChatTemplate::written(std::span<const Message> chat) const 
 std::vector<ChatTemplate::Piece> ChatTemplate::pieces(std::span<const Message> chat,
                                                       bool ask) const {
     check(!chat.empty(), "expected a chat of at least one message");
-    for (const Message& m : chat) {
+    for (std::size_t i = 0; i < chat.size(); ++i) {
+        const Message& m = chat[i];
         check(m.role == "system" || m.role == "user" || m.role == "assistant",
-              "expected the role system, user or assistant, got '{}'", m.role);
+              "message {}: expected the role system, user or assistant, got '{}'", i + 1, m.role);
+        check(!m.reasoning || (kind_ == Kind::qwen3 && m.role == "assistant"),
+              "message {}: expected no 'reasoning_content', which the {} chat template does not "
+              "write for the role {}\n"
+              "  Leave it out, or put what the model is to read into 'content'.",
+              i + 1, name(), m.role);
     }
     std::vector<Piece> pieces;
     if (!begin_.empty()) pieces.push_back({begin_});

@@ -17,6 +17,8 @@ namespace octavo {
 struct Message {
     std::string role;  // "system", "user" or "assistant"
     std::string content;
+    // What the assistant of Qwen3 thought before, if it is not a <think> block of `content`.
+    std::optional<std::string> reasoning = {};
 };
 
 struct ChatTokens {
@@ -39,8 +41,12 @@ class ChatTemplate {
 
     std::string_view name() const;
 
+    // Throws Error naming the first special token of the template that the tokenizer does not have:
+    // it would come out as ordinary text, which no model has learned.
+    void check_tokenizer(const Tokenizer&) const;
+
     // With `ask`, the header of the assistant's next message follows. Throws Error for a role that
-    // is not one of the three.
+    // is not one of the three, and for reasoning that the template does not write.
     std::string text(std::span<const Message> chat, bool ask) const;
     // `encoder` is one of the tokenizer's.
     ChatTokens encode(std::span<const Message> chat, bool ask, const Tokenizer& tokenizer,

@@ -1,20 +1,32 @@
-#include <nlohmann/json.hpp>
+#include <utility>
 
 #include "base/error.h"
 #include "base/file.h"
 #include "text/chat_template.h"
+#include "text/json_reader.h"
 
 namespace octavo {
 namespace {
 
 using Json = nlohmann::json;
 
+// Empty if there is none.
+std::string text_in(const Json& object, const char* name) {
+    const auto at = object.find(name);
+    if (at == object.end() || at->is_null()) return {};
+    check(at->is_string(), "expected a string in '{}', got {}", name, at->type_name());
+    return at->get<std::string>();
+}
+
 // A token is a string or an object with one.
 std::string token_text(const Json& config, const char* name) {
     const auto at = config.find(name);
-    if (at == config.end()) return {};
-    if (at->is_string()) return at->get<std::string>();
-    return at->is_object() ? at->value("content", "") : "";
+    if (at == config.end() || !at->is_object()) return text_in(config, name);
+    try {
+        return text_in(*at, "content");
+    } catch (const Error& error) {
+        throw error.in(name);
+    }
 }
 
 // A template is a string, or one of a list of named ones, of which "default" is for chats.
@@ -25,8 +37,8 @@ std::optional<std::string> template_text(const Json& config) {
     check(at->is_array(), "expected a string or a list in 'chat_template', got {}",
           at->type_name());
     for (const Json& entry : *at) {
-        if (!entry.is_object() || token_text(entry, "name") != "default") continue;
-        return token_text(entry, "template");
+        if (!entry.is_object() || text_in(entry, "name") != "default") continue;
+        return text_in(entry, "template");
     }
     fail("'chat_template' has no template named 'default'");
 }
@@ -40,9 +52,9 @@ std::optional<ChatTemplate> read_chat_template(const std::filesystem::path& fold
     std::filesystem::path path = config_path;
     try {
         if (std::filesystem::exists(config_path)) {
-            config = Json::parse(read_file(config_path), nullptr, false);
-            check(config.is_object(), "expected a JSON object");
+            config = read_json(read_file(config_path));
         }
+        std::string begin = token_text(config, "bos_token");
         std::optional<std::string> jinja;
         if (std::filesystem::exists(jinja_path)) {
             path = jinja_path;
@@ -51,7 +63,7 @@ std::optional<ChatTemplate> read_chat_template(const std::filesystem::path& fold
             jinja = template_text(config);
         }
         if (!jinja) return std::nullopt;
-        return ChatTemplate::recognise(*jinja, token_text(config, "bos_token"));
+        return ChatTemplate::recognise(*jinja, std::move(begin));
     } catch (const Error& error) {
         throw error.in(path.string());
     }

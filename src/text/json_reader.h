@@ -21,6 +21,6 @@ struct StreamedMember {
 // The tree of `json` without the streamed members, which are null in it. Throws Error naming the
 // place of what is no JSON, nested more than 32 deep, or an object's key for the second time (not
 // checked in streamed ones).
-nlohmann::json read_json(std::string_view json, const std::vector<StreamedMember>& streamed);
+nlohmann::json read_json(std::string_view json, const std::vector<StreamedMember>& streamed = {});
 
 }  // namespace octavo

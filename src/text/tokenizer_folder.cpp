@@ -24,6 +24,18 @@ std::map<std::string, std::string> read_tokenizer_files(const std::filesystem::p
     return files;
 }
 
+std::filesystem::path first_replaced(const std::filesystem::path& folder,
+                                     const std::map<std::string, std::string>& files) {
+    if (files.empty()) return {};
+    for (const std::string_view name : kFiles) {
+        const auto path = folder / name;
+        if (!std::filesystem::exists(path)) continue;
+        const auto file = files.find(std::string(name));
+        if (file == files.end() || read_file(path) != file->second) return path;
+    }
+    return {};
+}
+
 void write_tokenizer_files(const std::filesystem::path& folder,
                            const std::map<std::string, std::string>& files) {
     if (files.empty()) return;

@@ -185,8 +185,10 @@ void BpeTrainer::add(std::span<const std::string> documents) {
             splitter_.split(text, counter.scratch, counter.ends);
             std::size_t begin = 0;
             for (const std::uint32_t end : counter.ends) {
-                ++counter.words[std::string(text.substr(begin, end - begin))];
-                begin = end;
+                for (std::size_t length; begin < end; begin += length) {
+                    length = std::min<std::size_t>(end - begin, kLongestWord);
+                    ++counter.words[std::string(text.substr(begin, length))];
+                }
             }
             at = special.end;
         }

@@ -27,7 +27,12 @@ class BpeTrainer {
     explicit BpeTrainer(BpeTraining);
     ~BpeTrainer();
 
-    // Counts the words of some documents, on all threads. Special tokens in them are passed over.
+    // Every merge goes through whole words that have its pair, so one without end would take the
+    // square of its length.
+    static constexpr std::size_t kLongestWord = 4096;  // bytes
+
+    // Counts the words of some documents, on all threads. Longer words than kLongestWord are cut
+    // into pieces of that length. Special tokens are passed over.
     void add(std::span<const std::string> documents);
 
     // `progress`, if any, is called now and then with the number of merges so far and in all. The

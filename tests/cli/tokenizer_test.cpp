@@ -42,10 +42,19 @@ TEST_F(Tokenizers, EncodeAndDecodeLines) {
 
 TEST_F(Tokenizers, EncodesChats) {
     write("chats.jsonl", "{\"messages\": [{\"role\": \"assistant\", \"content\": \"12\"}]}\n");
-    const std::vector<std::string> args{"tokenize",  path("chats.jsonl"), "--tokenizer",
-                                        path("bpe"), "--encode",          "--chat"};
+    std::vector<std::string> args{"tokenize",  path("chats.jsonl"), "--tokenizer",
+                                  path("bpe"), "--encode",          "--chat"};
     EXPECT_NE(run(args).text.find("expected a chat template"), std::string::npos);
-    write("bpe/tokenizer_config.json", "{\"chat_template\": \"<|im_start|> <|im_end|>\"}");
+    const std::string config = "{\"chat_template\": \"<|im_start|> <|im_end|>\"}";
+    write("bpe/tokenizer_config.json", config);
+    EXPECT_NE(run(args).text.find("expected '<|im_start|>', which the chatml chat template writes"),
+              std::string::npos);
+    ASSERT_EQ(run({"tokenize", path("text.txt"), "--train-bpe", "300", "--special",
+                   "<|im_start|>,<|im_end|>", "--out", path("chatml")})
+                  .exit_code,
+              0);
+    write("chatml/tokenizer_config.json", config);
+    args[3] = path("chatml");
     const Finished ids = run(args);
     EXPECT_EQ(ids.exit_code, 0);
     EXPECT_TRUE(ids.text.starts_with("{\"ids\": [")) << ids.text;
@@ -114,6 +123,8 @@ TEST_F(Tokenizers, WrongUseIsNamed) {
     refused({"tokenize", text, "--train-bpe", "300"}, 2, "--out");
     refused({"tokenize", text, "--train-bpe", "300", "--out", out, "--tokenizer", path("bpe")}, 2,
             "--train-bpe makes a tokenizer");
+    refused({"tokenize", text, "--train-bpe", "300", "--out", path("bpe")}, 1,
+            "bpe/tokenizer.json: exists already");
     refused({"tokenize", text, "--out", out, "--tokenizer", path("none")}, 1, "none");
     refused({"tokenize", text, "--out", out, "--end-of-text", "<x>"}, 2, "has its own");
     refused({"tokenize", text, "--out", out, "--tokenizer", path("bpe"), "--end-of-text", "<x>"}, 1,

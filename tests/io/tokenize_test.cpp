@@ -116,6 +116,42 @@ TEST(Tokenize, WithATrainedBpe) {
     EXPECT_TRUE(contains(error_of([&] { tokenize(options); }), "no token that ends a text"));
 }
 
+TEST(Tokenize, ReplacesNoTokenizerButItsOwn) {
+    const Scratch dir;
+    TokenizeOptions options{.inputs = {dir.write("a.txt", numbered(5))},
+                            .output = dir / "out",
+                            .tokenizer_files = {{"tokenizer.json", "A"}}};
+    const auto refused = [&] { return error_of([&] { tokenize(options); }); };
+    fs::create_directory(dir / "out");
+
+    // Of a model, even if it is the same.
+    dir.write("out/tokenizer.json", "A");
+    dir.write("out/config.json", "{}");
+    EXPECT_TRUE(contains(refused(), "out: expected a folder for token files, got a model's"));
+    dir.write("out/tokens.json", "{}");
+    EXPECT_TRUE(contains(refused(), "out: expected a folder for token files, got a model's"));
+    fs::remove(dir / "out/config.json");
+    fs::remove(dir / "out/tokens.json");
+
+    // Of nobody knows what.
+    dir.write("out/tokenizer.json", "B");
+    EXPECT_TRUE(contains(refused(), "out/tokenizer.json: would be replaced"));
+    dir.write("out/tokenizer.json", "A");
+    dir.write("out/chat_template.jinja", "C");
+    EXPECT_TRUE(contains(refused(), "out/chat_template.jinja: would be replaced"));
+    EXPECT_EQ(Scratch::read(dir / "out/chat_template.jinja"), "C");
+    EXPECT_FALSE(fs::exists(dir / "out/train.bin"));
+
+    // The same stays, and that of earlier token files does not.
+    options.tokenizer_files["chat_template.jinja"] = "C";
+    tokenize(options);
+    EXPECT_TRUE(fs::exists(dir / "out/tokens.json"));
+    options.tokenizer_files = {{"tokenizer.json", "B"}};
+    tokenize(options);
+    EXPECT_EQ(Scratch::read(dir / "out/tokenizer.json"), "B");
+    EXPECT_FALSE(fs::exists(dir / "out/chat_template.jinja"));
+}
+
 TEST(Tokenize, TheNumberOfThreadsDoesNotShow) {
     const Scratch dir;
     std::string text;

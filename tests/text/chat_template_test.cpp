@@ -41,6 +41,48 @@ TEST(ChatTemplate, AnswersToChatsWithoutASystemMessage) {
     EXPECT_EQ(t.text(Chat{{"system", "s"}}, false), "<|im_start|>system\ns<|im_end|>\n");
 }
 
+TEST(ChatTemplate, LineBreaksInLiteralsAreEscapedOrThere) {
+    std::string there = kQwen2;  // as a tokenizer_config.json with "\n" has it
+    for (auto at = there.find("\\n"); at != there.npos; at = there.find("\\n")) {
+        there.replace(at, 2, "\n");
+    }
+    ASSERT_NE(there, kQwen2);
+    const ChatTemplate t = ChatTemplate::recognise(there);
+    for (const Chat& chat : {Chat{{"user", "q"}}, Chat{{"system", "s"}}}) {
+        EXPECT_EQ(t.text(chat, true), ChatTemplate::recognise(kQwen2).text(chat, true));
+    }
+    EXPECT_EQ(ChatTemplate::recognise(std::string(kChatMl) +
+                                      R"({{ "<|im_start|>system\nIt\'s\n\"I\".<|im_end|>\n" }})")
+                  .text(Chat{{"user", "q"}}, false),
+              "<|im_start|>system\nIt's\n\"I\".<|im_end|>\n<|im_start|>user\nq<|im_end|>\n");
+}
+
+TEST(ChatTemplate, SystemMessagesOfTheChatAndOfToolsAreNoneOfItsOwn) {
+    for (const char* part :
+         {R"({{- '<|im_start|>system\n' + messages[0]['content'] + '<|im_end|>\n' }})",
+          R"({{ "<|im_start|>system\n" + message.content + "<|im_end|>\n" }})",
+          R"({%- if tools %} {{- '<|im_start|>system\n' }}{{- 'Tools' }}{% endif %})"}) {
+        const ChatTemplate t = ChatTemplate::recognise(std::string(kChatMl) + part);
+        EXPECT_EQ(t.text(Chat{{"user", "q"}}, false), "<|im_start|>user\nq<|im_end|>\n") << part;
+    }
+}
+
+TEST(ChatTemplate, OtherSystemMessagesAreRefused) {
+    for (const char* part :
+         {R"({{ '<|im_start|>system\n' + system_message + '<|im_end|>\n' }})",
+          R"({{ '<|im_start|>system\n' + messages[0].content if a else 'b' + '<|im_end|>\n' }})",
+          R"({% if a %}{{ '<|im_start|>system\n' }}{{ 'You are' }}{% endif %})",
+          R"({% if tools is none %}{{ '<|im_start|>system\n' }}{{ 'You are' }}{% endif %})",
+          R"({{ '<|im_start|>system You are<|im_end|>\n' }})",
+          R"({{ '<|im_start|>system\n\x41<|im_end|>\n' }})", "{{ '<|im_start|>system",
+          "{% if a %}<|im_start|>system\nYou are<|im_end|>\n{% endif %}"}) {
+        EXPECT_TRUE(
+            contains(error_of([&] { ChatTemplate::recognise(std::string(kChatMl) + part); }),
+                     "the chat template has '<|im_start|>system', but not as"))
+            << part;
+    }
+}
+
 TEST(ChatTemplate, Llama3) {
     const ChatTemplate t = ChatTemplate::recognise(kLlama3, "<|begin_of_text|>");
     EXPECT_EQ(t.name(), "llama3");
@@ -83,6 +125,36 @@ TEST(ChatTemplate, Qwen3Goldens) {
     EXPECT_EQ(lines, 28);
 }
 
+// What Jinja made of Qwen3's template and messages with reasoning_content.
+TEST(ChatTemplate, Qwen3Reasoning) {
+    const auto t = read_chat_template(tokenizer_fixture("qwen3"));
+    ASSERT_TRUE(t);
+    const Message q{"user", "q"};
+    const auto after_question = [&](const Chat& answers) {
+        Chat chat{q};
+        chat.insert(chat.end(), answers.begin(), answers.end());
+        const std::string text = t->text(chat, false), question = "<|im_start|>user\nq<|im_end|>\n";
+        EXPECT_TRUE(text.starts_with(question));
+        return text.substr(question.size());
+    };
+    EXPECT_EQ(after_question({{"assistant", "\n\na", "\nr\n"}}),
+              "<|im_start|>assistant\n<think>\nr\n</think>\n\na<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "a</think>b", ""}}),
+              "<|im_start|>assistant\n<think>\n\n</think>\n\na</think>b<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "\na", "\n"}, {"assistant", "b", "r"}}),
+              "<|im_start|>assistant\n<think>\n\n</think>\n\na<|im_end|>\n"
+              "<|im_start|>assistant\n<think>\nr\n</think>\n\nb<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "a", ""}, {"assistant", "b", "r"}}),
+              "<|im_start|>assistant\na<|im_end|>\n"
+              "<|im_start|>assistant\n<think>\nr\n</think>\n\nb<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "\na", "r"}, q, {"assistant", "b"}}),
+              "<|im_start|>assistant\n\na<|im_end|>\n<|im_start|>user\nq<|im_end|>\n"
+              "<|im_start|>assistant\n<think>\n\n</think>\n\nb<|im_end|>\n");
+    EXPECT_EQ(after_question({{"assistant", "<think>x</think>a", "r"}, q}),
+              "<|im_start|>assistant\n<think>x</think>a<|im_end|>\n"
+              "<|im_start|>user\nq<|im_end|>\n");
+}
+
 TEST(ChatTemplate, LearnsTheAssistantsTokens) {
     Json json = small_tokenizer();
     int id = 260;
@@ -106,6 +178,29 @@ TEST(ChatTemplate, LearnsTheAssistantsTokens) {
     }
 }
 
+TEST(ChatTemplate, ChecksTheTokenizer) {
+    Json json = small_tokenizer();
+    const auto error = [&](const ChatTemplate& t) {
+        return error_of([&] { t.check_tokenizer(*tokenizer_of(json)); });
+    };
+    const ChatTemplate chatml = ChatTemplate::recognise(kChatMl);
+    const ChatTemplate llama3 = ChatTemplate::recognise(kLlama3, "<b>");
+    EXPECT_TRUE(contains(error(chatml), "expected '<|im_start|>', which the chatml chat template"));
+    int id = 260;
+    const auto add = [&](const char* name) {
+        json["added_tokens"].push_back(added_json(name, id++));
+    };
+    add("<|im_start|>");
+    EXPECT_TRUE(contains(error(chatml), "expected '<|im_end|>'"));
+    add("<|im_end|>");
+    EXPECT_NO_THROW(chatml.check_tokenizer(*tokenizer_of(json)));
+    for (const char* name : {"<b>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}) {
+        EXPECT_TRUE(contains(error(llama3), fmt::format("expected '{}', which the llama3", name)));
+        add(name);
+    }
+    EXPECT_NO_THROW(llama3.check_tokenizer(*tokenizer_of(json)));
+}
+
 TEST(ChatTemplate, RefusesByName) {
     const auto refused = [](std::string jinja) {
         return error_of([&] { ChatTemplate::recognise(jinja); });
@@ -117,6 +212,9 @@ TEST(ChatTemplate, RefusesByName) {
     EXPECT_TRUE(contains(refused(std::string(kChatMl) + "<think>"), "not 'last_query_index'"));
     EXPECT_TRUE(contains(refused(std::string(kQwen2) + R"('<|im_start|>system\nOther<|im_end|>')"),
                          "two system messages of its own"));
+    EXPECT_TRUE(contains(
+        refused(std::string(kQwen2) + "<think>last_query_index reasoning_content enable_thinking"),
+        "unlike Qwen3's"));
     EXPECT_TRUE(contains(refused(std::string(kDatedParts) + "strftime_now"), "'strftime'"));
     EXPECT_TRUE(contains(refused(std::string(kLlama3) + "Cutting Knowledge Date: May 2025"),
                          "other dates"));
@@ -142,8 +240,19 @@ TEST(ChatTemplate, ReadsFolders) {
     EXPECT_EQ(read_chat_template(dir / "")->name(), "llama3");
     dir.write("chat_template.jinja", "?");
     EXPECT_TRUE(contains(error_of([&] { read_chat_template(dir / ""); }), "chat_template.jinja: "));
-    dir.write("tokenizer_config.json", "{");
-    EXPECT_TRUE(contains(error_of([&] { read_chat_template(dir / ""); }), "tokenizer_config.json"));
+    // The token's file is named, whichever has the template.
+    dir.write("tokenizer_config.json", R"({"bos_token": {"content": 5}})");
+    EXPECT_TRUE(contains(error_of([&] { read_chat_template(dir / ""); }),
+                         "tokenizer_config.json: bos_token: expected a string in 'content', got "
+                         "number"));
+    dir.write("tokenizer_config.json", R"({"bos_token": [5]})");
+    EXPECT_TRUE(contains(error_of([&] { read_chat_template(dir / ""); }),
+                         "tokenizer_config.json: expected a string in 'bos_token', got array"));
+    for (const std::string& text : {std::string("{"), "{\"a\": " + std::string(300'000, '[')}) {
+        dir.write("tokenizer_config.json", text);
+        EXPECT_TRUE(
+            contains(error_of([&] { read_chat_template(dir / ""); }), "tokenizer_config.json: "));
+    }
 }
 
 }  // namespace

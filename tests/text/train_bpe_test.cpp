@@ -132,6 +132,18 @@ TEST(TrainBpe, RoundTripsTextItHasNotSeen) {
     EXPECT_LT(ids.size(), text.size() * 3 / 4);
 }
 
+TEST(TrainBpe, LongWordsAreCut) {
+    // Both end in "bc"; the longer one is cut between the two.
+    const auto tokens = [](std::size_t length) {
+        const std::string word = std::string(length - 2, 'a') + "bc";
+        return merged(train({word + "1" + word}, 1000));
+    };
+    EXPECT_EQ(tokens(BpeTrainer::kLongestWord).back(),
+              std::string(BpeTrainer::kLongestWord - 2, 'a') + "bc");
+    EXPECT_EQ(tokens(BpeTrainer::kLongestWord + 1).back(),
+              std::string(BpeTrainer::kLongestWord - 1, 'a') + "b");
+}
+
 TEST(TrainBpe, SpecialTokensAreNoText) {
     const BpeSpec spec = train({"<|endoftext|><|endoftext|>ab<|endoftext|>ab"}, 300);
     EXPECT_EQ(merged(spec), (std::vector<std::string>{"ab"}));
