@@ -93,10 +93,16 @@ std::optional<StoredWeight> StoredWeights::find(std::string_view name) const {
     if (!tensor) return std::nullopt;
     StoredWeight found{*std::move(tensor), {}};
     const TensorInfo& t = found.tensor;
-    if (!is_fp8(t.dtype)) return found;
-    const std::string stem(name.substr(0, name.size() - kWeight.size()));
+    const std::string stem(name.ends_with(kWeight) ? name.substr(0, name.size() - kWeight.size())
+                                                   : name);
     found.scale = file_.find(stem + std::string(kBlockScale));
     if (!found.scale) found.scale = file_.find(stem + std::string(kTensorScale));
+    if (!is_fp8(t.dtype)) {
+        check(!found.scale, "{}: '{}': expected codes in FP8, since '{}' lies beside it, got {}",
+              folder_.string(), printable(name), found.scale ? printable(found.scale->name) : "",
+              octavo::name(t.dtype));
+        return found;
+    }
     check(name.ends_with(kWeight) && t.shape.rank() == 2 && found.scale,
           "{}: '{}': expected a matrix of {} codes with scales '{}' or '{}' beside it, got {}{}",
           folder_.string(), printable(name), octavo::name(t.dtype),

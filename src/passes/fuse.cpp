@@ -356,7 +356,7 @@ bool head_loss(const Matcher& match, const Node& n, Rewriter& rewrite) {
     Values in;
     const auto take = [&](Value v) {
         // The quantiser's state may be loaded further on: here, then.
-        if (!rewrite.has(v)) rewrite.keep(match.producer(v));
+        bring_forward(match, v, n, rewrite);
         in.push_back(rewrite(v));
     };
     for (const Value v : {forward->in[0], forward->in[1], n.in[1], n.in[3], n.in[4]}) take(v);
@@ -500,7 +500,7 @@ bool quantise_source_of(const Matcher& match, const Node& n, Rewriter& rewrite) 
         for (std::size_t i = 1; i < (*q)->in.size(); ++i) {
             const Value v = (*q)->in[i];
             // Another quantiser's state may be loaded further on: here, then.
-            if (!rewrite.has(v)) rewrite.keep(match.producer(v));
+            bring_forward(match, v, n, rewrite);
             in.push_back(rewrite(v));
         }
     }

@@ -150,6 +150,13 @@ TEST(LoadWeights, DecodesFp8) {
     }
 }
 
+TEST(LoadWeights, RefusesScalesWithoutCodes) {
+    Folder folder(kLlama, Dtype::bf16);
+    folder.add("model.layers.0.mlp.up_proj.weight_scale", Dtype::f32, {1}, 3);
+    const std::string error = Model(kLlama).refusal(folder);
+    EXPECT_TRUE(contains(error, "up_proj.weight': expected codes in FP8, since")) << error;
+}
+
 TEST(LoadWeights, RefusesCodesWithoutScales) {
     Folder folder(kLlama, Dtype::f32);
     folder.add("lm_head.weight", Dtype::e4m3, {10, 8}, 0);

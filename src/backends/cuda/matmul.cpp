@@ -104,6 +104,7 @@ GemmDesc describe_fp8(const NodeView& node) {
 // FP8 on the tensor cores. They read both operands along K only, sixteen codes at a time.
 Refusal reject_fp8(const NodeView& node) {
     const GemmDesc g = describe(node);
+    if (!reject_empty(node)) return "no elements";
     if (!is_fp8(g.a) || !is_fp8(g.b)) return "an operand is not FP8";
     if (g.a == Dtype::e5m2 && g.b == Dtype::e5m2) return "both operands are e5m2";
     if (g.trans_a || !g.trans_b) return "an operand is not contiguous along K";
