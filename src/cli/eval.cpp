@@ -9,6 +9,7 @@
 #include "cli/verbs.h"
 #include "report/append_file.h"
 #include "train/evaluate.h"
+#include "train/run_tokenizer.h"
 
 namespace octavo {
 namespace {
@@ -24,6 +25,8 @@ int run_eval(const Args& args) {
                               .seq = args.flag<std::int64_t>("seq"),
                               .batches = args.flag<std::int64_t>("batches")};
     for (const auto& path : args.flag<std::vector<std::string>>("data")) {
+        RunTokenizer{.info = tokens_info(path)}.check_trained(
+            model.extra, "Name token files of the same tokenizer in --data.");
         request.data.emplace_back(path);
     }
     const auto backend = open_backend({.backend = args.flag<std::string>("backend")});

@@ -24,15 +24,16 @@ std::map<std::string, std::string> RunTokenizer::extra() const {
         {kKind, info.tokenizer}, {kFingerprint, info.fingerprint}, {kEndOfText, info.end_of_text}};
 }
 
-void RunTokenizer::check_resumes(const std::map<std::string, std::string>& extra) const {
+void RunTokenizer::check_trained(const std::map<std::string, std::string>& extra,
+                                 std::string_view remedy) const {
     const std::string kind = entry(extra, kKind);
     // Checkpoints from before there were other tokenizers have no fingerprint.
     const std::string trained =
         entry(extra, kFingerprint).empty() ? kind : entry(extra, kFingerprint);
     check(trained.empty() || info.fingerprint.empty() || trained == info.fingerprint,
           "the run was trained on tokens of the tokenizer {} ({}), the token files are of {} ({})\n"
-          "  Name token files of the same tokenizer in data.train, or choose another run.dir.",
-          kind, trained, info.tokenizer, info.fingerprint);
+          "  {}",
+          kind, trained, info.tokenizer, info.fingerprint, remedy);
 }
 
 RunTokenizer tokenizer_of(const RunConfig& config) {

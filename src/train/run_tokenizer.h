@@ -17,8 +17,10 @@ struct RunTokenizer {
 
     // For a checkpoint's manifest.
     std::map<std::string, std::string> extra() const;
-    // Throws Error if the checkpoint with this manifest was trained on another tokenizer's tokens.
-    void check_resumes(const std::map<std::string, std::string>& extra) const;
+    // Throws Error, which ends with `remedy`, if the checkpoint with this manifest was trained on
+    // another tokenizer's tokens.
+    void check_trained(const std::map<std::string, std::string>& extra,
+                       std::string_view remedy) const;
 };
 
 // From what lies beside the token files, or else in the model's folder. Throws a usage Error if two

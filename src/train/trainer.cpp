@@ -162,7 +162,9 @@ class Trainer {
             folder_.path.string(), found ? found->filename().string() : "");
         if (found) {
             std::vector<std::string> converted;
-            tokenizer_.check_resumes(read_checkpoint_info(*found).extra);
+            tokenizer_.check_trained(read_checkpoint_info(*found).extra,
+                                     "Name token files of the same tokenizer in data.train, or "
+                                     "choose another run.dir.");
             const CheckpointInfo info =
                 load_checkpoint(*found, program_.state(), Verify::contents, &converted);
             step_ = info.step;

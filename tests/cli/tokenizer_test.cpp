@@ -83,6 +83,15 @@ TEST_F(Tokenizers, TravelsFromTokensToGeneratedText) {
     EXPECT_NE(other.text.find("the run was trained on tokens of the tokenizer bpe"),
               std::string::npos)
         << other.text;
+    // Nor is it judged by them.
+    const auto judged = [&](const std::string& data) {
+        return run({"eval", path("run"), "--data", path(data + "/train.bin"), "--seq", "16",
+                    "--batches", "2"});
+    };
+    EXPECT_EQ(judged("data2").exit_code, 0);
+    const Finished refused = judged("data");
+    EXPECT_EQ(refused.exit_code, 1) << refused.text;
+    EXPECT_NE(refused.text.find("in --data"), std::string::npos) << refused.text;
 }
 
 TEST_F(Tokenizers, AModelsTokenizerGoesWithIt) {
