@@ -1,10 +1,14 @@
-// Linear algebra for planting an outlier: a direction that nothing in a model uses yet.
+// What the tests of provoked outliers share: linear algebra for a direction that nothing in a model
+// uses yet, and the recipes to compare.
 #pragma once
 
 #include <cmath>
 #include <cstddef>
 #include <numeric>
+#include <optional>
 #include <vector>
+
+#include "recipes/recipe.h"
 
 namespace octavo::test {
 
@@ -43,6 +47,17 @@ inline std::vector<double> smallest_direction(const std::vector<double>& a, std:
         normalise(x);
     }
     return x;
+}
+
+// fp8-lm, with another source of the scales of activations or with Smooth-SwiGLU.
+inline Recipe arm(Provider activation, std::optional<Axis> axis, Provider hidden) {
+    Recipe r = recipe_named("fp8-lm");
+    r.activation->provider = activation;
+    if (axis) {
+        r.smooth = Smooth{.axis = *axis, .hidden = *r.activation};
+        r.smooth->hidden.provider = hidden;
+    }
+    return r;
 }
 
 }  // namespace octavo::test

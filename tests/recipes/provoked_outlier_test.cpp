@@ -369,13 +369,8 @@ std::vector<double> trigger_losses(const Recipe& recipe, const Host& planted, in
 
 // Products of the blocks alone, in f32 but for their operands.
 Recipe arm(Provider activation, std::optional<Axis> axis, Provider hidden) {
-    Recipe r = recipe_named("fp8-lm");
+    Recipe r = test::arm(activation, axis, hidden);
     r.compute = Dtype::f32;
-    r.activation->provider = activation;
-    if (axis) {
-        r.smooth = Smooth{.axis = *axis, .hidden = *r.activation};
-        r.smooth->hidden.provider = hidden;
-    }
     return r;
 }
 

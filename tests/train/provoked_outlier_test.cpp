@@ -271,17 +271,6 @@ std::vector<double> trigger_losses(const Recipe& recipe, const Host& planted, st
     return losses;
 }
 
-// fp8-lm, with another source of the scales of activations or with Smooth-SwiGLU.
-Recipe arm(Provider activation, std::optional<Axis> axis, Provider hidden) {
-    Recipe r = recipe_named("fp8-lm");
-    r.activation->provider = activation;
-    if (axis) {
-        r.smooth = Smooth{.axis = *axis, .hidden = *r.activation};
-        r.smooth->hidden.provider = hidden;
-    }
-    return r;
-}
-
 class ProvokedOutlierInALlama : public testing::TestWithParam<std::uint64_t> {};
 
 TEST_P(ProvokedOutlierInALlama, IsLearntWhereTheScaleSeesIt) {
