@@ -37,15 +37,6 @@ bool is_word(char32_t c) {
     }
 }
 
-// The character that ends where `text` does.
-Character last_character(std::string_view text) {
-    for (std::size_t n = 1; n <= 4 && n <= text.size(); ++n) {
-        const Character c = first_character(text.substr(text.size() - n));
-        if (c.bytes == n) return c;
-    }
-    return {};
-}
-
 std::size_t spaces_at_end(std::string_view text) {
     const std::size_t size = text.size();
     while (true) {

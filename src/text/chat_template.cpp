@@ -117,14 +117,10 @@ std::string_view trim(std::string_view text) {
         if (c.bytes == 0 || !is_space(c.code)) break;
         text.remove_prefix(c.bytes);
     }
-    for (std::size_t n = 1; n <= 3 && n <= text.size();) {
-        const Character c = first_character(text.substr(text.size() - n));
-        if (c.bytes == n && is_space(c.code)) {
-            text.remove_suffix(n);
-            n = 1;
-        } else {
-            ++n;
-        }
+    while (!text.empty()) {
+        const Character c = last_character(text);
+        if (c.bytes == 0 || !is_space(c.code)) break;
+        text.remove_suffix(c.bytes);
     }
     return text;
 }

@@ -38,6 +38,14 @@ Character first_character(std::string_view text) {
     return {static_cast<char32_t>(code), n};
 }
 
+Character last_character(std::string_view text) {
+    for (std::size_t n = 1; n <= 4 && n <= text.size(); ++n) {
+        const Character c = first_character(text.substr(text.size() - n));
+        if (c.bytes == n) return c;
+    }
+    return {};
+}
+
 void append_utf8(std::string& text, char32_t code) {
     const auto put = [&](std::uint32_t byte) { text += static_cast<char>(byte); };
     const auto tail = [&](int shift) { put(0x80 | ((code >> shift) & 0x3F)); };

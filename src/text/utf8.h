@@ -15,6 +15,8 @@ struct Character {
 
 // The character at the start of `text`, which is not empty. No overlong forms, no surrogates.
 Character first_character(std::string_view text);
+// The character that ends where `text` does; 0 bytes if there is none.
+Character last_character(std::string_view text);
 
 void append_utf8(std::string& text, char32_t code);
 
