@@ -144,12 +144,8 @@ bool matmul_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
     return true;
 }
 
-// acc + the gradient of a norm  ->  the norm's gradient adds the residual stream's. It rounds once
-// instead of twice.
-bool norm_grad_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
-    const bool rms = std::holds_alternative<RmsNormGrad>(n.op);
-    const bool layer = std::holds_alternative<LayerNormGrad>(n.op);
-    if (!(rms && n.in.size() == 4) && !(layer && n.in.size() == 5)) return false;
+// The op of `n` takes what its first result is added to as one operand more, and gives the sum.
+bool add_to_result(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const Node* add = only_reader_as_sum(match, n.out[0]);
     const Value acc = add ? term_before(*add, n.out[0], rewrite) : Value{};
     if (!acc) return false;
@@ -157,6 +153,15 @@ bool norm_grad_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite
     in.push_back(rewrite(acc));
     rewrite.replace(add->out[0], rewrite.keep(n, n.op, std::move(in))[0]);
     return true;
+}
+
+// acc + the gradient of a norm  ->  the norm's gradient adds the residual stream's. It rounds once
+// instead of twice.
+bool norm_grad_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const bool rms = std::holds_alternative<RmsNormGrad>(n.op);
+    const bool layer = std::holds_alternative<LayerNormGrad>(n.op);
+    if (!(rms && n.in.size() == 4) && !(layer && n.in.size() == 5)) return false;
+    return add_to_result(match, n, rewrite);
 }
 
 // The size of a norm's gradient is found while it is written. Same bits.
@@ -203,13 +208,7 @@ bool scaled_add_cast(const Matcher& match, const Node& n, Rewriter& rewrite) {
 // acc + x * s  ->  the product with factors adds. It rounds once instead of twice.
 bool scale_along_accumulate(const Matcher& match, const Node& n, Rewriter& rewrite) {
     if (!std::holds_alternative<ScaleAlong>(n.op) || n.in.size() != 2) return false;
-    const Node* add = only_reader_as_sum(match, n.out[0]);
-    const Value acc = add ? term_before(*add, n.out[0], rewrite) : Value{};
-    if (!acc) return false;
-    Values in = rewrite(n.in);
-    in.push_back(rewrite(acc));
-    rewrite.replace(add->out[0], rewrite.keep(n, n.op, std::move(in))[0]);
-    return true;
+    return add_to_result(match, n, rewrite);
 }
 
 // The amax of a result, for its scale, while it is written: of an updated weight, of a smoothed

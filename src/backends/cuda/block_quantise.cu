@@ -358,8 +358,7 @@ Prepared prepare(const NodeView& node) {
     if (has_source(op.of, node.in[0].dtype)) return prepare_fused(node);
     BlockQuantise one = op;
     one.of = QuantiseSource::value;
-    return prepare_in_parts(node, *source_op(op.of),
-                            std::vector<Op>(quantised_results(op.of), one));
+    return prepare_in_parts(node, op.of, std::vector<Op>(quantised_results(op.of), one));
 }
 
 }  // namespace

@@ -90,7 +90,7 @@ Prepared prepare(const NodeView& node) {
             casts.push_back(
                 Cast{.to = op.to, .exponent = cast_exponent(op, k), .transpose = op.transpose});
         }
-        return prepare_in_parts(node, *source_op(op.of, op.source_exponent), casts);
+        return prepare_in_parts(node, op.of, casts, op.source_exponent);
     }
     if (op.transpose && is_fp8(op.to) && from != Dtype::f64) return prepare_twice(op, from);
     return {[op, factor = power_of_two(op.exponent)](const KernelCall& call) {

@@ -5,37 +5,31 @@
 #include <vector>
 
 #include "backends/cuda/kernels.h"
-#include "graph/rules.h"
+#include "backends/quantise_source.h"
 
 namespace octavo::cuda {
 
-// The results of the source op in scratch, and each quantised as a value: quantisers[k] takes
-// result k, and gives as many results as every other.
-inline Prepared prepare_in_parts(const NodeView& node, const Op& source,
-                                 const std::vector<Op>& quantisers) {
-    const Types values = rules_of(source).type(source, Operands(op_name(source), node.in));
+// The results of the source in scratch, and each quantised as a value: quantisers[k] takes result
+// k, and gives as many results as every other.
+inline Prepared prepare_in_parts(const NodeView& node, QuantiseSource of,
+                                 const std::vector<Op>& quantisers, int exponent = 0) {
+    const QuantisedSource source(kernel_registry(), of, {}, node.in, exponent);
     ScratchCounter scratch;
-    std::vector<std::int64_t> at;
-    for (const Type& t : values) at.push_back(scratch.reserve(total_bytes(t)));
-    const Prepared first = prepare_op(kernel_registry(), source, node.in);
-    std::int64_t most = first.scratch_bytes;
+    const std::int64_t source_at = scratch.reserve(source.scratch_bytes());
+    std::int64_t most = 0;
     std::vector<Prepared> rest;
-    for (std::size_t k = 0; k < values.size(); ++k) {
-        rest.push_back(
-            prepare_op(kernel_registry(), quantisers[k], std::span(values).subspan(k, 1)));
+    for (std::size_t k = 0; k < quantisers.size(); ++k) {
+        const auto value = std::span(source.types()).subspan(k, 1);
+        rest.push_back(prepare_op(kernel_registry(), quantisers[k], value));
         most = std::max(most, rest.back().scratch_bytes);
     }
-    const std::int64_t scratch_at = scratch.reserve(most);
+    const std::int64_t rest_at = scratch.reserve(most);
     const auto run = [=](const KernelCall& call) {
-        std::vector<TensorRef> results;
+        const std::vector<TensorRef> values = source.values(call.in, call.scratch + source_at);
+        const std::size_t copies = call.out.size() / values.size();
         for (std::size_t k = 0; k < values.size(); ++k) {
-            results.push_back(tensor_at(values[k], call.scratch + at[k]));
-        }
-        first.run({call.in, results, call.scratch + scratch_at});
-        const std::size_t copies = call.out.size() / results.size();
-        for (std::size_t k = 0; k < results.size(); ++k) {
-            rest[k].run({std::span(results).subspan(k, 1), call.out.subspan(k * copies, copies),
-                         call.scratch + scratch_at});
+            rest[k].run({std::span(values).subspan(k, 1), call.out.subspan(k * copies, copies),
+                         call.scratch + rest_at});
         }
     };
     return {run, scratch.bytes()};
