@@ -1,19 +1,46 @@
 // octavo convert: models from one form on disk into another.
 #include <fmt/format.h>
 
+#include <algorithm>
+
+#include "cli/device.h"
 #include "cli/model_folder.h"
 #include "cli/verbs.h"
 #include "models/convert_model.h"
+#include "train/channel_factors.h"
 
 namespace octavo {
 namespace {
 
+ChannelFactors channel_factors(const Args& args, const std::filesystem::path& model) {
+    const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
+    ChannelFactors factors = measure_channels({.model = model,
+                                               .tokens = args.flag<std::string>("fold-channels"),
+                                               .batches = args.flag<std::int64_t>("batches"),
+                                               .batch = args.flag<std::int64_t>("batch"),
+                                               .seq = args.flag<std::int64_t>("seq")},
+                                              *backend);
+    fmt::print("factors of channels: up_proj is divided by them, down_proj multiplied\n");
+    for (const auto& [layer, s] : factors) {
+        const auto [least, most] = std::ranges::minmax(s);
+        fmt::print("  {}  {:g} to {:g}\n", layer, least, most);
+    }
+    return factors;
+}
+
 int run_convert(const Args& args) {
     const std::filesystem::path model = args.operands()[0];
     const bool file = std::filesystem::is_regular_file(model);
-    const ConvertRequest request{.model = file ? model : find_model(model).path,
-                                 .out = args.flag<std::string>("out"),
-                                 .form = weight_form_named(args.flag<std::string>("as"))};
+    ConvertRequest request{.model = file ? model : find_model(model).path,
+                           .out = args.flag<std::string>("out"),
+                           .form = weight_form_named(args.flag<std::string>("as"))};
+    check_makeable(request);
+    if (!args.flag<std::string>("fold-channels").empty()) {
+        request.edit = [factors = channel_factors(args, request.model)](const std::string& weight,
+                                                                        std::span<float> values) {
+            fold_channels(factors, weight, values);
+        };
+    }
     const ConvertedModel converted = convert_model(request);
     fmt::print("{}: {} weights, {} of them in FP8, {:.3f} GB\n", request.out.string(),
                converted.tensors, converted.quantised, static_cast<double>(converted.bytes) / 1e9);
@@ -38,7 +65,26 @@ Verb convert_verb() {
              .initial = std::string("bf16"),
              .help = "form of the weights: fp8 has a scale per 128 x 128 block, fp8-tensor one per "
                      "weight (for vLLM and SGLang, not for transformers)",
-             .rule = one_of({"f32", "bf16", "fp8", "fp8-tensor"})}}};
+             .rule = one_of({"f32", "bf16", "fp8", "fp8-tensor"})},
+            {.name = "fold-channels",
+             .initial = std::string(),
+             .help = "give all SwiGLU channels about the same range, measured on this token file"},
+            {.name = "batches",
+             .initial = std::int64_t{16},
+             .help = "for --fold-channels: batches to measure",
+             .rule = between(1, 1 << 20)},
+            {.name = "batch",
+             .initial = std::int64_t{8},
+             .help = "for --fold-channels: sequences of a batch",
+             .rule = between(1, 1 << 16)},
+            {.name = "seq",
+             .initial = std::int64_t{256},
+             .help = "for --fold-channels: length of a sequence, in tokens",
+             .rule = between(1, 1 << 24)},
+            {.name = "backend",
+             .initial = std::string("auto"),
+             .help = "for --fold-channels: where to compute",
+             .rule = one_of({"auto", "cpu", "cuda"})}}};
 }
 
 }  // namespace octavo

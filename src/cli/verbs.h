@@ -14,7 +14,6 @@ Verb generate_verb();
 Verb tokenize_verb();
 Verb inspect_verb();
 Verb convert_verb();
-Verb export_verb();
 Verb bench_verb();
 Verb report_verb();
 Verb doctor_verb();

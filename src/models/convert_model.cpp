@@ -251,6 +251,7 @@ class Converter {
     void read(const Source::Weight& w) {
         values_.resize(static_cast<std::size_t>(w.shape.elements()));
         w.read(values_);
+        if (request_.edit) request_.edit(w.name, values_);
     }
 
     const ConvertRequest& request_;
@@ -274,12 +275,16 @@ WeightForm weight_form_named(std::string_view text) {
     return static_cast<WeightForm>(found - kForms);
 }
 
-ConvertedModel convert_model(const ConvertRequest& request) {
+void check_makeable(const ConvertRequest& request) {
     check(!fs::exists(request.out), "{}: expected a folder to be made, it is there already",
           request.out.string());
     check(fs::is_directory(request.model) || LlmcCheckpoint::is_one(request.model),
           "{}: expected a folder with config.json and safetensors, or a checkpoint of llm.c",
           request.model.string());
+}
+
+ConvertedModel convert_model(const ConvertRequest& request) {
+    check_makeable(request);
     const bool llmc = LlmcCheckpoint::is_one(request.model);
     return Converter(request, llmc ? open_llmc(request.model) : open_folder(request.model)).write();
 }

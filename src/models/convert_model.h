@@ -3,6 +3,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +25,8 @@ struct ConvertRequest {
     std::filesystem::path out;    // a folder; must not exist
     WeightForm form = WeightForm::bf16;
     std::int64_t shard_bytes = kShardBytes;
+    // Changes the values of a weight before they are rounded, the same each time it is called.
+    std::function<void(const std::string& weight, std::span<float> values)> edit = {};
 };
 
 struct ConvertedModel {
@@ -34,6 +38,9 @@ struct ConvertedModel {
     // and v; gate and up).
     std::vector<std::string> left_out;
 };
+
+// Error if there is no such model, or already something at `out`.
+void check_makeable(const ConvertRequest&);
 
 // Weights are read from floats of any width or from FP8, in f32, and rounded to nearest once. Other
 // files that belong to the model (tokenizer, generation_config.json, licence, ...) are copied. On

@@ -54,7 +54,7 @@ TEST_F(Verbs, InspectShowsScalesOfBlocksAndPredictions) {
     expect_text(none.text, "update_measured with predicted scales");
 }
 
-TEST_F(Verbs, SmoothSwiGluFromTrainingToExport) {
+TEST_F(Verbs, SmoothSwiGluFromTrainingToFoldedChannels) {
     const std::string graph =
         expect_success({"inspect", "graph", path("run.toml"), "--recipe", "smooth-swiglu"});
     expect_text(graph, "smooth_swiglu(");
@@ -67,12 +67,20 @@ TEST_F(Verbs, SmoothSwiGluFromTrainingToExport) {
     expect_text(table, "model.layers.0.mlp");
     expect_text(table, "model.layers.1.mlp");
     expect_text(table, "0.1768");  // 1 / sqrt(32)
-    const std::vector<std::string> args{"export",    path("run"),
-                                        "--tokens",  path("data/train.bin"),
-                                        "--out",     path("folded"),
-                                        "--batches", "2",
-                                        "--batch",   "2",
-                                        "--seq",     "32"};
+    const std::vector<std::string> args{"convert",
+                                        path("run"),
+                                        "--as",
+                                        "f32",
+                                        "--out",
+                                        path("folded"),
+                                        "--batches",
+                                        "2",
+                                        "--batch",
+                                        "2",
+                                        "--seq",
+                                        "32",
+                                        "--fold-channels",
+                                        path("data/train.bin")};
     expect_text(expect_success(args), "model.layers.1.mlp");
     // The same model, to the bit.
     const auto ids = [&](const std::string& model) {

@@ -1,8 +1,9 @@
-#include "train/export_folded.h"
+#include "train/channel_factors.h"
 
 #include "io/safetensors.h"
 #include "io/scratch.h"
 #include "io/token_file.h"
+#include "models/convert_model.h"
 #include "models/weights.h"
 #include "ops/op_test.h"
 #include "train/golden.h"
@@ -31,7 +32,18 @@ TEST(FoldChannels, IsExact) {
     std::vector<float> down_values(down.values.begin(), down.values.end());
     std::vector<float> s;
     for (int i = 0; i < kChannels; ++i) s.push_back(std::ldexp(1.0f, i % 17 - 8));
-    fold_channels(up_values, down_values, s);
+    const ChannelFactors factors{{"mlp", s}};
+    fold_channels(factors, "mlp.up_proj.weight", up_values);
+    fold_channels(factors, "mlp.down_proj.weight", down_values);
+    std::vector<float> other{1, 2, 3};
+    for (const char* name : {"mlp.gate_proj.weight", "other.up_proj.weight", "up_proj.weight"}) {
+        fold_channels(factors, name, other);
+    }
+    EXPECT_EQ(other, (std::vector<float>{1, 2, 3}));
+    std::vector<float> small{0x1.fffffep-126f};
+    EXPECT_TRUE(
+        contains(error_of([&] { fold_channels({{"mlp", {8.0f}}}, "mlp.up_proj.weight", small); }),
+                 "'mlp.up_proj.weight': a channel's factor of 0.125 would cut bits off"));
     EXPECT_EQ(up_values[5 * kFeatures + 3],
               static_cast<float>(up.values[5 * kFeatures + 3]) / s[5]);
     EXPECT_EQ(down_values[3 * kChannels + 5],
@@ -57,7 +69,7 @@ TEST(FoldChannels, IsExact) {
     EXPECT_EQ(output(up2, down2).codes, output(up, down).codes);
 }
 
-TEST(ExportFolded, KeepsTheModelAndEvensItsChannels) {
+TEST(ChannelFactors, KeepTheModelAndEvenItsChannels) {
     Scratch scratch;
     const auto model = test::fixture("llama");
     const Architecture arch = read_hf_config(model);
@@ -72,15 +84,18 @@ TEST(ExportFolded, KeepsTheModelAndEvensItsChannels) {
         tokens.close();
     }
     const auto backend = test::make_test_backend();
-    const ExportRequest request{.model = model,
-                                .tokens = scratch / "tokens.bin",
-                                .out = scratch / "folded",
-                                .batches = 3,
-                                .batch = 2,
-                                .seq = 16};
-    const auto layers = export_folded(request, *backend);
-    ASSERT_EQ(layers.size(), 2u);
-    const SafetensorsModel before(model), after(request.out);
+    const ChannelRequest request{
+        .model = model, .tokens = scratch / "tokens.bin", .batches = 3, .batch = 2, .seq = 16};
+    const ChannelFactors factors = measure_channels(request, *backend);
+    ASSERT_EQ(factors.size(), 2u);
+    const auto out = scratch / "folded";
+    convert_model({.model = model,
+                   .out = out,
+                   .form = WeightForm::f32,
+                   .edit = [&](const std::string& weight, std::span<float> values) {
+                       fold_channels(factors, weight, values);
+                   }});
+    const SafetensorsModel before(model), after(out);
     EXPECT_EQ(after.names(), before.names());
     for (const std::string& name : before.names()) {
         const TensorInfo a = before.at(name), b = after.at(name);
@@ -101,25 +116,18 @@ TEST(ExportFolded, KeepsTheModelAndEvensItsChannels) {
         s.program.refresh();
         return s.micro(test::random_batch(o, 3));
     };
-    EXPECT_EQ(loss(request.out), loss(model));
-    ExportRequest again = request;
-    again.model = request.out;
-    again.out = scratch / "twice";
-    for (const FoldedLayer& l : export_folded(again, *backend)) {
-        EXPECT_EQ(l.least, 1) << l.layer;
-        EXPECT_EQ(l.most, 1) << l.layer;
+    EXPECT_EQ(loss(out), loss(model));
+    ChannelRequest again = request;
+    again.model = out;
+    for (const auto& [layer, s] : measure_channels(again, *backend)) {
+        EXPECT_EQ(std::ranges::count(s, 1.0f), std::ssize(s)) << layer;
     }
-    EXPECT_TRUE(
-        contains(error_of([&] { export_folded(request, *backend); }), "it is there already"));
-    again.out = scratch / "never";
     again.seq = 1 << 20;
-    EXPECT_TRUE(contains(error_of([&] { export_folded(again, *backend); }), "longer than"));
+    EXPECT_TRUE(contains(error_of([&] { measure_channels(again, *backend); }), "longer than"));
     again = request;
-    again.out = scratch / "never";
     again.model = test::fixture("gpt2");
-    EXPECT_TRUE(contains(error_of([&] { export_folded(again, *backend); }),
+    EXPECT_TRUE(contains(error_of([&] { measure_channels(again, *backend); }),
                          "expected a model with SwiGLU, got none"));
-    EXPECT_FALSE(std::filesystem::exists(again.out));
 }
 
 }  // namespace

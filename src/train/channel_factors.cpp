@@ -1,0 +1,92 @@
+#include "train/channel_factors.h"
+
+#include <algorithm>
+#include <string_view>
+
+#include "io/batches.h"
+#include "models/weights.h"
+#include "runtime/program.h"
+#include "train/step_graphs.h"
+
+namespace octavo {
+namespace {
+
+// The graph of a batch's loss with the factors of all layers as outputs, named after them.
+Graph measuring_graph(const StepOptions& options) {
+    const Graph g = eval_graph(options);
+    Graph with_factors = g;
+    for (const Node& n : g.nodes()) {
+        if (std::holds_alternative<SmoothSwiGlu>(n.op)) with_factors.add_output(n.label, n.out[1]);
+    }
+    return with_factors;
+}
+
+}  // namespace
+
+ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend) {
+    const Architecture arch = read_hf_config(request.model);
+    check(request.seq <= arch.max_positions,
+          "sequences of {} tokens are longer than the model's {} positions", request.seq,
+          arch.max_positions);
+    StepOptions options{.architecture = arch,
+                        .recipe = recipe_named("fp32"),
+                        .batch = request.batch,
+                        .seq = request.seq,
+                        .target = backend.target()};
+    options.recipe.smooth = Smooth{.axis = Axis::column};
+    const Graph graph = measuring_graph(options);
+    check(graph.outputs().size() > 1, "{}: expected a model with SwiGLU, got none",
+          request.model.string());
+    Program program(backend);
+    program.add("measure", graph);
+    program.allocate(backend.available_bytes());
+    load_weights(request.model, program.state());
+
+    std::vector<TokenFile> shards;
+    shards.emplace_back(request.tokens);
+    const BatchSource data(std::move(shards),
+                           {.sequence_length = request.seq, .vocabulary = arch.vocab_size});
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(request.batch * request.seq));
+    std::vector<std::int32_t> targets(ids.size());
+    const float weight = 1;
+    ChannelFactors factors;
+    for (std::int64_t i = 0; i < request.batches; ++i) {
+        data.batch(i, ids, targets);
+        program.write_input("measure", "ids", ids.data());
+        program.write_input("measure", "targets", targets.data());
+        program.write_input("measure", "weight", &weight);
+        program.run("measure");
+        for (const Output& o : graph.outputs()) {
+            if (o.name == "loss") continue;
+            std::vector<float> s(static_cast<std::size_t>(graph.type(o.value).shape.elements()));
+            program.read_output("measure", o.name, s.data());
+            std::vector<float>& most = factors[o.name];
+            most.resize(s.size());
+            std::ranges::transform(s, most, most.begin(),
+                                   [](float a, float b) { return std::max(a, b); });
+        }
+    }
+    return factors;
+}
+
+void fold_channels(const ChannelFactors& factors, const std::string& weight,
+                   std::span<float> values) {
+    constexpr std::string_view kUp = ".up_proj.weight", kDown = ".down_proj.weight";
+    const bool up = weight.ends_with(kUp);
+    if (!up && !weight.ends_with(kDown)) return;
+    const auto found =
+        factors.find(weight.substr(0, weight.size() - (up ? kUp.size() : kDown.size())));
+    if (found == factors.end()) return;
+    const std::vector<float>& s = found->second;
+    const std::size_t channels = s.size(), features = values.size() / channels;
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        const float factor = up ? 1.0f / s[i / features] : s[i % channels];
+        const float folded = values[i] * factor;
+        check(folded / factor == values[i],
+              "'{}': a channel's factor of {} would cut bits off {}, which is too small a number",
+              weight, factor, values[i]);
+        values[i] = folded;
+    }
+}
+
+}  // namespace octavo
