@@ -6,6 +6,7 @@
 #include "backends/cuda/convert.h"
 #include "backends/cuda/dequantise.h"
 #include "backends/cuda/device.h"
+#include "backends/cuda/few_rows_gemm.h"
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/gemm_kernels.h"
 #include "backends/cuda/kernels.h"
@@ -148,6 +149,49 @@ Prepared prepare_fp8(const NodeView& node) {
             scratch.bytes()};
 }
 
+// A few rows in bf16, or in E4M3 as engines have it: 1x128 blocks of activations, 128x128 of
+// weights.
+FewRowsGemm describe_few_rows(const NodeView& node) {
+    const GemmDesc g = describe(node);
+    return {.m = g.m, .n = g.n, .k = g.k, .type = g.a, .out = g.c};
+}
+
+Refusal reject_few_rows(const NodeView& node) {
+    const auto& op = std::get<Matmul>(node.op);
+    if (!reject_empty(node)) return "no elements";
+    if (op.trans_a || !op.trans_b) return "an operand is not contiguous along K";
+    if (op.exponent != 0) return "the product has a factor";
+    if (node.in[0].dtype != node.in[1].dtype) return "the operands' dtypes differ";
+    const Scaling &a = node.in[0].scaling, &b = node.in[1].scaling;
+    if (is_fp8(node.in[0].dtype)) {
+        if (a.granularity != Granularity::block_1x128 ||
+            b.granularity != Granularity::block_128x128) {
+            return "scales are not of 1x128 and 128x128 blocks";
+        }
+    } else if (a != kUnscaled || b != kUnscaled) {
+        return "an operand has a scale";
+    }
+    return refuse_few_rows(describe_few_rows(node));
+}
+
+Prepared prepare_few_rows(const NodeView& node) {
+    const FewRowsGemm g = describe_few_rows(node);
+    const auto& op = std::get<Matmul>(node.op);
+    return {[g, bias = op.bias, accumulate = op.accumulate](const KernelCall& call) {
+        FewRowsGemm product = g;
+        product.x = call.in[0].data;
+        product.w = call.in[1].data;
+        if (g.type == Dtype::e4m3) {
+            product.x_scale = call.in[0].scales();
+            product.w_scale = call.in[1].scales();
+        }
+        if (bias) product.bias = call.in[2].data;
+        if (accumulate) product.acc = call.in.back().data;
+        product.y = call.out[0].data;
+        few_rows_gemm(product, stream());
+    }};
+}
+
 // Groups of the first operand, and of the second unless it is a weight, on our own kernel.
 Refusal reject_moss(const NodeView& node) {
     const Type &a = node.in[0], &b = node.in[1];
@@ -286,6 +330,7 @@ Prepared prepare_biased(const NodeView& node) {
 
 constexpr Kernel kKernels[] = {
     {"empty", unbiased<reject_empty>, prepare_empty},
+    {"few_rows", reject_few_rows, prepare_few_rows},
     {"cublaslt_fp8", reject_fp8, prepare_fp8},
     {"cast", reject_matmul_cast,
      [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},

@@ -18,6 +18,16 @@ __device__ inline void st_shared(std::uint32_t to, std::uint32_t x, std::uint32_
     asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(to), "r"(x), "r"(y) : "memory");
 }
 
+// The same place in block `rank` of the cluster, and a store there.
+__device__ inline std::uint32_t mapa(std::uint32_t address, int rank) {
+    std::uint32_t remote;
+    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(remote) : "r"(address), "r"(rank));
+    return remote;
+}
+__device__ inline void st_shared_cluster(std::uint32_t to, float x) {
+    asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(to), "f"(x) : "memory");
+}
+
 // ---- Warpgroups, blocks, clusters --------------------------------------------------------------
 
 // ptxas heeds them only in a kernel with launch bounds, in a branch of its own per role.
