@@ -19,6 +19,18 @@
 #include "test_backend.h"
 
 namespace octavo::cuda {
+
+std::string to_string(const GroupedProduct& g) {
+    std::string text = g.form == GroupedProduct::Form::by_k ? "ByK" : "ByRows";
+    text += fmt::format("_{}_{}", name(g.a_type), name(g.b_type));
+    if (g.a_transposed) text += "_AT";
+    if (g.b_transposed) text += "_BT";
+    if (g.a_scales != Granularity::tensor) text += "_blocks";
+    if (g.fast_accumulation) text += "_fast";
+    return text;
+}
+void PrintTo(const GroupedProduct& g, std::ostream* os) { *os << to_string(g); }
+
 namespace {
 
 #define SKIP_WITHOUT_GPU()                              \
@@ -298,17 +310,6 @@ const GroupedProduct kProducts[] = {
     scaled(by_k(rows(kE5m2, kE4m3)), kRun),
 };
 
-std::string name_of(const testing::TestParamInfo<GroupedProduct>& of) {
-    const GroupedProduct& g = of.param;
-    std::string text = g.form == Form::by_k ? "ByK" : "ByRows";
-    text += fmt::format("_{}_{}", name(g.a_type), name(g.b_type));
-    if (g.a_transposed) text += "_AT";
-    if (g.b_transposed) text += "_BT";
-    if (g.a_scales == kRun) text += "_blocks";
-    if (g.fast_accumulation) text += "_fast";
-    return text;
-}
-
 // Blocks of scales do not straddle experts.
 Division suited(Division d, const GroupedProduct& g) {
     if (g.b_scales == kSquare) d.n = up(d.n, 128);
@@ -391,7 +392,8 @@ TEST_P(GroupedGemm, Errors) {
     }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, GroupedGemm, testing::ValuesIn(kProducts), name_of);
+INSTANTIATE_TEST_SUITE_P(Kernels, GroupedGemm, testing::ValuesIn(kProducts),
+                         [](const auto& of) { return to_string(of.param); });
 
 // ---- What is refused; no GPU is needed ---------------------------------------------------------
 
