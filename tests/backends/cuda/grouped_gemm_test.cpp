@@ -19,6 +19,18 @@
 #include "test_backend.h"
 
 namespace octavo::cuda {
+
+std::string to_string(const GroupedProduct& g) {
+    std::string text = g.form == GroupedProduct::Form::by_k ? "ByK" : "ByRows";
+    text += fmt::format("_{}_{}", name(g.a_type), name(g.b_type));
+    if (g.a_transposed) text += "_AT";
+    if (g.b_transposed) text += "_BT";
+    if (g.a_scales != Granularity::tensor) text += "_blocks";
+    if (g.fast_accumulation) text += "_fast";
+    return text;
+}
+void PrintTo(const GroupedProduct& g, std::ostream* os) { *os << to_string(g); }
+
 namespace {
 
 #define SKIP_WITHOUT_GPU()                              \
@@ -37,6 +49,8 @@ class Buffer {
     explicit Buffer(const std::vector<std::byte>& bytes) : bytes_(bytes.size()) {
         expect(cudaMalloc(&data_, std::max<std::size_t>(bytes_, 1)), "cudaMalloc");
         expect(cudaMemcpy(data_, bytes.data(), bytes_, cudaMemcpyDefault), "cudaMemcpy");
+        // It may be on its way yet, and our stream waits for no other.
+        expect(cudaDeviceSynchronize(), "cudaMemcpy");
     }
     ~Buffer() { cudaFree(data_); }
     Buffer(const Buffer&) = delete;
@@ -198,11 +212,8 @@ std::vector<float> compute(const Problem& p, Old old) {
     return decode(after, g.out_type, results);
 }
 
-// One element before it is rounded, and the sum of the absolute products.
-struct Exact {
-    double y, size;
-};
-Exact exact(const Problem& p, std::int64_t plane, std::int64_t i, std::int64_t j) {
+// One element before it is rounded.
+double exact(const Problem& p, std::int64_t plane, std::int64_t i, std::int64_t j) {
     const GroupedProduct& g = p.product;
     std::int64_t from = 0, to = p.k, expert = 0;
     if (p.by_k()) {
@@ -214,7 +225,7 @@ Exact exact(const Problem& p, std::int64_t plane, std::int64_t i, std::int64_t j
         while (p.offsets[static_cast<std::size_t>(expert) + 1] <= i) ++expert;
     }
     const std::int64_t b_row = expert * g.n + j, k128 = (p.k + 127) / 128;
-    double sum = 0, size = 0;
+    double sum = 0;
     for (std::int64_t k = from; k < to; ++k) {
         double x = static_cast<double>(p.a[static_cast<std::size_t>(i * p.k + k)]) *
                    static_cast<double>(p.b[static_cast<std::size_t>(b_row * p.k + k)]);
@@ -225,14 +236,13 @@ Exact exact(const Problem& p, std::int64_t plane, std::int64_t i, std::int64_t j
                                      p.b_scale[static_cast<std::size_t>(b_at)]);
         }
         sum += x;
-        size += std::abs(x);
     }
     const double scale = (is_fp8(g.a_type) && !p.blocks() ? 0.25 : 1) * double{g.factor};
     const double old =
         p.old.empty()
             ? 0
             : static_cast<double>(p.old[static_cast<std::size_t>((plane * p.m + i) * g.n + j)]);
-    return {sum * scale + old, size * scale + std::abs(old)};
+    return sum * scale + old;
 }
 
 float rounded(double y, Dtype dtype) {
@@ -246,7 +256,7 @@ void expect_exact(const Problem& p, const std::vector<float>& y, std::int64_t st
     const std::int64_t n = p.product.n;
     for (std::int64_t row = 0; row < p.planes * p.m; row += stride) {
         for (std::int64_t j = 0; j < n; ++j) {
-            const float want = rounded(exact(p, row / p.m, row % p.m, j).y, p.product.out_type);
+            const float want = rounded(exact(p, row / p.m, row % p.m, j), p.product.out_type);
             const float got = y[static_cast<std::size_t>(row * n + j)];
             if (got == want) continue;
             EXPECT_EQ(got, want) << "plane " << row / p.m << ", row " << row % p.m << ", column "
@@ -297,17 +307,6 @@ const GroupedProduct kProducts[] = {
     scaled(by_k(rows(kE4m3, kE4m3)), kRun),
     scaled(by_k(rows(kE5m2, kE4m3)), kRun),
 };
-
-std::string name_of(const testing::TestParamInfo<GroupedProduct>& of) {
-    const GroupedProduct& g = of.param;
-    std::string text = g.form == Form::by_k ? "ByK" : "ByRows";
-    text += fmt::format("_{}_{}", name(g.a_type), name(g.b_type));
-    if (g.a_transposed) text += "_AT";
-    if (g.b_transposed) text += "_BT";
-    if (g.a_scales == kRun) text += "_blocks";
-    if (g.fast_accumulation) text += "_fast";
-    return text;
-}
 
 // Blocks of scales do not straddle experts.
 Division suited(Division d, const GroupedProduct& g) {
@@ -368,30 +367,34 @@ TEST_P(GroupedGemm, MoreTilesThanBlocks) {
     EXPECT_EQ(std::memcmp(y.data(), again.data(), y.size() * sizeof(float)), 0);
 }
 
-// Numbers that round: f32 sums of BF16 and of promoted FP8 against those that stay in about 14
-// bits. The bound counts one rounding of a partial sum for each instruction.
+// Numbers that round. The limits are some three times what cuBLASLt's products lose at this K
+// (docs/performance.md), which tells sums in f32 from those in the tensor cores' 14 bits.
 TEST_P(GroupedGemm, Errors) {
     SKIP_WITHOUT_GPU();
     GroupedProduct g = GetParam();
     g.out_type = Dtype::f32;
     const Division d{"", {8, 1, 7}, 2048, 128, 128, 2048};
-    const Problem p = problem_of(g, d, Old::none, {-1.75f, -0.875f, -0.25f, 0.3125f, 1.5f, 224});
+    std::vector<float> numbers;
+    for (const float unit : {0x1p-4f, -0x1p-4f, 0x1p-6f, -0x1p-6f, 0x1p-8f, -0x1p-8f}) {
+        for (const float x : {1.0f, 3.0f, 5.0f, 6.0f, 7.0f}) numbers.push_back(x * unit);
+    }
+    const Problem p = problem_of(g, d, Old::none, numbers);
     const std::vector<float> y = compute(p, Old::none);
-    const int step = is_fp8(g.a_type) ? 32 : 16;
+    double errors = 0, squares = 0;
     for (std::int64_t row = 0; row < p.planes * p.m; row += 19) {
         for (std::int64_t j = 0; j < g.n; j += 3) {
-            const Exact want = exact(p, row / p.m, row % p.m, j);
-            const double instructions = static_cast<double>(p.k / step);
-            const double bits = g.fast_accumulation ? 13 : is_fp8(g.a_type) ? 13 : 22;
-            const double rounds =
-                is_fp8(g.a_type) && !g.fast_accumulation ? 128.0 / step : instructions;
-            EXPECT_NEAR(static_cast<double>(y[static_cast<std::size_t>(row * g.n + j)]), want.y,
-                        want.size * rounds * std::exp2(-bits));
+            const double want = exact(p, row / p.m, row % p.m, j);
+            const double got = static_cast<double>(y[static_cast<std::size_t>(row * g.n + j)]);
+            errors += (got - want) * (got - want);
+            squares += want * want;
         }
     }
+    const double limit = !is_fp8(g.a_type) ? 6e-6 : g.fast_accumulation ? 2.5e-3 : 3e-4;
+    EXPECT_LT(std::sqrt(errors / squares), limit);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kernels, GroupedGemm, testing::ValuesIn(kProducts), name_of);
+INSTANTIATE_TEST_SUITE_P(Kernels, GroupedGemm, testing::ValuesIn(kProducts),
+                         [](const auto& of) { return to_string(of.param); });
 
 // ---- What is refused; no GPU is needed ---------------------------------------------------------
 
