@@ -184,7 +184,9 @@ void grouped_gemm(const GroupedProduct& g, const GroupedOperands& on, cudaStream
     for (const void* p : {on.a, on.b, on.acc, static_cast<const void*>(on.out)}) {
         check(aligned(p), "grouped_gemm: operands and result must start at multiples of 16 bytes.");
     }
-    const bool blocks = g.a_scales != Granularity::tensor;
+    check(is_fp8(g.a_type) || (!on.a_scale && !on.b_scale),
+          "grouped_gemm: bf16 has no scales.\n  Use factor.");
+    const bool blocks = is_fp8(g.a_type) && g.a_scales != Granularity::tensor;
     check(!blocks || (on.a_scale && on.b_scale && aligned(on.a_scale) && aligned(on.b_scale)),
           "grouped_gemm: scales of blocks must be there and start at multiples of 16 bytes.");
     choose(g)->launch(g, on, stream);

@@ -50,7 +50,7 @@ struct GroupedProduct {
 struct GroupedOperands {
     const void *a = nullptr, *b = nullptr;
     const std::int32_t* offsets = nullptr;               // (E + 1)
-    const float *a_scale = nullptr, *b_scale = nullptr;  // null: 1
+    const float *a_scale = nullptr, *b_scale = nullptr;  // FP8 only; null: 1
     const void* acc = nullptr;                           // like out, which it may be, or null
     void* out = nullptr;
 };

@@ -101,7 +101,7 @@ double seconds_of(Backend& backend, const GroupedProduct& g,
     const Buffer bounds(backend, std::ssize(offsets) * 4);
     backend.copy_in(bounds.data(), reinterpret_cast<const std::byte*>(offsets.data()),
                     bounds.bytes());
-    const auto* factors = reinterpret_cast<const float*>(scale.data());
+    const auto* factors = is_fp8(g.a_type) ? reinterpret_cast<const float*>(scale.data()) : nullptr;
     const auto run = [&] {
         grouped_gemm(g,
                      {.a = a.data(),

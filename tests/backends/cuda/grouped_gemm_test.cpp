@@ -14,6 +14,7 @@
 #include "backends/cuda/cuda.h"
 #include "backends/cuda/device.h"
 #include "base/convert.h"
+#include "base/error.h"
 #include "base/float16.h"
 #include "base/rng.h"
 #include "test_backend.h"
@@ -437,6 +438,39 @@ TEST(GroupedProduct, Refused) {
         EXPECT_NE(why_not(g).value_or("taken").find(r.reason), std::string::npos)
             << why_not(g).value_or("taken") << " / " << r.reason;
     }
+}
+
+std::string refusal(const GroupedProduct& g, const GroupedOperands& on) {
+    try {
+        grouped_gemm(g, on, nullptr);
+    } catch (const Error& e) {
+        return e.what();
+    }
+    return "taken";
+}
+
+// Before anything is asked of a GPU.
+TEST(GroupedProduct, RefusedOperands) {
+    alignas(16) std::byte memory[32]{};
+    const auto* scale = reinterpret_cast<const float*>(memory);
+    const GroupedOperands good{.a = memory, .b = memory, .out = memory};
+    GroupedOperands on = good;
+    on.b = memory + 8;
+    EXPECT_EQ(refusal(usual(), on),
+              "grouped_gemm: operands and result must start at multiples of 16 bytes.");
+    on = good;
+    on.a_scale = scale;
+    EXPECT_EQ(refusal(usual(), on), "grouped_gemm: bf16 has no scales.\n  Use factor.");
+    GroupedProduct g = usual();
+    g.a_type = g.b_type = kE4m3;
+    g.a_scales = kRun;
+    g.b_scales = kSquare;
+    EXPECT_EQ(refusal(g, on),
+              "grouped_gemm: scales of blocks must be there and start at multiples of 16 bytes.");
+    g.k = 8;
+    EXPECT_EQ(refusal(g, good),
+              "grouped_gemm: rows of operands or result are no multiples of 16 bytes (M, N, K = "
+              "1024, 256, 8).");
 }
 
 }  // namespace
