@@ -23,7 +23,7 @@ namespace octavo::cuda {
 namespace {
 
 constexpr int kTile = 128;        // rows of the weight
-constexpr int kStageBytes = 128;  // of K: 128 codes, 64 elements of BF16
+constexpr int kStageBytes = 128;  // of K: a block of scales
 constexpr int kConsumers = 256, kThreads = kConsumers + 32;
 constexpr int kMaxCluster = 8;
 
@@ -37,19 +37,17 @@ struct Params {
     bool f32;
 };
 
-template <bool kFp8_, int kTokens_>
+template <int kTokens_>
 struct Config {
-    static constexpr bool kFp8 = kFp8_;
     static constexpr int kTokens = kTokens_;
-    static constexpr int kStages = kTokens == 128 ? 3 : 4;
-    static constexpr int kBlocks = kTokens == 128 ? 1 : 2;  // of a multiprocessor
-    static constexpr int kSums = kTokens / 2;               // of a thread
+    static constexpr int kStages = 4;
+    static constexpr int kSums = kTokens / 2;  // of a thread
 
     static constexpr int kWBytes = kTile * kStageBytes, kXBytes = kTokens * kStageBytes;
     static constexpr int kW = 0;
     static constexpr int kX = kW + kStages * kWBytes;
     static constexpr int kScales = kX + kStages * kXBytes;
-    static constexpr int kBarriers = kScales + (kFp8 ? kStages * kTokens * 4 : 0);
+    static constexpr int kBarriers = kScales + kStages * kTokens * 4;
     static constexpr int kBytes = kBarriers + 2 * kStages * 8;
 
     // Sums from all blocks of a cluster lie over the stages, when those are done.
@@ -92,21 +90,17 @@ struct Block {
     }
 
     __device__ void produce() const {
-        constexpr int kElements = C::kFp8 ? kStageBytes : kStageBytes / 2;
-        const int scale_bytes = C::kFp8 ? min(p.x_pitch, C::kTokens) * 4 : 0;
+        const int scale_bytes = min(p.x_pitch, C::kTokens) * 4;
         Ring<C::kStages> ring;
         for (int i = begin; i < end; ++i, ring.next()) {
-            const int s = ring.stage;
+            const int s = ring.stage, k = i * kStageBytes;
             wait(empty(s), ring.parity ^ 1);
             ptx::mbarrier_arrive_expect_tx(full(s), C::kWBytes + C::kXBytes + scale_bytes);
-            ptx::cp_async_bulk_tensor_2d(base + C::kW + s * C::kWBytes, &p.w, i * kElements,
-                                         first_row(), full(s));
-            ptx::cp_async_bulk_tensor_2d(base + C::kX + s * C::kXBytes, &p.x, i * kElements, 0,
+            ptx::cp_async_bulk_tensor_2d(base + C::kW + s * C::kWBytes, &p.w, k, first_row(),
                                          full(s));
-            if constexpr (C::kFp8) {
-                ptx::cp_async_bulk(base + C::kScales + s * C::kTokens * 4,
-                                   p.x_scale + std::int64_t{i} * p.x_pitch, scale_bytes, full(s));
-            }
+            ptx::cp_async_bulk_tensor_2d(base + C::kX + s * C::kXBytes, &p.x, k, 0, full(s));
+            ptx::cp_async_bulk(base + C::kScales + s * C::kTokens * 4,
+                               p.x_scale + std::int64_t{i} * p.x_pitch, scale_bytes, full(s));
         }
     }
 
@@ -121,52 +115,41 @@ struct Block {
         const int lane = static_cast<int>(threadIdx.x) % 32;
         const std::uint64_t w = ptx::wgmma_descriptor(base + C::kW + warpgroup * 64 * kStageBytes);
         const std::uint64_t x = ptx::wgmma_descriptor(base + C::kX);
-        const auto multiply = [&](float(&d)[C::kSums], int s, bool onto) {
-            settle(d);
-            ptx::wgmma_fence();
-#pragma unroll
-            for (int k = 0; k < 4; ++k) {  // 32 bytes deep
-                ptx::wgmma_narrow<C::kFp8, C::kTokens>(d, w + s * (C::kWBytes >> 4) + 2 * k,
-                                                       x + s * (C::kXBytes >> 4) + 2 * k,
-                                                       onto || k > 0);
-            }
-            ptx::wgmma_commit_group();
-            ptx::wgmma_wait_group<0>();
-            settle(d);
-        };
-#pragma unroll
-        for (int i = 0; i < C::kSums; ++i) sum[i] = 0;
         const float* w_scale = p.w_scale + static_cast<std::int64_t>(blockIdx.y) * p.w_pitch;
+        float part[C::kSums];
+#pragma unroll
+        for (int i = 0; i < C::kSums; ++i) sum[i] = part[i] = 0;
         Ring<C::kStages> ring;
         for (int i = begin; i < end; ++i, ring.next()) {
             const int s = ring.stage;
-            if constexpr (C::kFp8) {
-                const float of_w = __ldg(w_scale + i);  // on its way under the wait
-                wait(full(s), ring.parity);
-                float part[C::kSums];
+            const float of_w = __ldg(w_scale + i);  // on its way under the wait
+            wait(full(s), ring.parity);
+            settle(part);
+            ptx::wgmma_fence();
 #pragma unroll
-                for (int j = 0; j < C::kSums; ++j) part[j] = 0;
-                multiply(part, s, false);
-                const auto* of_x = reinterpret_cast<const float2*>(
-                    memory + C::kScales + s * C::kTokens * 4 + lane % 4 * 8);
+            for (int k = 0; k < kStageBytes / 32; ++k) {
+                ptx::wgmma_narrow<C::kTokens>(part, w + s * (C::kWBytes >> 4) + 2 * k,
+                                              x + s * (C::kXBytes >> 4) + 2 * k, k > 0);
+            }
+            ptx::wgmma_commit_group();
+            ptx::wgmma_wait_group<0>();
+            settle(part);
+            const auto* of_x = reinterpret_cast<const float2*>(memory + C::kScales +
+                                                               s * C::kTokens * 4 + lane % 4 * 8);
 #pragma unroll
-                for (int j = 0; j < C::kSums; j += 4) {
-                    const float2 f = of_x[j];  // of eight tokens, two are this lane's
-                    const float left = f.x * of_w, right = f.y * of_w;
-                    sum[j] = __fadd_rn(sum[j], __fmul_rn(part[j], left));
-                    sum[j + 1] = __fadd_rn(sum[j + 1], __fmul_rn(part[j + 1], right));
-                    sum[j + 2] = __fadd_rn(sum[j + 2], __fmul_rn(part[j + 2], left));
-                    sum[j + 3] = __fadd_rn(sum[j + 3], __fmul_rn(part[j + 3], right));
-                }
-            } else {
-                wait(full(s), ring.parity);
-                multiply(sum, s, true);
+            for (int j = 0; j < C::kSums; j += 4) {
+                const float2 f = of_x[j];  // of eight tokens, two are this lane's
+                const float left = __fmul_rn(f.x, of_w), right = __fmul_rn(f.y, of_w);
+                sum[j] = __fadd_rn(sum[j], __fmul_rn(part[j], left));
+                sum[j + 1] = __fadd_rn(sum[j + 1], __fmul_rn(part[j + 1], right));
+                sum[j + 2] = __fadd_rn(sum[j + 2], __fmul_rn(part[j + 2], left));
+                sum[j + 3] = __fadd_rn(sum[j + 3], __fmul_rn(part[j + 3], right));
             }
             if (lane == 0) ptx::mbarrier_arrive(empty(s));
         }
     }
 
-    // ---- Sums of the cluster --------------------------------------------------------------------
+    // ---- Sums of the cluster -------------------------------------------------------------------
 
     // Each block adds up and writes its share of the rows: (source, token, row), rows contiguous.
     __device__ void scatter(const float (&sum)[C::kSums]) const {
@@ -233,7 +216,7 @@ struct Block {
 };
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, C::kBlocks) kernel(const __grid_constant__ Params p) {
+__global__ void __launch_bounds__(kThreads, 2) kernel(const __grid_constant__ Params p) {
     extern __shared__ __align__(1024) char memory[];
     const Block<C> block(p, memory);
     block.start();
@@ -255,8 +238,7 @@ __global__ void __launch_bounds__(kThreads, C::kBlocks) kernel(const __grid_cons
     }
 }
 
-// ---- Launch
-// --------------------------------------------------------------------------------------
+// ---- Launch ------------------------------------------------------------------------------------
 
 // About one block a multiprocessor, and at least two stages for each.
 int cluster_size(std::int64_t tiles, int stages) {
@@ -268,9 +250,9 @@ int cluster_size(std::int64_t tiles, int stages) {
     return blocks;
 }
 
-template <bool kFp8, int kTokens>
+template <int kTokens>
 void launch(const FewRowsGemm& g, cudaStream_t stream) {
-    using C = Config<kFp8, kTokens>;
+    using C = Config<kTokens>;
     static const bool ready = [] {
         expect(
             cudaFuncSetAttribute(kernel<C>, cudaFuncAttributeMaxDynamicSharedMemorySize, C::kBytes),
@@ -279,17 +261,16 @@ void launch(const FewRowsGemm& g, cudaStream_t stream) {
     }();
     static_cast<void>(ready);
     const auto map = [&](const void* data, std::int64_t rows, int box) {
-        return tensor_map(data, g.type, std::array{g.k, rows}, box);
+        return tensor_map(data, Dtype::e4m3, std::array{g.k, rows}, box);
     };
     const std::int64_t tiles = (g.n + kTile - 1) / kTile;
-    const std::int64_t bytes = g.k * static_cast<std::int64_t>(size_of(g.type));
     const auto round_up = [](std::int64_t x, std::int64_t to) { return (x + to - 1) / to * to; };
     Params p{};
     p.w = map(g.w, g.n, kTile);
     p.x = map(g.x, g.m, kTokens);
     p.w_scale = g.w_scale;
     p.x_scale = g.x_scale;
-    p.stages = static_cast<int>(round_up(bytes, kStageBytes) / kStageBytes);
+    p.stages = static_cast<int>(round_up(g.k, kStageBytes) / kStageBytes);
     p.w_pitch = static_cast<int>(round_up(p.stages, 4));
     p.x_pitch = static_cast<int>(round_up(g.m, 4));
     p.m = static_cast<int>(g.m);
@@ -313,34 +294,23 @@ void launch(const FewRowsGemm& g, cudaStream_t stream) {
     expect(cudaLaunchKernelEx(&config, kernel<C>, p), "few_rows_gemm");
 }
 
-template <bool kFp8>
-void launch_rows(const FewRowsGemm& g, cudaStream_t stream) {
-    if (g.m <= 16) return launch<kFp8, 16>(g, stream);
-    if (g.m <= 32) return launch<kFp8, 32>(g, stream);
-    if (g.m <= 64) return launch<kFp8, 64>(g, stream);
-    launch<kFp8, 128>(g, stream);
-}
-
 }  // namespace
 
 std::optional<std::string> refuse_few_rows(const FewRowsGemm& g) {
     if (g.m < 1 || g.m > kFewRows) return fmt::format("{} rows are not 1 to {}", g.m, kFewRows);
-    if (g.type != Dtype::bf16 && g.type != Dtype::e4m3) return "operands are neither bf16 nor e4m3";
     if (g.out != Dtype::bf16 && g.out != Dtype::f32) return "the result is neither bf16 nor f32";
-    const std::int64_t step = 16 / static_cast<std::int64_t>(size_of(g.type));
-    if (g.k < step || g.k % step != 0) return fmt::format("K = {} is no multiple of {}", g.k, step);
+    if (g.k < 16 || g.k % 16 != 0) return fmt::format("K = {} is no multiple of 16", g.k);
     if (g.n < 8 || g.n % 8 != 0) return fmt::format("N = {} is no multiple of 8", g.n);
     if (g.n >= std::int64_t{65535} * kTile) return "N is too large for a grid";
+    // Every tile of w reads all of x.
+    if (g.m > 32 && g.n > 4096) return "cuBLASLt is as fast for so many rows and columns";
     return std::nullopt;
 }
 
 void few_rows_gemm(const FewRowsGemm& g, cudaStream_t stream) {
-    if (const auto why = refuse_few_rows(g)) fail("few_rows_gemm: {}", *why);
-    if (g.type == Dtype::e4m3) {
-        launch_rows<true>(g, stream);
-    } else {
-        launch_rows<false>(g, stream);
-    }
+    if (g.m <= 16) return launch<16>(g, stream);
+    if (g.m <= 32) return launch<32>(g, stream);
+    launch<64>(g, stream);
 }
 
 }  // namespace octavo::cuda

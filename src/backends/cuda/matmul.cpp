@@ -149,28 +149,23 @@ Prepared prepare_fp8(const NodeView& node) {
             scratch.bytes()};
 }
 
-// A few rows in bf16, or in E4M3 as engines have it: 1x128 blocks of activations, 128x128 of
-// weights.
+// A few rows as engines have them in FP8.
 FewRowsGemm describe_few_rows(const NodeView& node) {
     const GemmDesc g = describe(node);
-    return {.m = g.m, .n = g.n, .k = g.k, .type = g.a, .out = g.c};
+    return {.m = g.m, .n = g.n, .k = g.k, .out = g.c};
 }
 
 Refusal reject_few_rows(const NodeView& node) {
     const auto& op = std::get<Matmul>(node.op);
+    const Type &a = node.in[0], &b = node.in[1];
     if (!reject_empty(node)) return "no elements";
+    if (a.dtype != Dtype::e4m3 || b.dtype != Dtype::e4m3) return "an operand is not e4m3";
+    if (a.scaling.granularity != Granularity::block_1x128 ||
+        b.scaling.granularity != Granularity::block_128x128) {
+        return "scales are not of 1x128 and 128x128 blocks";
+    }
     if (op.trans_a || !op.trans_b) return "an operand is not contiguous along K";
     if (op.exponent != 0) return "the product has a factor";
-    if (node.in[0].dtype != node.in[1].dtype) return "the operands' dtypes differ";
-    const Scaling &a = node.in[0].scaling, &b = node.in[1].scaling;
-    if (is_fp8(node.in[0].dtype)) {
-        if (a.granularity != Granularity::block_1x128 ||
-            b.granularity != Granularity::block_128x128) {
-            return "scales are not of 1x128 and 128x128 blocks";
-        }
-    } else if (a != kUnscaled || b != kUnscaled) {
-        return "an operand has a scale";
-    }
     return refuse_few_rows(describe_few_rows(node));
 }
 
@@ -178,13 +173,12 @@ Prepared prepare_few_rows(const NodeView& node) {
     const FewRowsGemm g = describe_few_rows(node);
     const auto& op = std::get<Matmul>(node.op);
     return {[g, bias = op.bias, accumulate = op.accumulate](const KernelCall& call) {
+        const TensorRef &x = call.in[0], &w = call.in[1];
         FewRowsGemm product = g;
-        product.x = call.in[0].data;
-        product.w = call.in[1].data;
-        if (g.type == Dtype::e4m3) {
-            product.x_scale = call.in[0].scales();
-            product.w_scale = call.in[1].scales();
-        }
+        product.x = x.data;
+        product.w = w.data;
+        product.x_scale = x.scales();
+        product.w_scale = w.scales();
         if (bias) product.bias = call.in[2].data;
         if (accumulate) product.acc = call.in.back().data;
         product.y = call.out[0].data;
