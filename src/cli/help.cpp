@@ -20,6 +20,7 @@ const char* placeholder(const ConfigValue& value) {
         case ValueType::text:
             return " TEXT";
         case ValueType::list:
+        case ValueType::numbers:
             return " A,B,..";
     }
     return "";

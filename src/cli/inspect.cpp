@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "cli/device.h"
+#include "cli/inspect_tokens.h"
 #include "cli/model_folder.h"
 #include "cli/verbs.h"
 #include "report/scales_table.h"
@@ -257,7 +258,7 @@ Verb inspect_verb() {
                 .operands = {.name = "MODEL", .min = 1, .max = 1}};
     return {.name = "inspect",
             .help = "Shows what a run will do or did, or what a model computes.",
-            .actions = {graph, plan, memory, run, quantise, scales, swiglu}};
+            .actions = {graph, plan, memory, run, quantise, scales, swiglu, inspect_tokens_verb()}};
 }
 
 }  // namespace octavo

@@ -96,7 +96,18 @@ int make_token_files(const Args& args) {
     options.held_out = args.flag<double>("held-out");
     options.seed = static_cast<std::uint64_t>(args.flag<std::int64_t>("seed"));
     options.text = text_options(args);
+    options.format =
+        args.flag<std::string>("to") == "llmc" ? TokenFormat::llmc : TokenFormat::megatron;
+    options.shard_tokens = args.flag<std::int64_t>("shard-tokens");
     options.tokenizer = tokenizer(args);
+    options.prompt = args.flag<std::string>("prompt");
+    options.completion = args.flag<std::string>("completion");
+    options.messages = args.flag<std::string>("messages");
+    if (args.flag<bool>("pairs")) options.records = Records::pairs;
+    if (args.flag<bool>("chat")) {
+        options.records = Records::chats;
+        options.chat = chat_template(args);
+    }
     if (const fs::path path = args.flag<std::string>("tokenizer"); path != kBytes) {
         if (fs::is_directory(path)) {
             options.tokenizer_files = read_tokenizer_files(path);
@@ -110,12 +121,15 @@ int make_token_files(const Args& args) {
     const TokenizeReport report = tokenize(
         options, [&](const TokenizeProgress& p) { progress.show(p.bytes, p.bytes_total); });
     progress.erase();
-    const auto line = [&](const char* file, const SplitCount& count) {
-        fmt::print("{:<24} {:>12} tokens in {} documents\n", (options.output / file).string(),
-                   count.tokens, count.documents);
+    const auto line = [&](const char* split, const SplitCount& count) {
+        fmt::print("{:<24} {:>12} tokens in {} documents",
+                   (options.output / token_file_name(options, split)).string(), count.tokens,
+                   count.documents);
+        if (options.records != Records::texts) fmt::print(", {} to learn", count.learned);
+        fmt::print("\n");
     };
-    line("train.bin", report.train);
-    if (report.held_out.documents > 0) line("held_out.bin", report.held_out);
+    line("train", report.train);
+    if (report.held_out.documents > 0) line("held_out", report.held_out);
     if (report.empty_documents > 0)
         fmt::print("{} empty documents skipped\n", report.empty_documents);
     return 0;
@@ -134,7 +148,7 @@ int convert_lines(const Args& args, bool encode) {
     };
     for (const fs::path& path : inputs(args)) {
         if (encode && chats) {
-            encode_chats(path, *chats, *t, write);
+            encode_chats(path, args.flag<std::string>("messages"), *chats, *t, write);
         } else if (encode) {
             encode_lines(path, args.flag<std::string>("column"), *t, write);
         } else {
@@ -210,7 +224,13 @@ int run_tokenize(const Args& args) {
     if (encode + decode + (vocabulary > 0) > 1) {
         fail_usage("tokenize: expected one of --encode, --decode and --train-bpe");
     }
-    if (args.flag<bool>("chat") && !encode) fail_usage("tokenize: --chat goes with --encode");
+    const bool chat = args.flag<bool>("chat"), pairs = args.flag<bool>("pairs");
+    if (chat && (decode || vocabulary > 0)) {
+        fail_usage("tokenize: --chat goes with --encode, or makes token files");
+    }
+    if (pairs && (chat || encode || decode || vocabulary > 0)) {
+        fail_usage("tokenize: --pairs makes token files; it does not go with another of the kind");
+    }
     if (vocabulary > 0) return train_tokenizer(args, vocabulary);
     return encode || decode ? convert_lines(args, encode) : make_token_files(args);
 }
@@ -226,8 +246,8 @@ Verb tokenize_verb() {
         .flags = {
             {.name = "out",
              .initial = std::string(),
-             .help = "folder for train.bin, held_out.bin and tokens.json, or for "
-                     "--train-bpe's tokenizer.json"},
+             .help = "folder for train.bin, held_out.bin, what goes with them and tokens.json, or "
+                     "for --train-bpe's tokenizer.json"},
             {.name = "tokenizer",
              .initial = std::string(kBytes),
              .help = "'byte', a tokenizer.json, or a folder with one"},
@@ -240,8 +260,11 @@ Verb tokenize_verb() {
              .help = "print {\"ids\": [...]} for every JSON line with a text"},
             {.name = "chat",
              .initial = false,
-             .help = "with --encode: lines have messages, which the tokenizer's chat template "
-                     "joins; prints which ids are the assistant's, too"},
+             .help = "lines have messages, which the tokenizer's chat template joins; what the "
+                     "assistant says is learned (--encode prints which ids those are)"},
+            {.name = "pairs",
+             .initial = false,
+             .help = "lines have a prompt and its completion, which alone is learned"},
             {.name = "decode",
              .initial = false,
              .help = "print {\"text\": \"...\"} for every JSON line with ids"},
@@ -271,6 +294,24 @@ Verb tokenize_verb() {
             {.name = "column",
              .initial = std::string("text"),
              .help = "field of the JSON lines that holds the text"},
+            {.name = "messages",
+             .initial = std::string("messages"),
+             .help = "field of the JSON lines that holds --chat's messages"},
+            {.name = "prompt",
+             .initial = std::string("prompt"),
+             .help = "field of the JSON lines that holds --pairs' prompt"},
+            {.name = "completion",
+             .initial = std::string("completion"),
+             .help = "field of the JSON lines that holds --pairs' completion"},
+            {.name = "to",
+             .initial = std::string("megatron"),
+             .help = "form of the token files; Megatron's keeps where documents end",
+             .rule = one_of({"megatron", "llmc"})},
+            {.name = "shard-tokens",
+             .initial = std::int64_t{0},
+             .help =
+                 "begin another token file, train_00001.bin and so on, after so many; 0: one file",
+             .rule = at_least(0)},
             {.name = "separator",
              .initial = std::string("<|endoftext|>"),
              .help = "line that ends a document in text files"}}};

@@ -42,6 +42,11 @@ Setting from_entry(const TomlEntry& entry, const std::string& source) {
     if (value && key->type == ValueType::number && std::holds_alternative<std::int64_t>(*value)) {
         value = static_cast<double>(std::get<std::int64_t>(*value));
     }
+    // An empty list is one of numbers too.
+    if (value && key->type == ValueType::numbers &&
+        *value == ConfigValue(std::vector<std::string>())) {
+        value = std::vector<double>();
+    }
     if (!value || ValueType(value->index()) != key->type) {
         fail_usage("{}: {}: expected {}, got {}", where, key->name, describe(key->type, key->rule),
                    entry.got);

@@ -30,6 +30,10 @@ struct RunConfig {
 
     struct Data {
         std::vector<std::string> train, held_out;
+        std::vector<double> weights;
+        std::string windows = "stream";
+        bool document_mask = false;
+        std::int64_t end_of_text = -1;
         bool operator==(const Data&) const = default;
     };
 

@@ -68,8 +68,20 @@ void add_model(std::vector<Key>& keys) {
 void add_data(std::vector<Key>& keys) {
     using D = RunConfig::Data;
     Section s(keys, "data", &RunConfig::data);
-    s.key("train", &D::train, "token files to train on (octavo tokenize makes them)");
+    s.key("train", &D::train,
+          "token files to train on (octavo tokenize makes them), or patterns: web/*.bin");
     s.key("held_out", &D::held_out, "token files to evaluate on; none: no evaluation");
+    s.key("weights", &D::weights,
+          "shares of the samples for each entry of train; none: all files are one stream",
+          above(0));
+    s.key("windows", &D::windows,
+          "what a sequence holds: tokens as they come, whole documents, or one document",
+          one_of({"stream", "packed", "padded"}));
+    s.key("document_mask", &D::document_mask,
+          "attention stays within documents, and positions begin anew in each");
+    s.key("end_of_text", &D::end_of_text,
+          "token that ends documents in files without an index; -1: as tokens.json says",
+          at_least(-1));
 }
 
 void add_train(std::vector<Key>& keys) {

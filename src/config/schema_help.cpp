@@ -16,7 +16,7 @@ std::string_view leaf_of(std::string_view key) { return key.substr(key.rfind('.'
 std::string facts(const Key& key, const RunConfig& defaults) {
     const ConfigValue value = key.get(defaults);
     const auto* text = std::get_if<std::string>(&value);
-    const auto* list = std::get_if<std::vector<std::string>>(&value);
+    const bool list = key.type == ValueType::list || key.type == ValueType::numbers;
     std::string out;
     if (text) {
         out = *text;

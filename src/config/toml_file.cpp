@@ -45,16 +45,23 @@ void check_nesting(std::string_view text, const std::string& source) {
     }
 }
 
-std::optional<ConfigValue> list_of_strings(const toml::array& array) {
-    std::vector<std::string> items;
+// Of strings or of numbers; an empty one is of strings.
+std::optional<ConfigValue> to_list(const toml::array& array) {
+    std::vector<std::string> texts;
+    std::vector<double> numbers;
     for (const toml::node& item : array) {
-        const auto* text = item.as_string();
-        if (!text) {
+        if (const auto* text = item.as_string()) {
+            texts.push_back(text->get());
+        } else if (item.is_number()) {
+            numbers.push_back(*item.value<double>());
+        } else {
             return std::nullopt;
         }
-        items.push_back(text->get());
     }
-    return items;
+    if (!texts.empty() && !numbers.empty()) {
+        return std::nullopt;
+    }
+    return numbers.empty() ? ConfigValue(texts) : ConfigValue(numbers);
 }
 
 std::optional<ConfigValue> to_value(const toml::node& node) {
@@ -68,7 +75,7 @@ std::optional<ConfigValue> to_value(const toml::node& node) {
         case toml::node_type::string:
             return node.as_string()->get();
         case toml::node_type::array:
-            return list_of_strings(*node.as_array());
+            return to_list(*node.as_array());
         default:
             return std::nullopt;
     }
@@ -79,7 +86,7 @@ const char* kind(const toml::node& node) {
         case toml::node_type::table:
             return "a table";
         case toml::node_type::array:
-            return "a list of other things than strings";
+            return "a list that is neither all strings nor all numbers";
         default:
             return "a date or time";
     }

@@ -19,7 +19,8 @@ struct TomlPosition {
 
 struct TomlEntry {
     std::string key;  // "train.lr"
-    // Nothing for what cannot be a key's value: a table, a date, a list of anything but strings.
+    // Nothing for what cannot be a key's value: a table, a date, a list of anything but strings or
+    // numbers.
     std::optional<ConfigValue> value;
     std::string got;  // the value in words, for error messages
     bool empty_table;

@@ -57,6 +57,9 @@ void validate_data(const RunConfig::Data& data) {
         check_usage(std::ranges::find(data.train, file) == data.train.end(),
                     "data.held_out: expected files that are not in data.train, got \"{}\"", file);
     }
+    check_usage(data.weights.empty() || data.weights.size() == data.train.size(),
+                "data.weights: expected a weight for each of the {} entries of data.train, got {}",
+                data.train.size(), data.weights.size());
     for (const auto* list : {&data.train, &data.held_out}) {
         check_usage(std::ranges::find(*list, "") == list->end(),
                     "data.{}: expected names of token files, got an empty one",

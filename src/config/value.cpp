@@ -24,6 +24,8 @@ const char* type_name(ValueType type) {
             return "a string";
         case ValueType::list:
             return "a list of strings";
+        case ValueType::numbers:
+            return "a list of numbers";
     }
     return "";
 }
@@ -51,6 +53,16 @@ std::vector<std::string> split(std::string_view text) {
         text.remove_prefix(std::min(comma + 1, text.size()));
     }
     return parts;
+}
+
+std::optional<ConfigValue> parse_numbers(std::string_view text) {
+    std::vector<double> numbers;
+    for (const std::string& part : split(text)) {
+        const auto number = parse_number<double>(part);
+        if (!number) return std::nullopt;
+        numbers.push_back(*number);
+    }
+    return numbers;
 }
 
 // Length of the well-formed UTF-8 sequence at the start of `text`, 0 if there is none.
@@ -138,6 +150,8 @@ void check_value(const ConfigValue& value, const Rule& rule) {
         ok = in_range(static_cast<double>(*integer), rule);
     } else if (const auto* number = std::get_if<double>(&value)) {
         ok = in_range(*number, rule);
+    } else if (const auto* numbers = std::get_if<std::vector<double>>(&value)) {
+        ok = std::ranges::all_of(*numbers, [&](double x) { return in_range(x, rule); });
     } else if (const auto* text = std::get_if<std::string>(&value); text && !rule.choices.empty()) {
         ok = std::ranges::find(rule.choices, *text) != rule.choices.end();
     }
@@ -168,6 +182,9 @@ ConfigValue parse_value(std::string_view text, ValueType type, const Rule& rule)
         case ValueType::list:
             value = split(text);
             break;
+        case ValueType::numbers:
+            value = parse_numbers(text);
+            break;
     }
     if (!value) {
         fail_usage("expected {}, got '{}'", describe(type, rule), text);
@@ -190,6 +207,9 @@ std::string to_toml(const ConfigValue& value) {
             std::vector<std::string> quoted;
             std::ranges::transform(x, std::back_inserter(quoted), quote);
             return fmt::format("[{}]", fmt::join(quoted, ", "));
+        }
+        std::string operator()(const std::vector<double>& x) const {
+            return fmt::format("[{}]", fmt::join(x, ", "));
         }
     };
     return std::visit(Writer{}, value);

@@ -10,14 +10,15 @@
 
 namespace octavo {
 
-using ConfigValue = std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>>;
+using ConfigValue = std::variant<std::int64_t, double, bool, std::string, std::vector<std::string>,
+                                 std::vector<double>>;
 
 // In the order of ConfigValue's alternatives, so that ValueType(value.index()) is the type of a
 // value.
-enum class ValueType { integer, number, boolean, text, list };
+enum class ValueType { integer, number, boolean, text, list, numbers };
 
-// Which values are allowed. Numbers are finite and between min and max; texts with `choices` are
-// one of them.
+// Which values are allowed. Numbers, those of lists too, are finite and between min and max; texts
+// with `choices` are one of them.
 struct Rule {
     double min = -std::numeric_limits<double>::infinity();
     double max = std::numeric_limits<double>::infinity();

@@ -39,7 +39,11 @@ TextSource::TextSource(const std::filesystem::path& path, const TextOptions& opt
 
 bool TextSource::next(std::string& document) {
     for (Raw raw; next_raw(raw);) {
-        extract(raw, file().path(), options_);
+        try {
+            extract(raw, options_);
+        } catch (const Error& error) {
+            throw error.in(fmt::format("{}: line {}", file().path().string(), raw.line));
+        }
         document.swap(raw.text);
         if (!document.empty()) return true;
         ++empty_documents_;
@@ -54,13 +58,8 @@ bool TextSource::next_raw(Raw& raw) {
     return found;
 }
 
-void TextSource::extract(Raw& raw, const std::filesystem::path& file, const TextOptions& options) {
-    if (options.format != TextFormat::jsonl) return;
-    try {
-        raw.text = json_text_field(raw.text, options.column);
-    } catch (const Error& error) {
-        throw error.in(fmt::format("{}: line {}", file.string(), raw.line));
-    }
+void TextSource::extract(Raw& raw, const TextOptions& options) {
+    if (options.format == TextFormat::jsonl) raw.text = json_text_field(raw.text, options.column);
 }
 
 bool TextSource::next_line(std::string& line) {

@@ -48,8 +48,9 @@ class TextSource {
         std::int64_t line = 0;  // in the file, from 1
     };
     bool next_raw(Raw&);
-    // Makes the line of a jsonl file its document; leaves that of a text file.
-    static void extract(Raw&, const std::filesystem::path& file, const TextOptions&);
+    // Makes the line of a jsonl file its document; leaves that of a text file. Throws Error with
+    // the reason alone.
+    static void extract(Raw&, const TextOptions&);
 
     const TextOptions& options() const { return options_; }  // the format is never automatic
     std::int64_t empty_documents() const { return empty_documents_; }

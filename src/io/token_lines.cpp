@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "io/input_file.h"
+#include "io/json_records.h"
 #include "io/json_text.h"
 #include "text/each.h"
 #include "text/json_reader.h"
@@ -51,13 +52,6 @@ void convert_lines(const std::filesystem::path& file, const WriteLine& write, Co
     flush();
 }
 
-const Json& list_in(const Json& line, const char* field) {
-    const auto at = line.find(field);
-    check(at != line.end() && at->is_array(), "expected an object with a list in the field '{}'",
-          field);
-    return *at;
-}
-
 // For messages: a value may be as long as its line.
 std::string shown(const Json& value) {
     if (value.is_number_integer()) return fmt::format("{}", value.get<std::int64_t>());
@@ -78,45 +72,6 @@ std::vector<std::int32_t> ids_of(std::string_view line) {
     return ids;
 }
 
-Message message_of(const Json& m) {
-    const auto text = [&](const char* name) {
-        check(m.is_object() && m.contains(name) && m[name].is_string(),
-              "expected an object with a string in the field '{}'", name);
-        return m[name].get<std::string>();
-    };
-    Message message{text("role"), text("content")};
-    for (const auto& [key, value] : m.items()) {
-        if (key == "role" || key == "content" || value.is_null()) continue;
-        check(key == "reasoning_content",
-              "expected the fields 'role', 'content' and 'reasoning_content', got '{}', which is "
-              "not supported\n"
-              "  Leave it out, or put what the model is to read into 'content'.",
-              key);
-        message.reasoning = text("reasoning_content");
-    }
-    return message;
-}
-
-std::vector<Message> chat_of(std::string_view line) {
-    const Json json = read_json(line);
-    // A chat template would write them; other fields of the line say nothing to it.
-    for (const char* name : {"tools", "documents", "chat_template_kwargs"}) {
-        check(!json.contains(name) || json[name].is_null(),
-              "expected a chat of messages alone, got the field '{}', which is not supported\n"
-              "  Leave it out, or put what the model is to read into a message.",
-              name);
-    }
-    std::vector<Message> chat;
-    for (const Json& m : list_in(json, "messages")) {
-        try {
-            chat.push_back(message_of(m));
-        } catch (const Error& error) {
-            throw error.in(fmt::format("message {}", chat.size() + 1));
-        }
-    }
-    return chat;
-}
-
 }  // namespace
 
 void encode_lines(const std::filesystem::path& file, const std::string& column,
@@ -129,13 +84,14 @@ void encode_lines(const std::filesystem::path& file, const std::string& column,
     });
 }
 
-void encode_chats(const std::filesystem::path& file, const ChatTemplate& chat_template,
-                  const Tokenizer& tokenizer, const WriteLine& write) {
+void encode_chats(const std::filesystem::path& file, const std::string& column,
+                  const ChatTemplate& chat_template, const Tokenizer& tokenizer,
+                  const WriteLine& write) {
     chat_template.check_tokenizer(tokenizer);
     const auto encoders = tokenizer.encoders();
     convert_lines(file, write, [&](std::size_t thread, std::string_view line) {
         const ChatTokens tokens =
-            chat_template.encode(chat_of(line), false, tokenizer, *encoders[thread]);
+            chat_template.encode(json_chat(line, column), false, tokenizer, *encoders[thread]);
         return fmt::format("{{\"ids\": [{}], \"learn\": [{:d}]}}\n", fmt::join(tokens.ids, ", "),
                            fmt::join(tokens.learn, ", "));
     });

@@ -20,12 +20,11 @@ using WriteLine = std::function<void(std::string_view)>;
 void encode_lines(const std::filesystem::path& file, const std::string& column, const Tokenizer&,
                   const WriteLine&);
 
-// {"messages": [{"role": "user", "content": "..."}, ...]} to {"ids": [...], "learn": [...]}: for
-// each id 1 if it is the assistant's, else 0. With Qwen3's template, the assistant's messages may
-// have reasoning_content. What else a message has would be lost, and is refused (unless it is
-// null); so are tools. Throws Error as well if the tokenizer is not the template's.
-void encode_chats(const std::filesystem::path& file, const ChatTemplate&, const Tokenizer&,
-                  const WriteLine&);
+// Lines of json_chat (io/json_records.h), whose messages are in the field `column`, to {"ids":
+// [...], "learn": [...]}: for each id 1 if it is the assistant's, else 0. Throws Error as well if
+// the tokenizer is not the template's.
+void encode_chats(const std::filesystem::path& file, const std::string& column, const ChatTemplate&,
+                  const Tokenizer&, const WriteLine&);
 
 // {"ids": [...]} to {"text": "..."}. Bytes that are not UTF-8 become U+FFFD.
 void decode_lines(const std::filesystem::path& file, const Tokenizer&, const WriteLine&);

@@ -1,5 +1,6 @@
 #include "io/tokenize.h"
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -8,8 +9,9 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/rng.h"
+#include "io/json_records.h"
 #include "io/json_text.h"
-#include "io/token_file.h"
+#include "io/token_file_writer.h"
 #include "text/each.h"
 #include "text/tokenizer_folder.h"
 
@@ -20,23 +22,72 @@ constexpr std::uint64_t kSplitStream = 0x73706c69'74000000;  // "split": nothing
 constexpr std::int64_t kProgressBytes = std::int64_t{4} << 20;
 constexpr std::size_t kBatchBytes = std::size_t{1} << 20;  // for each thread
 
-using Tokens = std::vector<std::int32_t>;
+struct Document {
+    std::vector<std::int32_t> ids;
+    std::vector<std::uint8_t> learn;  // 0 or 1 for each; empty without a mask
+};
 
-// One of the two outputs.
+void remove_token_file(const std::filesystem::path& path) {
+    std::error_code ignored;
+    auto index = path, mask = path;
+    for (const auto& file : {path, index.replace_extension(".idx"), mask += ".loss"}) {
+        std::filesystem::remove(file, ignored);
+    }
+}
+
+// NAME_00000.bin and so on in a folder; -1: NAME.bin, with all.
+std::filesystem::path shard_path(const std::filesystem::path& folder, const std::string& name,
+                                 int shard) {
+    return folder / (shard < 0 ? name + ".bin" : fmt::format("{}_{:05}.bin", name, shard));
+}
+// From the shard on, of an earlier call: they would be taken for this one's.
+void remove_shards(const std::filesystem::path& folder, const std::string& name, int shard) {
+    for (; std::filesystem::exists(shard_path(folder, name, shard)); ++shard) {
+        remove_token_file(shard_path(folder, name, shard));
+    }
+}
+
+// One of the two outputs: NAME.bin, or shards NAME_00000.bin, NAME_00001.bin, ...
 class Split {
   public:
-    Split(const std::filesystem::path& path, std::int64_t vocabulary) : file_(path, vocabulary) {}
-
-    void add(const Tokens& document) {
-        file_.write(document);
-        ++documents_;
+    Split(const TokenizeOptions& options, std::string name)
+        : options_(options), name_(std::move(name)) {
+        open();
     }
-    void close() { file_.close(); }
-    SplitCount count() const { return {documents_, file_.size()}; }
+
+    void add(const Document& document) {
+        if (options_.shard_tokens > 0 && file_->size() >= options_.shard_tokens) {
+            file_->close();
+            ++shards_;
+            open();
+        }
+        file_->write(document.ids, document.learn);
+        ++count_.documents;
+        count_.tokens += std::ssize(document.ids);
+        count_.learned += document.learn.empty() ? std::ssize(document.ids)
+                                                 : std::ranges::count(document.learn, 1);
+    }
+    void close() {
+        file_->close();
+        const bool sharded = options_.shard_tokens > 0;
+        if (sharded) remove_token_file(shard_path(options_.output, name_, -1));
+        remove_shards(options_.output, name_, sharded ? shards_ + 1 : 0);
+    }
+    SplitCount count() const { return count_; }
 
   private:
-    TokenFileWriter file_;
-    std::int64_t documents_ = 0;
+    void open() {
+        file_.emplace(
+            shard_path(options_.output, name_, options_.shard_tokens > 0 ? shards_ : -1),
+            options_.tokenizer->vocabulary(),
+            TokenFileForm{.format = options_.format, .mask = options_.records != Records::texts});
+    }
+
+    const TokenizeOptions& options_;
+    std::string name_;
+    std::optional<TokenFileWriter> file_;
+    int shards_ = 0;  // that are full
+    SplitCount count_;
 };
 
 // Deals documents out to the two outputs, one behind, so that the last one can still go to a side
@@ -48,16 +99,14 @@ class Splitter {
           fraction_(options.held_out),
           first_input_(options.inputs.front().string()),
           inputs_(options.inputs.size()),
-          train_(options.output / "train.bin", options.tokenizer->vocabulary()) {
-        if (fraction_ > 0) {
-            held_out_.emplace(options.output / "held_out.bin", options.tokenizer->vocabulary());
-        }
+          train_(options, "train") {
+        if (fraction_ > 0) held_out_.emplace(options, "held_out");
     }
 
     // Takes the contents of `document`.
-    void add(Tokens& document) {
+    void add(Document& document) {
         if (documents_ > 0) chosen().add(last_);
-        last_.swap(document);
+        std::swap(last_, document);
         ++documents_;
     }
 
@@ -93,7 +142,7 @@ class Splitter {
     std::size_t inputs_;
     Split train_;
     std::optional<Split> held_out_;
-    Tokens last_;
+    Document last_;
     std::int64_t documents_ = 0;
 };
 
@@ -108,13 +157,18 @@ struct Source {
 class Pipeline {
   public:
     Pipeline(const TokenizeOptions& options, std::int32_t end_of_text)
-        : tokenizer_(*options.tokenizer),
+        : options_(options),
+          tokenizer_(*options.tokenizer),
           end_of_text_(end_of_text),
           splitter_(options),
           encoders_(tokenizer_.encoders()) {}
 
     // The documents that are added from now on are of this file.
     void begin(const std::filesystem::path& path, const TextOptions& options) {
+        check(options.format == TextFormat::jsonl || options_.records == Records::texts,
+              "{}: expected JSON lines with {}, got a file that is read as text\n"
+              "  If it has JSON lines, say so with --format jsonl.",
+              path.string(), options_.records == Records::chats ? "messages" : "prompts");
         sources_.push_back({path, options});
     }
     // Takes the contents of `raw`.
@@ -129,10 +183,10 @@ class Pipeline {
         for_each_item(batch_.size(),
                       [&](std::size_t thread, std::size_t i) { encode(batch_[i], thread); });
         for (Item& item : batch_) {
-            if (item.tokens.empty()) {
+            if (item.document.ids.empty()) {
                 ++empty_documents_;
             } else {
-                splitter_.add(item.tokens);
+                splitter_.add(item.document);
                 ++sources_[item.source].documents;
             }
         }
@@ -147,19 +201,61 @@ class Pipeline {
     struct Item {
         TextSource::Raw raw;
         std::size_t source = 0;
-        Tokens tokens;
+        Document document;
     };
     void encode(Item& item, std::size_t thread) const {
         const Source& source = sources_[item.source];
-        TextSource::extract(item.raw, source.path, source.options);
-        if (item.raw.text.empty()) return;
-        const auto begin = tokenizer_.begin();
-        item.tokens.assign(begin.begin(), begin.end());
-        encoders_[thread]->encode(item.raw.text, item.tokens);
-        item.tokens.push_back(end_of_text_);
+        Encoder& encoder = *encoders_[thread];
+        try {
+            switch (options_.records) {
+                case Records::texts: {
+                    TextSource::extract(item.raw, source.options);
+                    if (!item.raw.text.empty()) item.document.ids = whole(item.raw.text, encoder);
+                    break;
+                }
+                case Records::pairs:
+                    item.document = pair(item.raw.text, encoder);
+                    break;
+                case Records::chats:
+                    item.document = chat(item.raw.text, encoder);
+                    break;
+            }
+        } catch (const Error& error) {
+            throw error.in(fmt::format("{}: line {}", source.path.string(), item.raw.line));
+        }
         item.raw.text = {};
     }
 
+    // The text's, behind the beginning and before the end of text.
+    std::vector<std::int32_t> whole(std::string_view text, Encoder& encoder) const {
+        const auto begin = tokenizer_.begin();
+        std::vector<std::int32_t> ids(begin.begin(), begin.end());
+        encoder.encode(text, ids);
+        ids.push_back(end_of_text_);
+        return ids;
+    }
+    // Prompt and completion are encoded apart, as a prompt is when the model is asked.
+    Document pair(std::string_view line, Encoder& encoder) const {
+        const std::string prompt = json_text_field(line, options_.prompt);
+        const std::string completion = json_text_field(line, options_.completion);
+        if (prompt.empty() && completion.empty()) return {};
+        const auto begin = tokenizer_.begin();
+        Document d{.ids = {begin.begin(), begin.end()}, .learn = {}};
+        encoder.encode(prompt, d.ids);
+        d.learn.resize(d.ids.size(), 0);
+        encoder.encode(completion, d.ids);
+        d.ids.push_back(end_of_text_);
+        d.learn.resize(d.ids.size(), 1);
+        return d;
+    }
+    Document chat(std::string_view line, Encoder& encoder) const {
+        const auto messages = json_chat(line, options_.messages);
+        if (messages.empty()) return {};
+        ChatTokens tokens = options_.chat->encode(messages, false, tokenizer_, encoder);
+        return {.ids = std::move(tokens.ids), .learn = {tokens.learn.begin(), tokens.learn.end()}};
+    }
+
+    const TokenizeOptions& options_;
     const Tokenizer& tokenizer_;
     std::int32_t end_of_text_;
     Splitter splitter_;
@@ -171,8 +267,8 @@ class Pipeline {
 };
 
 std::string to_json(const SplitCount& count, std::string_view file) {
-    return fmt::format(R"({{"file": {}, "documents": {}, "tokens": {}}})", json_quote(file),
-                       count.documents, count.tokens);
+    return fmt::format(R"({{"file": {}, "documents": {}, "tokens": {}, "learned": {}}})",
+                       json_quote(file), count.documents, count.tokens, count.learned);
 }
 
 std::string describe(const TokenizeOptions& options, std::int32_t end_of_text,
@@ -191,9 +287,12 @@ std::string describe(const TokenizeOptions& options, std::int32_t end_of_text,
     text += fmt::format("  \"vocabulary\": {},\n", report.vocabulary);
     text += fmt::format("  \"end_of_text\": {},\n", end_of_text);
     text += fmt::format("  \"end_of_text_token\": {},\n", json_quote(tokenizer.bytes(end_of_text)));
-    text += fmt::format("  \"train\": {},\n", to_json(report.train, "train.bin"));
+    text += fmt::format("  \"format\": {},\n", json_quote(name(options.format)));
+    text +=
+        fmt::format("  \"train\": {},\n", to_json(report.train, token_file_name(options, "train")));
     if (options.held_out > 0) {
-        text += fmt::format("  \"held_out\": {},\n", to_json(report.held_out, "held_out.bin"));
+        text += fmt::format("  \"held_out\": {},\n",
+                            to_json(report.held_out, token_file_name(options, "held_out")));
     }
     text += fmt::format("  \"held_out_share\": {},\n", options.held_out);
     text += fmt::format("  \"seed\": {},\n", options.seed);
@@ -229,6 +328,10 @@ void check_tokenizer_may_go_to(const std::filesystem::path& folder,
 
 }  // namespace
 
+std::string token_file_name(const TokenizeOptions& options, std::string_view split) {
+    return fmt::format("{}{}.bin", split, options.shard_tokens > 0 ? "_*" : "");
+}
+
 TokenizeReport tokenize(const TokenizeOptions& options,
                         const std::function<void(const TokenizeProgress&)>& progress) {
     if (options.inputs.empty()) fail_usage("tokenize: expected at least one input file, got none");
@@ -240,6 +343,10 @@ TokenizeReport tokenize(const TokenizeOptions& options,
         fail(
             "tokenize: the tokenizer has no token that ends a text\n"
             "  Name one of its added tokens with --end-of-text.");
+    }
+    if (options.records == Records::chats) {
+        check(options.chat.has_value(), "tokenize: chats need a chat template");
+        options.chat->check_tokenizer(*options.tokenizer);
     }
     // Opening all inputs first finds a misspelt name before minutes of work.
     TokenizeProgress done;
@@ -278,8 +385,8 @@ TokenizeReport tokenize(const TokenizeOptions& options,
                                 .vocabulary = options.tokenizer->vocabulary()};
     if (options.held_out == 0) {
         // An earlier call's would be taken for this one's.
-        std::error_code ignored;
-        std::filesystem::remove(options.output / "held_out.bin", ignored);
+        remove_token_file(options.output / "held_out.bin");
+        remove_shards(options.output, "held_out", 0);
     }
     write_tokenizer_files(options.output, options.tokenizer_files);
     write_file_atomically(options.output / "tokens.json",

@@ -23,6 +23,9 @@ TokensInfo tokens_info(const std::filesystem::path& token_file) {
     TokensInfo info{.tokenizer = text("tokenizer"),
                     .fingerprint = text("fingerprint"),
                     .end_of_text = text("end_of_text_token")};
+    if (const auto id = json.find("end_of_text"); id != json.end() && id->is_number_unsigned()) {
+        info.end_of_text_id = id->get<std::int64_t>();
+    }
     if (info.fingerprint.empty()) info.fingerprint = info.tokenizer;
     return info;
 }

@@ -44,8 +44,8 @@ Value embedding_table(ModelBuilder& m) {
 
 // The token's place in its sequence, for each element of ids.
 Value positions(ModelBuilder& m, Value ids) {
-    if (m.cache) return m.cache->positions;
-    return m.b.one(Iota{m.b.type(ids)}, {});
+    const Value given = m.positions();
+    return given ? given : m.b.one(Iota{m.b.type(ids)}, {});
 }
 
 }  // namespace

@@ -23,7 +23,8 @@ Value rope(ModelBuilder& m, Value x) {
     const Rope op{.theta = m.arch.rope_theta,
                   .scaling = m.arch.rope_scaling,
                   .max_positions = m.arch.max_positions};
-    return m.cache ? m.b.one(op, {x, m.cache->positions}) : m.b.one(op, {x});
+    const Value positions = m.positions();
+    return positions ? m.b.one(op, {x, positions}) : m.b.one(op, {x});
 }
 
 Value attention(ModelBuilder& m, Value x) {  // (B, T, C) -> (B, T, C)

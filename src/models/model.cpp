@@ -44,9 +44,14 @@ Value ModelBuilder::table(std::string_view name, Shape shape, double sigma) {
     return v;
 }
 
+Value ModelBuilder::positions() const {
+    return cache ? cache->positions : documents ? documents->positions : Value{};
+}
+
 Value ModelBuilder::attend(Value q, Value k, Value v) {
     const std::int64_t batch = b.shape(q)[0], time = b.shape(q)[1];
-    const Attention op{static_cast<float>(1.0 / std::sqrt(static_cast<double>(arch.head_dim)))};
+    const Attention op{static_cast<float>(1.0 / std::sqrt(static_cast<double>(arch.head_dim))),
+                       documents.has_value()};
     Value o;
     if (cache) {
         const auto extended = [&](std::string_view which, Value fresh) {
@@ -59,6 +64,8 @@ Value ModelBuilder::attend(Value q, Value k, Value v) {
         };
         const Value keys = extended("k", k), values = extended("v", v);
         o = b.emit(op, {q, keys, values, cache->positions})[0];
+    } else if (documents) {
+        o = b.emit(op, {q, k, v, documents->starts})[0];
     } else {
         o = b.emit(op, {q, k, v})[0];
     }

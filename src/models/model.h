@@ -31,6 +31,12 @@ struct CacheContext {
     std::int64_t length = 0;
 };
 
+// Sequences of several documents, none of which sees another: where the document of each token
+// begins in its sequence, and how far into it the token is; both (B, T) i32.
+struct DocumentContext {
+    Value starts, positions;
+};
+
 // Weights start at N(0, kSigma); projections onto the residual stream at kSigma / sqrt(2 layers),
 // so that its variance does not grow with depth (Radford et al., 2019).
 inline constexpr double kSigma = 0.02;
@@ -49,13 +55,16 @@ class ModelBuilder {
     const std::vector<Parameter>& parameters() const { return parameters_; }
     const Values& values() const { return values_; }  // in the order of parameters()
 
-    // Attention over this sequence, or over the cache when there is one: q (B, T, H, D), k and v
-    // (B, T, G, D) -> (B, T, H * D). Call with the layer's scope open.
+    // Where each token is in its sequence or document (B, T); no value: in the order of time.
+    Value positions() const;
+    // Attention over this sequence, its documents, or the cache when there is one: q (B, T, H, D),
+    // k and v (B, T, G, D) -> (B, T, H * D). Call with the layer's scope open.
     Value attend(Value q, Value k, Value v);
 
     Builder& b;
     const Architecture& arch;
     std::optional<CacheContext> cache;
+    std::optional<DocumentContext> documents;
 
   private:
     std::vector<Parameter> parameters_;

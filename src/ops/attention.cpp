@@ -2,9 +2,12 @@
 //     o[t] = sum over s of p[t, s] v[s],  p[t, s] = exp(scale q[t] k[s] - lse[t]),
 //     lse[t] = log sum over s of exp(scale q[t] k[s]),
 // over s <= t, or, with positions, over s <= positions[b, t], as generation with a KV cache needs
-// it; a query with a negative position is an unused slot: its o is zero, its lse -infinity.
+// it; a query with a negative position is an unused slot: its o is zero, its lse -infinity. With
+// `documents`, over starts[b, t] <= s <= t: sequences of several documents, each of which sees
+// itself only. starts[b, t], in [0, t] and not falling along t, is where the document of t begins.
 // Computed in f32 (f64 for f64).
-//     q (B, T, H, D), k and v (B, S, G, D) in q's dtype, [positions (B, T) i32], else S = T
+//     q (B, T, H, D), k and v (B, S, G, D) in q's dtype, [positions or starts (B, T) i32], without
+//     positions S = T
 //         -> o like q, lse (B, H, T) in f32 (f64)
 #include <cmath>
 
@@ -13,8 +16,8 @@
 namespace octavo {
 namespace {
 
-Types type(const Attention&, Operands in) {
-    in.expect_count(3, 4);
+Types type(const Attention& op, Operands in) {
+    op.documents ? in.expect_count(4) : in.expect_count(3, 4);
     in.expect_float(0);
     in.expect_rank(0, 4);
     in.expect_dtype(1, in[0].dtype);
@@ -31,7 +34,8 @@ Types type(const Attention&, Operands in) {
     if (in.size() == 4) {
         in.expect_dtype(3, Dtype::i32);
         in.expect_shape(3, {q[0], q[1]});
-    } else {
+    }
+    if (in.size() == 3 || op.documents) {
         check(k[1] == q[1],
               "attention: without positions there are as many keys as queries, got {} and {}",
               to_string(in[0]), to_string(in[1]));
@@ -41,11 +45,15 @@ Types type(const Attention&, Operands in) {
 
 Values vjp(Builder& b, const Attention& op, const Values& in, const Values& out,
            const Values& dout) {
-    check(in.size() == 3,
+    check(in.size() == 3 || op.documents,
           "attention: no gradient with positions\n"
           "  A cache is for generation; train without it.");
     check(dout[0] && !dout[1], "attention: gradients flow through o only, not through lse");
-    return b.emit(AttentionGrad{op.scale}, {in[0], in[1], in[2], out[0], out[1], dout[0]});
+    Values operands{in[0], in[1], in[2], out[0], out[1], dout[0]};
+    if (op.documents) operands.push_back(in[3]);
+    Values din = b.emit(AttentionGrad{op.scale}, operands);
+    din.resize(in.size());
+    return din;
 }
 
 // Logits are values, and o is a mean of rows of v. The mean over many rows is smaller than they
@@ -55,7 +63,9 @@ ScaledValues scale(ScaleBuilder& s, const Attention& op, const ScaledValues& in)
     const int logits = s.offset(q, "attention") + s.offset(k, "attention");
     Values data{q.data, k.data, v.data};
     if (in.size() == 4) data.push_back(in[3].data);
-    const Values out = s.b.emit(Attention{std::ldexp(op.scale, logits)}, data);
+    Attention scaled = op;
+    scaled.scale = std::ldexp(op.scale, logits);
+    const Values out = s.b.emit(scaled, data);
     Exponent size = v.size;
     if (s.options.rebalance_attention) size.offset += attention_exponent(s.b.shape(k.data)[1]);
     return {{out[0], v.scale, size}, {out[1]}};

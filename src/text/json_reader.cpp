@@ -166,4 +166,11 @@ Json read_json(std::string_view json, const std::vector<StreamedMember>& streame
     return reader.take();
 }
 
+const nlohmann::json& list_in(const nlohmann::json& object, const std::string& field) {
+    const auto at = object.find(field);
+    check(at != object.end() && at->is_array(), "expected an object with a list in the field '{}'",
+          field);
+    return *at;
+}
+
 }  // namespace octavo

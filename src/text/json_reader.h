@@ -23,4 +23,7 @@ struct StreamedMember {
 // checked in streamed ones).
 nlohmann::json read_json(std::string_view json, const std::vector<StreamedMember>& streamed = {});
 
+// The list in a field of `object`; throws Error if there is none.
+const nlohmann::json& list_in(const nlohmann::json& object, const std::string& field);
+
 }  // namespace octavo

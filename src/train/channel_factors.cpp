@@ -43,17 +43,20 @@ ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend)
     load_weights(request.model, program.state());
 
     std::vector<TokenFile> shards;
-    shards.emplace_back(request.tokens);
+    shards.emplace_back(request.tokens, arch.vocab_size);
     const BatchSource data(std::move(shards),
                            {.sequence_length = request.seq, .vocabulary = arch.vocab_size});
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(request.batch * request.seq));
-    std::vector<std::int32_t> targets(ids.size());
+    Batch tokens(request.batch, request.seq, /*documents=*/false);
     const float weight = 1;
     ChannelFactors factors;
     for (std::int64_t i = 0; i < request.batches; ++i) {
-        data.batch(i, ids, targets);
-        program.write_input("measure", "ids", ids.data());
-        program.write_input("measure", "targets", targets.data());
+        for (std::int64_t row = 0; row < request.batch; ++row) {
+            data.get(i * request.batch + row,
+                     tokens.spans().rows(static_cast<std::size_t>(row), 1,
+                                         static_cast<std::size_t>(request.seq)));
+        }
+        program.write_input("measure", "ids", tokens.ids.data());
+        program.write_input("measure", "targets", tokens.targets.data());
         program.write_input("measure", "weight", &weight);
         program.run("measure");
         for (const Output& o : graph.outputs()) {

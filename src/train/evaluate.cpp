@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "io/tokens_info.h"
 #include "models/weights.h"
 #include "recipes/scales.h"
 #include "runtime/program.h"
@@ -10,26 +11,23 @@
 namespace octavo {
 
 MeanLoss mean_loss(const BatchSource& data, std::int64_t batch, std::int64_t batches,
-                   const std::function<double(std::span<const std::int32_t>,
-                                              std::span<const std::int32_t>)>& loss_of,
+                   const std::function<double(const Batch&)>& loss_of,
                    const EvaluationProgress& progress) {
     const std::int64_t seq = data.sequence_length(), windows = data.windows();
     const std::int64_t all = (windows + batch - 1) / batch;
     const std::int64_t count = batches == 0 ? all : std::min(batches, all);
-    std::vector<std::int32_t> ids(static_cast<std::size_t>(batch * seq)), targets(ids.size());
+    Batch tokens(batch, seq, data.options().documents);
     MeanLoss mean;
     for (std::int64_t i = 0; i < count; ++i) {
         // The last batch is filled up with targets that do not count.
-        std::ranges::fill(targets, -1);
+        std::ranges::fill(tokens.targets, -1);
         const std::int64_t live = std::min(batch, windows - i * batch);
-        const auto n = static_cast<std::size_t>(seq);
         for (std::int64_t w = 0; w < live; ++w) {
-            const auto at = static_cast<std::size_t>(w) * n;
-            data.get(i * batch + w, std::span(ids).subspan(at, n),
-                     std::span(targets).subspan(at, n));
+            data.get(i * batch + w, tokens.spans().rows(static_cast<std::size_t>(w), 1,
+                                                        static_cast<std::size_t>(seq)));
         }
-        mean.loss += loss_of(ids, targets);
-        mean.tokens += live * seq;
+        mean.loss += loss_of(tokens);
+        mean.tokens += tokens.learned();
         if (progress) progress(i + 1, count);
     }
     if (mean.tokens > 0) mean.loss /= static_cast<double>(mean.tokens);
@@ -45,15 +43,20 @@ MeanLoss evaluate_model(const EvaluationRequest& request, Backend& backend,
           "sequences of {} tokens are longer than the model's {} positions", seq,
           arch.max_positions);
     std::vector<TokenFile> shards;
-    for (const auto& path : request.data) shards.emplace_back(path);
-    const BatchSource data(
-        std::move(shards),
-        {.sequence_length = seq, .vocabulary = arch.vocab_size, .order = Order::sequential});
+    for (const auto& path : request.data) shards.emplace_back(path, arch.vocab_size);
+    const TokensInfo info = request.data.empty() ? TokensInfo{} : tokens_info(request.data.front());
+    const BatchSource data(std::move(shards), {.sequence_length = seq,
+                                               .vocabulary = arch.vocab_size,
+                                               .order = Order::sequential,
+                                               .windows = request.windows,
+                                               .documents = request.documents,
+                                               .end_of_text = info.end_of_text_id});
 
     StepOptions options{.architecture = arch,
                         .recipe = request.recipe,
                         .batch = request.batch,
                         .seq = seq,
+                        .documents = request.documents,
                         .target = backend.target()};
     options.recipe.cache_weights = true;
     const Graph graph = eval_graph(options);
@@ -68,10 +71,14 @@ MeanLoss evaluate_model(const EvaluationRequest& request, Backend& backend,
     const float weight = 1;
     return mean_loss(
         data, request.batch, request.batches,
-        [&](std::span<const std::int32_t> ids, std::span<const std::int32_t> targets) {
-            program.write_input("eval", "ids", ids.data());
-            program.write_input("eval", "targets", targets.data());
+        [&](const Batch& tokens) {
+            program.write_input("eval", "ids", tokens.ids.data());
+            program.write_input("eval", "targets", tokens.targets.data());
             program.write_input("eval", "weight", &weight);
+            if (request.documents) {
+                program.write_input("eval", "starts", tokens.starts.data());
+                program.write_input("eval", "positions", tokens.positions.data());
+            }
             program.run("eval");
             float loss = 0;
             program.read_output("eval", "loss", &loss);

@@ -4,7 +4,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
-#include <span>
 #include <vector>
 
 #include "io/batches.h"
@@ -22,11 +21,10 @@ struct MeanLoss {
 using EvaluationProgress = std::function<void(std::int64_t done, std::int64_t all)>;
 
 // Over the windows of `data` in their order, `batch` at a time, at most `batches` of them (0: all).
-// `loss_of` gives the sum of the cross entropy over all targets of (ids, targets), each (batch,
-// sequence length); targets of -1 count for nothing.
+// `loss_of` gives the sum of the cross entropy over all targets of a batch; those of -1 count for
+// nothing.
 MeanLoss mean_loss(const BatchSource& data, std::int64_t batch, std::int64_t batches,
-                   const std::function<double(std::span<const std::int32_t>,
-                                              std::span<const std::int32_t>)>& loss_of,
+                   const std::function<double(const Batch&)>& loss_of,
                    const EvaluationProgress& progress = {});
 
 struct EvaluationRequest {
@@ -34,10 +32,12 @@ struct EvaluationRequest {
     std::vector<std::filesystem::path> data = {};
     Recipe recipe;  // of the products; delayed scales are taken from each tensor itself
     std::int64_t batch = 8, seq = 0, batches = 0;  // seq 0: the model's positions, 1024 at most
+    Windows windows = Windows::stream;
+    bool documents = false;  // none sees another
 };
 
-// Files count as one stream, cut into windows of `seq` tokens from its beginning; a rest shorter
-// than a window is left out.
+// Files count as one stream, cut into windows of `seq` tokens from its beginning, where a rest
+// shorter than a window is left out, or into windows of whole documents.
 MeanLoss evaluate_model(const EvaluationRequest&, Backend&, const EvaluationProgress& = {});
 
 }  // namespace octavo

@@ -229,6 +229,7 @@ StepOptions step_options_of(const RunConfig& config) {
             .recipe = recipe,
             .batch = t.batch,
             .seq = t.seq,
+            .documents = config.data.document_mask,
             .adamw = {.beta1 = static_cast<float>(t.beta1),
                       .beta2 = static_cast<float>(t.beta2),
                       .eps = static_cast<float>(t.eps),

@@ -23,6 +23,10 @@ Forward forward_part(const StepOptions& o) {
     const Type tokens{Dtype::i32, {o.batch, o.seq}};
     const Value ids = b.input("ids", tokens), targets = b.input("targets", tokens);
     const Value weight = b.input("weight", {Dtype::f32, {1}});
+    if (o.documents) {
+        const Value starts = b.input("starts", tokens);
+        m.documents = DocumentContext{starts, b.input("positions", tokens)};
+    }
     const Value logits = head(m, backbone(m, ids));
     Values values = m.values();
     values.insert(values.end(), {language_model_loss(m, logits, targets, weight), logits});
@@ -126,6 +130,25 @@ Graph eval_graph(const StepOptions& o) {
     Forward f = forward_part(o);
     f.graph.add_output("loss", f.loss);
     return finish(apply(o.recipe, f.graph, /*training=*/false), o);
+}
+
+Graph row_losses_graph(const StepOptions& o) {
+    Graph graph;
+    Builder b(graph);
+    ModelBuilder m(b, o.architecture);
+    const Type tokens{Dtype::i32, {o.batch, o.seq}};
+    const Value ids = b.input("ids", tokens), weight = b.input("weight", {Dtype::f32, {1}});
+    const Value logits = head(m, backbone(m, ids));
+    Values losses;
+    for (std::int64_t row = 0; row < o.batch; ++row) {
+        const Value targets = b.input(fmt::format("targets.{}", row), tokens);
+        losses.push_back(language_model_loss(m, logits, targets, weight));
+    }
+    graph = rewrite_forward(o.recipe, graph, losses);
+    for (std::int64_t row = 0; row < o.batch; ++row) {
+        graph.add_output(fmt::format("loss.{}", row), losses[static_cast<std::size_t>(row)]);
+    }
+    return finish(apply(o.recipe, graph, /*training=*/false), o);
 }
 
 Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {

@@ -27,6 +27,7 @@ struct StepOptions {
     Recipe recipe;
     std::int64_t batch = 1, seq = 1;  // of one micro-batch
     bool accumulates = false;         // a step has several of them
+    bool documents = false;           // tokens see their own document only
     AdamW adamw{};                    // weight_decay applies to matrices only
     float clip = 0;                   // 0: no clipping
     Recompute recompute = Recompute::none;
@@ -35,18 +36,24 @@ struct StepOptions {
     Target target{};       // of the backend that will run them
 };
 
-// Inputs: ids, targets (batch, seq) i32 and weight [1] f32. Gradients and loss are left in State:
-// nobody has to wait for a micro-batch. With `measure`, the outputs of measure_casts (recipe.h).
+// Inputs: ids, targets (batch, seq) i32 and weight [1] f32, with `documents` also starts and
+// positions (batch, seq) i32 (DocumentContext). Targets below 0 count for nothing. Gradients and
+// loss are left in State: nobody has to wait for a micro-batch. With `measure`, the outputs of
+// measure_casts (recipe.h).
 Graph micro_graph(const StepOptions&, bool add_to_gradients, bool measure = false);
 // The same inputs. Output: loss [1].
 Graph eval_graph(const StepOptions&);
+
+// The loss of every row of a batch by itself. Inputs: ids and, for each row, targets.<row>, all
+// (batch, seq), and weight [1]. Outputs: loss.<row> [1].
+Graph row_losses_graph(const StepOptions&);
 
 // Inputs: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}, step [1] i32 = t. Output: norm [1]. A
 // norm or loss that is not finite leaves weights and moments as they are. With `measure`, predicted
 // scales start afresh from the amaxes of the new weights.
 Graph update_graph(const StepOptions&, const Graph& micro, bool measure = false);
 
-// Inputs: ids, targets (batch, seq), weight [1]. Outputs: logits, loss and, if asked for,
+// Inputs: those of micro_graph. Outputs: logits, loss and, if asked for,
 // grad.<parameter> of every parameter, all f32.
 Graph inspection_graph(const StepOptions&, bool gradients);
 

@@ -61,11 +61,20 @@ void TrainProgram::initialise(std::uint64_t seed) {
 }
 
 void TrainProgram::run(std::string_view plan, std::span<const std::int32_t> ids,
-                       std::span<const std::int32_t> targets, float weight) {
+                       std::span<const std::int32_t> targets, float weight,
+                       const DocumentSpans& documents) {
     const auto tokens = options_.batch * options_.seq;
     check(std::ssize(ids) == tokens && std::ssize(targets) == tokens,
           "a micro-batch has {} tokens, got {} ids and {} targets", tokens, ids.size(),
           targets.size());
+    const auto separate = options_.documents ? tokens : 0;
+    check(std::ssize(documents.starts) == separate && std::ssize(documents.positions) == separate,
+          "a micro-batch has starts and positions of {} tokens, got {} and {}", separate,
+          documents.starts.size(), documents.positions.size());
+    if (options_.documents) {
+        program_.write_input(plan, "starts", documents.starts.data());
+        program_.write_input(plan, "positions", documents.positions.data());
+    }
     program_.write_input(plan, "ids", ids.data());
     program_.write_input(plan, "targets", targets.data());
     program_.write_input(plan, "weight", &weight);
@@ -73,16 +82,16 @@ void TrainProgram::run(std::string_view plan, std::span<const std::int32_t> ids,
 }
 
 void TrainProgram::micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                         float weight, bool first) {
+                         float weight, bool first, const DocumentSpans& documents) {
     last_micro_ = first ? "micro" : "micro_next";
-    run(last_micro_, ids, targets, weight);
+    run(last_micro_, ids, targets, weight, documents);
 }
 
 std::vector<TensorCast> TrainProgram::measured_micro(std::span<const std::int32_t> ids,
                                                      std::span<const std::int32_t> targets,
-                                                     float weight) {
+                                                     float weight, const DocumentSpans& documents) {
     last_micro_ = "micro_measured";
-    run(last_micro_, ids, targets, weight);
+    run(last_micro_, ids, targets, weight, documents);
     std::vector<TensorCast> casts;
     for (const Output& o : program_.plan(last_micro_).graph().outputs()) {
         TensorCast& cast = casts.emplace_back(TensorCast{o.name, {}});
@@ -98,8 +107,9 @@ float TrainProgram::loss() const {
 }
 
 float TrainProgram::evaluate(std::span<const std::int32_t> ids,
-                             std::span<const std::int32_t> targets, float weight) {
-    run("eval", ids, targets, weight);
+                             std::span<const std::int32_t> targets, float weight,
+                             const DocumentSpans& documents) {
+    run("eval", ids, targets, weight, documents);
     float loss = 0;
     program_.read_output("eval", "loss", &loss);
     return loss;

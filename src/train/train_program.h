@@ -21,6 +21,11 @@ struct NonFinite {
     std::int64_t count = 0;  // elements that are not finite
 };
 
+// Of a micro-batch whose tokens see their own document only (StepOptions::documents); else empty.
+struct DocumentSpans {
+    std::span<const std::int32_t> starts = {}, positions = {};
+};
+
 class TrainProgram {
   public:
     // Compiles and plans; memory comes with `allocate`.
@@ -37,21 +42,22 @@ class TrainProgram {
     // To be called whenever master weights were written from outside.
     void refresh() { program_.run("refresh"); }
 
-    // ids and targets (batch, seq). `first` overwrites gradients and loss, later micro-batches add
-    // to them. Returns as soon as the work is handed over.
+    // ids and targets (batch, seq); targets below 0 count for nothing. `first` overwrites gradients
+    // and loss, later micro-batches add to them. Returns as soon as the work is handed over.
     void micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-               float weight, bool first);
+               float weight, bool first, const DocumentSpans& documents = {});
     // The same for the last micro-batch of a step, to the same bits, and what its casts to 8 bits
     // did to every tensor, in the order of the model. Waits for the work.
     std::vector<TensorCast> measured_micro(std::span<const std::int32_t> ids,
-                                           std::span<const std::int32_t> targets, float weight);
+                                           std::span<const std::int32_t> targets, float weight,
+                                           const DocumentSpans& documents = {});
     // Whether there is anything to measure: StepOptions asks for it, and the recipe casts.
     bool measures() const { return program_.has("micro_measured"); }
     // Of the micro-batches since the first: weight * sum of the cross entropy over the targets.
     float loss() const;
     // The same for a batch, without gradients.
     float evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                   float weight);
+                   float weight, const DocumentSpans& documents = {});
     // Optimizer step number `t` >= 1. Returns the gradient norm before clipping; if that
     // or the loss is not finite, weights and moments were left alone.
     float update(double lr, std::int64_t t);
@@ -61,7 +67,7 @@ class TrainProgram {
 
   private:
     void run(std::string_view plan, std::span<const std::int32_t> ids,
-             std::span<const std::int32_t> targets, float weight);
+             std::span<const std::int32_t> targets, float weight, const DocumentSpans& documents);
 
     StepOptions options_;
     Program program_;

@@ -10,7 +10,6 @@
 #include "base/process.h"
 #include "base/version.h"
 #include "config/load.h"
-#include "io/batches.h"
 #include "models/weights.h"
 #include "report/cast_warnings.h"
 #include "report/console.h"
@@ -21,6 +20,7 @@
 #include "train/evaluate.h"
 #include "train/failure.h"
 #include "train/learning_rate.h"
+#include "train/run_data.h"
 #include "train/run_folder.h"
 #include "train/run_tokenizer.h"
 #include "train/setup.h"
@@ -53,24 +53,7 @@ class StopOnSignal {
     struct sigaction interrupt_{}, terminate_{};
 };
 
-BatchSource open_data(const RunConfig& config, const std::vector<std::string>& paths, Order order,
-                      std::int64_t vocabulary) {
-    std::vector<TokenFile> shards;
-    for (const std::string& path : paths) shards.emplace_back(path);
-    return {std::move(shards),
-            {.sequence_length = config.train.seq,
-             .vocabulary = vocabulary,
-             .seed = static_cast<std::uint64_t>(config.train.seed),
-             .order = order}};
-}
-
 constexpr const char* kWeightBound = "weight_bound";  // in a checkpoint's manifest
-
-struct Batch {
-    explicit Batch(std::int64_t tokens)
-        : ids(static_cast<std::size_t>(tokens)), targets(static_cast<std::size_t>(tokens)) {}
-    std::vector<std::int32_t> ids, targets;
-};
 
 class Trainer {
   public:
@@ -81,12 +64,11 @@ class Trainer {
           lock_(folder_),
           backend_(backend),
           program_(backend, step_options_of(config), config.train.grad_accum > 1),
-          train_data_(
-              open_data(config, config.data.train, Order::shuffled, architecture().vocab_size)),
-          batch_(config.train.batch * config.train.seq) {
+          train_data_(training_data(config, architecture().vocab_size)),
+          batches_(static_cast<std::size_t>(config.train.grad_accum),
+                   Batch(config.train.batch, config.train.seq, config.data.document_mask)) {
         if (!config.data.held_out.empty()) {
-            held_out_.emplace(open_data(config, config.data.held_out, Order::sequential,
-                                        architecture().vocab_size));
+            held_out_.emplace(held_out_data(config, architecture().vocab_size));
         }
         write_file_atomically(folder_.config(), to_toml(config));
     }
@@ -126,6 +108,7 @@ class Trainer {
         }
         if (saved_ != step_) save();
         if (const std::string text = warnings_.summary(); !text.empty()) out_.print(text);
+        out_.print(epochs_text(config_, train_data_, samples()));
         write_page();
         return TrainOutcome::finished;
     }
@@ -136,6 +119,7 @@ class Trainer {
     std::string_view weights_dtype() const {
         return program_.options().recipe.states.master == Dtype::bf16 ? "bfloat16" : "float32";
     }
+    std::int64_t samples() const { return step_ * config_.train.batch * config_.train.grad_accum; }
     std::int64_t step_tokens() const {
         return config_.train.batch * config_.train.seq * config_.train.grad_accum;
     }
@@ -145,6 +129,12 @@ class Trainer {
         out_.print(fmt::format("{}: {:.2f} M parameters, recipe {}", describe(a),
                                static_cast<double>(parameter_count(a)) * 1e-6,
                                describe(config_.recipe)));
+        for (const BatchSource& source : train_data_.sources()) {
+            if (source.cut_documents() == 0) continue;
+            out_.print(fmt::format("{}: {} documents are longer than {} tokens and were cut",
+                                   source.first_shard().path().string(), source.cut_documents(),
+                                   source.sequence_length() + 1));
+        }
         out_.print(memory_text(program_));
         program_.allocate(memory_limit(config_, backend_));
     }
@@ -224,14 +214,21 @@ class Trainer {
                 .state_bytes = state_bytes};
     }
 
-    // Micro-batch `i` of a step goes to batch_ and stays there.
-    void load_micro(std::int64_t step, std::int64_t i) {
-        train_data_.batch((step - 1) * config_.train.grad_accum + i, batch_.ids, batch_.targets);
+    // All that a step learns from, and the weight of each of its targets: the loss is the mean over
+    // those that count, whichever micro-batch they are in. A step without any changes nothing but
+    // what momentum and decay do.
+    void load_step(std::int64_t step) {
+        std::int64_t learned = 0;
+        for (std::size_t i = 0; i < batches_.size(); ++i) {
+            train_data_.batch((step - 1) * config_.train.grad_accum + static_cast<std::int64_t>(i),
+                              batches_[i].spans());
+            learned += batches_[i].learned();
+        }
+        token_weight_ = learned > 0 ? 1.0f / static_cast<float>(learned) : 0.0f;
     }
-    float token_weight() const { return 1.0f / static_cast<float>(step_tokens()); }
-    void run_micro(std::int64_t step, std::int64_t i, bool first) {
-        load_micro(step, i);
-        program_.micro(batch_.ids, batch_.targets, token_weight(), first);
+    static DocumentSpans documents_of(const Batch& b) { return {b.starts, b.positions}; }
+    void run_micro(const Batch& b, bool first) {
+        program_.micro(b.ids, b.targets, token_weight_, first, documents_of(b));
     }
 
     bool measures(std::int64_t step) const {
@@ -241,11 +238,12 @@ class Trainer {
     // All micro-batches of a step; the last is measured where it is the step's turn.
     void run_micros(std::int64_t step) {
         casts_ = {.step = step, .tensors = {}};
-        const std::int64_t last = config_.train.grad_accum - 1;
-        for (std::int64_t i = 0; i < last; ++i) run_micro(step, i, i == 0);
-        if (!measures(step)) return run_micro(step, last, last == 0);
-        load_micro(step, last);
-        casts_.tensors = program_.measured_micro(batch_.ids, batch_.targets, token_weight());
+        load_step(step);
+        const std::size_t last = batches_.size() - 1;
+        for (std::size_t i = 0; i < last; ++i) run_micro(batches_[i], i == 0);
+        const Batch& b = batches_[last];
+        if (!measures(step)) return run_micro(b, last == 0);
+        casts_.tensors = program_.measured_micro(b.ids, b.targets, token_weight_, documents_of(b));
     }
 
     StepMetrics one_step() {
@@ -277,8 +275,8 @@ class Trainer {
     double evaluate(const BatchSource& held_out) {
         return mean_loss(
                    held_out, config_.train.batch, config_.eval.batches,
-                   [&](std::span<const std::int32_t> ids, std::span<const std::int32_t> targets) {
-                       return double{program_.evaluate(ids, targets, 1.0f)};
+                   [&](const Batch& b) {
+                       return double{program_.evaluate(b.ids, b.targets, 1.0f, documents_of(b))};
                    },
                    [&](std::int64_t done, std::int64_t all) {
                        if (out_.progress) out_.progress("evaluating", done, all);
@@ -307,7 +305,7 @@ class Trainer {
     void save() {
         const CheckpointInfo info{.step = step_,
                                   .tokens = step_ * step_tokens(),
-                                  .cursor = step_ * config_.train.batch * config_.train.grad_accum,
+                                  .cursor = samples(),
                                   .recipe = describe(config_.recipe),
                                   .octavo = std::string(kVersion),
                                   .extra = manifest_extra()};
@@ -324,6 +322,7 @@ class Trainer {
         if (saved_ != step_ && step_ > 0) save();
         out_.print(fmt::format(
             "stopped after step {}, checkpoint written; the same command resumes", step_));
+        out_.print(epochs_text(config_, train_data_, samples()));
         write_page();
         return TrainOutcome::interrupted;
     }
@@ -334,20 +333,23 @@ class Trainer {
         write_report(folder_.report(), {&data, 1});
     }
 
-    // Runs the micro-batches of the step again, each by itself, up to the first that goes wrong; it
-    // stays in batch_.
-    std::optional<NonFinite> find_culprit(std::int64_t step) {
-        for (std::int64_t i = 0; i < config_.train.grad_accum; ++i) {
-            run_micro(step, i, /*first=*/true);
-            if (auto found = program_.find_non_finite()) return found;
+    // Runs the micro-batches of the step again, each by itself, up to the first that goes wrong.
+    struct Culprit {
+        const Batch& batch;
+        std::optional<NonFinite> tensor;
+    };
+    Culprit find_culprit() {
+        for (const Batch& b : batches_) {
+            run_micro(b, /*first=*/true);
+            if (auto found = program_.find_non_finite()) return {b, found};
         }
-        return std::nullopt;
+        return {batches_.back(), std::nullopt};
     }
 
     [[noreturn]] void fail_non_finite(std::string_view what, double value, std::int64_t step) {
-        const std::optional<NonFinite> found = find_culprit(step);
+        const auto& [batch, found] = find_culprit();
         const auto path = folder_.path / "failure";
-        write_failure(path, {std::string(what), value, step, found}, batch_.ids, batch_.targets,
+        write_failure(path, {std::string(what), value, step, found}, batch.ids, batch.targets,
                       config_.train.batch);
         fail(
             "step {}: the {} is {}; the first tensor with such values is {}\n  The batch and what "
@@ -375,9 +377,10 @@ class Trainer {
     RunLock lock_;
     Backend& backend_;
     TrainProgram program_;
-    BatchSource train_data_;
+    Mixture train_data_;
     std::optional<BatchSource> held_out_;
-    Batch batch_;
+    std::vector<Batch> batches_;       // of the running step
+    float token_weight_ = 0;           // of each of its targets
     CastStep casts_;                   // of the running step; no tensors: it is not measured
     std::optional<ScalesLog> scales_;  // none: nothing is measured
     CastWarnings warnings_;

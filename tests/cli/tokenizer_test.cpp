@@ -126,7 +126,10 @@ TEST_F(Tokenizers, WrongUseIsNamed) {
     const std::string text = path("text.txt"), out = path("x");
     refused({"tokenize", text, "--encode", "--decode"}, 2, "one of --encode, --decode");
     refused({"tokenize", text, "--encode", "--out", out}, 2, "writes to the standard output");
-    refused({"tokenize", text, "--chat", "--out", out}, 2, "--chat goes with --encode");
+    refused({"tokenize", text, "--chat", "--out", out}, 2, "got bytes");
+    refused({"tokenize", text, "--chat", "--decode"}, 2, "--chat goes with --encode");
+    refused({"tokenize", text, "--pairs", "--encode"}, 2, "--pairs makes token files");
+    refused({"tokenize", text, "--pairs", "--out", out}, 1, "text.txt: expected JSON lines");
     refused({"tokenize", text, "--chat", "--encode"}, 2, "got bytes");
     refused({"tokenize", text, "--train-bpe", "100", "--out", out}, 2, "at least 257 tokens");
     refused({"tokenize", text, "--train-bpe", "300"}, 2, "--out");

@@ -98,8 +98,14 @@ TEST(Load, TypesAndRangesHavePositions) {
     EXPECT_EQ(refusal("data.train = 'a.bin'"),
               "run.toml:1:14: data.train: expected a list of strings, got \"a.bin\"");
     EXPECT_EQ(refusal("data.train = ['a', 1]"),
-              "run.toml:1:14: data.train: expected a list of strings, got a list of other things "
-              "than strings");
+              "run.toml:1:14: data.train: expected a list of strings, got a list that is neither "
+              "all strings nor all numbers");
+    EXPECT_EQ(refusal("data.train = [1, 2.5]"),
+              "run.toml:1:14: data.train: expected a list of strings, got [1, 2.5]");
+    EXPECT_EQ(refusal("data.weights = ['a']"),
+              "run.toml:1:16: data.weights: expected a list of numbers > 0, got [\"a\"]");
+    EXPECT_EQ(refusal("data.weights = [1, 0]"),
+              "run.toml:1:16: data.weights: expected a list of numbers > 0, got [1, 0]");
     EXPECT_EQ(refusal("run.dir = 1979-05-27"),
               "run.toml:1:11: run.dir: expected a string, got a date or time");
     EXPECT_EQ(refusal("train.lr = {}"),
@@ -146,6 +152,8 @@ TEST(Load, KeysMustFitEachOther) {
               "model.kv_heads: expected a divisor of model.heads (4), got 3");
     EXPECT_EQ(wrong("model.head_dim = 33"),
               "model.head_dim: expected an even number for rotary positions, got 33");
+    EXPECT_EQ(wrong("data.weights = [1]"),
+              "data.weights: expected a weight for each of the 0 entries of data.train, got 1");
     EXPECT_EQ(wrong("train.seq = 2000"),
               "train.seq: expected at most model.max_positions (1024), got 2000");
     EXPECT_EQ(wrong("model.preset = 'gpt2-124m'\nmodel.kv_heads = 4"),

@@ -49,6 +49,8 @@ TEST(Schema, EachKeySetsItsOwnMember) {
                     x += "x";
                 } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
                     x.push_back("x");
+                } else if constexpr (std::is_same_v<T, std::vector<double>>) {
+                    x.push_back(0.5);
                 } else if constexpr (std::is_same_v<T, bool>) {
                     x = !x;
                 } else {

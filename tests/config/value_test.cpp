@@ -25,6 +25,9 @@ TEST(ConfigValue, ParsesEachType) {
     EXPECT_EQ(parse("a.bin,b c.bin", ValueType::list),
               ConfigValue(std::vector<std::string>{"a.bin", "b c.bin"}));
     EXPECT_EQ(parse("", ValueType::list), ConfigValue(std::vector<std::string>{}));
+    EXPECT_EQ(parse("1,0.5", ValueType::numbers), ConfigValue(std::vector<double>{1, 0.5}));
+    EXPECT_EQ(parse("", ValueType::numbers), ConfigValue(std::vector<double>{}));
+    EXPECT_EQ(to_toml(ConfigValue(std::vector<double>{1, 0.5})), "[1, 0.5]");
 }
 
 TEST(ConfigValue, RefusesWhatIsNotOfTheType) {
@@ -34,6 +37,7 @@ TEST(ConfigValue, RefusesWhatIsNotOfTheType) {
     EXPECT_EQ(refusal("99999999999999999999", ValueType::integer),
               "expected an integer, got '99999999999999999999'");
     EXPECT_EQ(refusal("1.5x", ValueType::number), "expected a number, got '1.5x'");
+    EXPECT_EQ(refusal("1,x", ValueType::numbers), "expected a list of numbers, got '1,x'");
     EXPECT_EQ(refusal("maybe", ValueType::boolean), "expected true or false, got 'maybe'");
     EXPECT_EQ(refusal("a\xff", ValueType::text), "expected UTF-8 text, got 2 bytes that are not");
 }

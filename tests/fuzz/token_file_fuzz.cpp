@@ -1,8 +1,9 @@
-// Token files. Each either is an octavo::Error, or gives tokens that `read` and `check_vocabulary`
+// Token files. Each either is an octavo::Error, or gives tokens that `read` and `check_contents`
 // agree on, and batches inside the data.
 //
 // Build with: src/base/error.cpp src/base/file.cpp src/base/parallel.cpp src/io/token_file.cpp
-// Build with: src/io/batches.cpp src/io/permutation.cpp -lfmt
+// Build with: src/io/batches.cpp src/io/document_index.cpp src/io/permutation.cpp
+// Build with: -lfmt
 #include <algorithm>
 #include <limits>
 #include <vector>
@@ -18,7 +19,7 @@ namespace {
 
 bool accepts(const TokenFile& file, std::int64_t vocabulary) {
     try {
-        file.check_vocabulary(vocabulary);
+        file.check_contents(vocabulary);
     } catch (const Error&) {
         return false;
     }
@@ -41,6 +42,7 @@ void read(const std::filesystem::path& path) {
                 "read and [] agree");
     }
 
+    const bool masked = file.has_mask();
     std::vector<TokenFile> shards;
     shards.push_back(std::move(file));
     const BatchSource source(std::move(shards), {.sequence_length = 1 + tokens.front() % 64,
@@ -50,8 +52,11 @@ void read(const std::filesystem::path& path) {
     std::vector<std::int32_t> inputs(t), targets(t);
     for (const std::int64_t sample : {std::int64_t{0}, source.windows(), std::int64_t{1} << 60}) {
         source.get(sample, inputs, targets);
-        require(std::equal(inputs.begin() + 1, inputs.end(), targets.begin()),
-                "targets are the inputs shifted by one");
+        const auto follows = [&](std::int32_t next, std::int32_t target) {
+            return next == target || (masked && target == -1);
+        };
+        require(std::equal(inputs.begin() + 1, inputs.end(), targets.begin(), follows),
+                "targets are the inputs shifted by one, or masked");
         const auto found = std::search(tokens.begin(), tokens.end(), inputs.begin(), inputs.end());
         require(found != tokens.end(), "a window is part of the data");
     }

@@ -6,6 +6,8 @@
 #include <map>
 #include <set>
 
+#include "io/mixture.h"
+#include "io/token_file_writer.h"
 #include "scratch.h"
 
 namespace octavo {
@@ -126,15 +128,22 @@ TEST(BatchSource, DoesNotDependOnCallOrder) {
     for (std::int64_t i = 96; i >= 0; --i) EXPECT_EQ(get(resumed, i), seen[i]);
 }
 
-TEST(BatchSource, RanksShareAStep) {
+// Of one source, which has all samples.
+Mixture alone(BatchSource source) {
+    std::vector<BatchSource> sources;
+    sources.push_back(std::move(source));
+    return Mixture(std::move(sources), {3.5});
+}
+
+TEST(Mixture, RanksShareAStep) {
     const Scratch dir;
-    const BatchSource source(counting(dir, {900}),
-                             {.sequence_length = 4, .vocabulary = kVocabulary, .seed = 3});
+    const Mixture source =
+        alone({counting(dir, {900}), {.sequence_length = 4, .vocabulary = kVocabulary, .seed = 3}});
     const auto step = [&](std::size_t rows, int ranks, std::int64_t number) {
         std::multiset<std::int32_t> begins;
         for (int rank = 0; rank < ranks; ++rank) {
             Tokens inputs(rows * 4), targets(rows * 4);
-            source.batch(number, inputs, targets, rank, ranks);
+            source.batch(number, {inputs, targets}, rank, ranks);
             for (std::size_t b = 0; b < rows; ++b) {
                 begins.insert(inputs[4 * b]);
                 EXPECT_EQ(targets[4 * b + 3], inputs[4 * b] + 4);
@@ -151,14 +160,14 @@ TEST(BatchSource, RanksShareAStep) {
     }
 }
 
-TEST(BatchSource, BatchRowsAreSamples) {
+TEST(Mixture, BatchRowsAreSamples) {
     const Scratch dir;
-    const BatchSource source(counting(dir, {900}),
-                             {.sequence_length = 4, .vocabulary = kVocabulary, .seed = 3});
+    const Mixture source =
+        alone({counting(dir, {900}), {.sequence_length = 4, .vocabulary = kVocabulary, .seed = 3}});
     Tokens inputs(12), targets(12);
-    source.batch(5, inputs, targets);
+    source.batch(5, {inputs, targets});
     for (std::int64_t b = 0; b < 3; ++b) {
-        const Window w = get(source, 15 + b);
+        const Window w = get(source.sources()[0], 15 + b);
         EXPECT_TRUE(std::equal(w.inputs.begin(), w.inputs.end(), inputs.begin() + 4 * b));
         EXPECT_TRUE(std::equal(w.targets.begin(), w.targets.end(), targets.begin() + 4 * b));
     }
@@ -203,13 +212,14 @@ TEST(BatchSource, ChecksItsArguments) {
     EXPECT_THROW(BatchSource({}, {.sequence_length = 4, .vocabulary = 9}), Error);
     EXPECT_THROW(BatchSource(counting(dir, {50}), {.sequence_length = 0, .vocabulary = 50}), Error);
 
-    const BatchSource source(counting(dir, {50}), {.sequence_length = 4, .vocabulary = 50});
+    BatchSource source(counting(dir, {50}), {.sequence_length = 4, .vocabulary = 50});
     Tokens three(3), four(4), eight(8);
     EXPECT_THROW(source.get(0, three, four), Error);
     EXPECT_THROW(source.get(-1, four, four), Error);
-    EXPECT_THROW(source.batch(0, eight, four), Error);
-    EXPECT_THROW(source.batch(0, three, three), Error);
-    EXPECT_THROW(source.batch(0, four, four, 2, 2), Error);
+    const Mixture mixture = alone(std::move(source));
+    EXPECT_THROW(mixture.batch(0, {eight, four}), Error);
+    EXPECT_THROW(mixture.batch(0, {three, three}), Error);
+    EXPECT_THROW(mixture.batch(0, {four, four}, 2, 2), Error);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "io/token_file_writer.h"
 #include "scratch.h"
 
 namespace octavo {
@@ -81,7 +82,7 @@ TEST(TokenFile, LongFilesRoundTrip) {
             file.close();
         }
         const TokenFile file(dir / "a.bin");
-        file.check_vocabulary(vocabulary);
+        file.check_contents(vocabulary);
         EXPECT_EQ(all(file), tokens);
         Tokens part(5);
         file.read(1000, part);
@@ -147,7 +148,7 @@ TEST(TokenFile, MissingFileIsNamed) {
     EXPECT_TRUE(contains(error_of([] { TokenFile("/nowhere/a.bin"); }), "/nowhere/a.bin"));
 }
 
-TEST(CheckVocabulary, NamesTheFirstIdOutside) {
+TEST(CheckContents, NamesTheFirstIdOutside) {
     const Scratch dir;
     for (const std::int64_t vocabulary : {1000, 100000}) {
         // Every thread finds some; the first of all must be named.
@@ -156,25 +157,25 @@ TEST(CheckVocabulary, NamesTheFirstIdOutside) {
         tokens[234567] = 500;
         write_tokens(dir / "a.bin", vocabulary, tokens);
         const TokenFile file(dir / "a.bin");
-        file.check_vocabulary(502);
-        const std::string first = error_of([&] { file.check_vocabulary(500); });
+        file.check_contents(502);
+        const std::string first = error_of([&] { file.check_contents(500); });
         EXPECT_TRUE(contains(first, (dir / "a.bin").string()));
         EXPECT_TRUE(contains(first, "below the vocabulary of 500, got 500 at position 234567"));
-        const std::string second = error_of([&] { file.check_vocabulary(501); });
+        const std::string second = error_of([&] { file.check_contents(501); });
         EXPECT_TRUE(contains(second, "got 501 at position 235567"));
-        EXPECT_TRUE(contains(error_of([&] { file.check_vocabulary(7); }), "got 7 at position 0"));
+        EXPECT_TRUE(contains(error_of([&] { file.check_contents(7); }), "got 7 at position 0"));
     }
 }
 
-TEST(CheckVocabulary, KnowsTheEdgesOfBothWidths) {
+TEST(CheckContents, KnowsTheEdgesOfBothWidths) {
     const Scratch dir;
     const TokenFile narrow(dir.write("a.bin", image(20240520, 1, 1, "\xff\xff")));
-    narrow.check_vocabulary(65536);
-    narrow.check_vocabulary(1'000'000);
-    EXPECT_TRUE(contains(error_of([&] { narrow.check_vocabulary(65535); }), "got 65535"));
+    narrow.check_contents(65536);
+    narrow.check_contents(1'000'000);
+    EXPECT_TRUE(contains(error_of([&] { narrow.check_contents(65535); }), "got 65535"));
     const TokenFile wide(dir.write("b.bin", image(20240801, 7, 1, "\xff\xff\xff\xff")));
     // Ids of 2^31 and more would come out of `read` negative.
-    EXPECT_TRUE(contains(error_of([&] { wide.check_vocabulary(128256); }), "got 4294967295"));
+    EXPECT_TRUE(contains(error_of([&] { wide.check_contents(128256); }), "got 4294967295"));
 }
 
 TEST(TokenFileWriter, RefusesIdsOutsideTheVocabulary) {

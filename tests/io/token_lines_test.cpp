@@ -40,7 +40,7 @@ class Chats : public testing::Test {
   protected:
     std::string encoded(const std::string& line, const std::string& more = "") const {
         std::string out;
-        encode_chats(dir_.write("a.jsonl", line),
+        encode_chats(dir_.write("a.jsonl", line), "messages",
                      ChatTemplate::recognise("<|im_start|><|im_end|>" + more), *tokenizer_,
                      [&](std::string_view l) { out += l; });
         return out;

@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 
 std::string text_of(const fs::path& path) {
     const TokenFile file(path);
-    file.check_vocabulary(ByteTokenizer::kVocabulary);
+    file.check_contents(ByteTokenizer::kVocabulary);
     std::vector<std::int32_t> tokens(static_cast<std::size_t>(file.size()));
     file.read(0, tokens);
     std::string text;
@@ -104,7 +104,8 @@ TEST(Tokenize, WithATrainedBpe) {
 
     EXPECT_EQ(Scratch::read(dir / "out/tokenizer.json"), json);
     EXPECT_EQ(tokens_info(dir / "out/train.bin"),
-              (TokensInfo{"bpe", options.tokenizer->fingerprint(), "<|endoftext|>"}));
+              (TokensInfo{"bpe", options.tokenizer->fingerprint(), "<|endoftext|>",
+                          *options.tokenizer->end_of_text()}));
 
     options.tokenizer = std::make_shared<BpeTokenizer>(
         [&] {
@@ -252,6 +253,111 @@ TEST(Tokenize, BadInputIsNamedAndOldResultsStay) {
 
     EXPECT_TRUE(contains(error_of([&] { tokenize({.inputs = {good}, .output = good}); }),
                          "cannot make the directory"));
+}
+
+std::string learned_of(const fs::path& path) {
+    const TokenFile file(path);
+    std::string bits;
+    for (std::int64_t i = 0; i < file.size(); ++i) bits += file.learns(i) ? '1' : '0';
+    return bits;
+}
+
+TEST(Tokenize, PairsLearnTheCompletion) {
+    const Scratch dir;
+    TokenizeOptions options{.inputs = {dir.write("a.jsonl",
+                                                 R"({"prompt": "ab", "completion": "cde"}
+{"prompt": "", "completion": ""}
+{"completion": "z", "more": 1, "prompt": "xy"}
+)")},
+                            .output = dir / "out",
+                            .records = Records::pairs,
+                            .held_out = 0};
+    for (const TokenFormat format : {TokenFormat::megatron, TokenFormat::llmc}) {
+        options.format = format;
+        const TokenizeReport report = tokenize(options);
+        EXPECT_EQ(report.train.tokens, 10);
+        EXPECT_EQ(report.train.learned, 6);
+        EXPECT_EQ(report.empty_documents, 1);
+        EXPECT_EQ(text_of(dir / "out/train.bin"), "abcde|xyz|");
+        EXPECT_EQ(learned_of(dir / "out/train.bin"), "0011110011");
+        EXPECT_EQ(TokenFile(dir / "out/train.bin").format(), format);
+    }
+    options.completion = "answer";
+    EXPECT_TRUE(contains(error_of([&] { tokenize(options); }),
+                         "a.jsonl: line 1: the object has no "
+                         "field 'answer'"));
+    // Texts over it have no mask.
+    tokenize({.inputs = {dir.write("a.txt", "q")}, .output = dir / "out", .held_out = 0});
+    EXPECT_FALSE(TokenFile(dir / "out/train.bin").has_mask());
+}
+
+TEST(Tokenize, ChatsLearnWhatTheAssistantSays) {
+    const Scratch dir;
+    BpeTrainer trainer({.vocabulary = 259,
+                        .pattern = std::string(kGpt2Pattern),
+                        .special = {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}});
+    trainer.add(std::vector<std::string>{"x"});
+    const auto tokenizer = std::make_shared<BpeTokenizer>(trainer.train(), "");
+    TokenizeOptions options{
+        .inputs = {dir.write("a.jsonl", R"({"talk": [{"role": "user", "content": "q"},
+ {"role": "assistant", "content": "yes"}]})")},
+        .output = dir / "out",
+        .records = Records::chats,
+        .messages = "talk",
+        .chat = ChatTemplate::recognise("<|im_start|><|im_end|>"),
+        .tokenizer = tokenizer,
+        .held_out = 0};
+    // One object a line.
+    EXPECT_TRUE(contains(error_of([&] { tokenize(options); }), "a.jsonl: line 1"));
+    options.inputs = {dir.write("b.jsonl", R"({"talk": [{"role": "user", "content": "q"}, )"
+                                           R"({"role": "assistant", "content": "yes"}]})")};
+    tokenize(options);
+    const TokenFile file(dir / "out/train.bin");
+    std::vector<std::int32_t> ids(static_cast<std::size_t>(file.size())), learned;
+    file.read(0, ids);
+    for (std::int64_t i = 0; i < file.size(); ++i) {
+        if (file.learns(i)) learned.push_back(ids[static_cast<std::size_t>(i)]);
+    }
+    EXPECT_EQ(tokenizer->decode(ids),
+              "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n");
+    EXPECT_EQ(tokenizer->decode(learned), "yes<|im_end|>");
+    EXPECT_EQ(file.documents()->documents(), 1);
+}
+
+TEST(Tokenize, ShardsAreTheWholeInParts) {
+    const Scratch dir;
+    TokenizeOptions options{
+        .inputs = {dir.write("a.txt", numbered(100))}, .output = dir / "out", .held_out = 0.1};
+    tokenize(options);
+    const std::string train = text_of(dir / "out/train.bin");
+    const auto shards = [&] {
+        std::string all;
+        int count = 0;
+        while (fs::exists(dir / fmt::format("out/train_{:05}.bin", count))) {
+            const auto path = dir / fmt::format("out/train_{:05}.bin", count++);
+            EXPECT_EQ(text_of(path).back(), '|');
+            all += text_of(path);
+        }
+        EXPECT_EQ(all, count > 0 ? train : "");
+        return count;
+    };
+    options.shard_tokens = 100;
+    tokenize(options);
+    // Of 100 tokens and what the last document, 7 tokens at most, has more.
+    const int many = shards();
+    EXPECT_GE(many, static_cast<int>(train.size() / 107));
+    EXPECT_LE(many, static_cast<int>(train.size() / 100 + 1));
+    EXPECT_FALSE(fs::exists(dir / "out/train.bin"));
+    EXPECT_FALSE(fs::exists(dir / "out/train.idx"));
+    EXPECT_TRUE(fs::exists(dir / "out/held_out_00000.idx"));
+    options.shard_tokens = 300;
+    tokenize(options);
+    EXPECT_EQ(shards(), 3);
+    EXPECT_FALSE(fs::exists(dir / "out/train_00003.idx"));
+    options.shard_tokens = 0;
+    tokenize(options);
+    EXPECT_EQ(shards(), 0);
+    EXPECT_EQ(text_of(dir / "out/train.bin"), train);
 }
 
 TEST(Tokenize, WrongOptionsAreUsageErrors) {

@@ -15,8 +15,8 @@ TEST(TokensInfo, ReadsWhatLiesBesideTheTokens) {
               (TokensInfo{.tokenizer = "byte", .fingerprint = "byte"}));
     dir.write(
         "tokens.json",
-        R"({"tokenizer": "bpe", "fingerprint": "f", "end_of_text_token": "<e>", "more": [1]})");
-    EXPECT_EQ(tokens_info(dir / "train.bin"), (TokensInfo{"bpe", "f", "<e>"}));
+        R"({"tokenizer": "bpe", "fingerprint": "f", "end_of_text_token": "<e>", "end_of_text": 7, "more": [1]})");
+    EXPECT_EQ(tokens_info(dir / "train.bin"), (TokensInfo{"bpe", "f", "<e>", 7}));
 }
 
 TEST(TokensInfo, DamageIsNamed) {

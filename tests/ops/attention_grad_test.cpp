@@ -18,7 +18,7 @@ Gradients oracle(const AttentionCase& c, const std::vector<HostTensor>& in,
                 const double* p = forward.p.data() + ((b * c.h + h) * c.t + t) * c.t;
                 double delta = 0;
                 for (std::int64_t i = 0; i < c.d; ++i) delta += dout[q + i] * forward.o[q + i];
-                for (std::int64_t s = 0; s <= t; ++s) {
+                for (std::int64_t s = c.start(b, t); s <= t; ++s) {
                     const std::int64_t k = ((b * c.t + s) * c.g + h / (c.h / c.g)) * c.d;
                     double dp = 0;
                     for (std::int64_t i = 0; i < c.d; ++i) dp += dout[q + i] * in[2].values[k + i];
@@ -43,9 +43,12 @@ TEST_P(AttentionGradTest, EveryKernelAgreesWithSumsInF64) {
     const AttentionOracle forward = attention_oracle(c, in);
     const HostTensor dout = random_tensor(c.dtype, in[0].type.shape, 4);
     const Gradients want = oracle(c, in, forward, dout.values);
+    const std::vector<HostTensor> starts(in.begin() + 3, in.end());
+    in.resize(3);
     in.push_back(tensor(c.dtype, in[0].type.shape, forward.o));
     in.push_back(tensor(accumulator(c.dtype), {c.b, c.h, c.t}, forward.lse));
     in.push_back(dout);
+    in.insert(in.end(), starts.begin(), starts.end());
     // o is rounded to its dtype before it enters delta.
     const double relative = 2 * tolerance(c) + 4 * rounding(c.dtype);
     const auto names =
@@ -68,6 +71,10 @@ std::vector<AttentionCase> cases() {
             all.push_back({.b = 1, .t = t, .h = 3, .g = 1, .d = 80, .dtype = dtype});
         }
         all.push_back({.b = 1, .t = 12, .h = 2, .g = 1, .d = 256, .dtype = dtype});
+        for (std::int64_t document : {1, 5, 64, 70, 200}) {
+            all.push_back(
+                {.b = 3, .t = 135, .h = 4, .g = 2, .d = 16, .dtype = dtype, .document = document});
+        }
         all.push_back({.b = 0, .t = 9, .h = 2, .g = 1, .d = 8, .dtype = dtype});
     }
     return all;
@@ -80,6 +87,17 @@ TEST(AttentionGrad, FiniteDifferences) {
         [](Builder& b, const Values& in) -> Values { return {b.emit(Attention{0.5f}, in)[0]}; },
         {random_tensor(Dtype::f64, {1, 5, 4, 2}, 1), random_tensor(Dtype::f64, {1, 5, 2, 2}, 2),
          random_tensor(Dtype::f64, {1, 5, 2, 2}, 3)},
+        {0, 1, 2});
+}
+
+TEST(AttentionGrad, FiniteDifferencesOfDocuments) {
+    const HostTensor starts = tensor(Dtype::i32, {1, 5}, {0, 0, 2, 2, 4});
+    check_gradient(
+        [](Builder& b, const Values& in) -> Values {
+            return {b.emit(Attention{0.5f, true}, in)[0]};
+        },
+        {random_tensor(Dtype::f64, {1, 5, 4, 2}, 1), random_tensor(Dtype::f64, {1, 5, 2, 2}, 2),
+         random_tensor(Dtype::f64, {1, 5, 2, 2}, 3), starts},
         {0, 1, 2});
 }
 

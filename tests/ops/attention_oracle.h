@@ -8,23 +8,42 @@ namespace octavo::test {
 struct AttentionCase {
     std::int64_t b, t, h, g, d;
     Dtype dtype = Dtype::f32;
-    std::int64_t cache = 0;  // keys in a cache, and positions as the fourth operand
-    double sigma = 1;        // of q and k
+    std::int64_t cache = 0;     // keys in a cache, and positions as the fourth operand
+    double sigma = 1;           // of q and k
+    std::int64_t document = 0;  // documents of about this many tokens, and starts as the fourth
 
     std::int64_t keys() const { return cache ? cache : t; }
     float scale() const { return 1.0f / std::sqrt(static_cast<float>(d)); }
+    Attention op() const { return {scale(), document > 0}; }
+    // Where the document of query t begins. They have document, 1, document, 1, ... tokens, in odd
+    // rows of the batch with one more in front.
+    std::int64_t start(std::int64_t batch, std::int64_t t) const {
+        if (document == 0) return 0;
+        const std::int64_t shift = batch % 2, place = t - shift;
+        if (place < 0) return 0;
+        const std::int64_t within = place % (document + 1);
+        return t - (within < document ? within : 0);
+    }
 };
 
 inline void PrintTo(const AttentionCase& c, std::ostream* os) {
     *os << "B" << c.b << " T" << c.t << " H" << c.h << " G" << c.g << " D" << c.d << " "
         << name(c.dtype);
     if (c.cache) *os << " cache " << c.cache;
+    if (c.document) *os << " documents of " << c.document;
 }
 
 inline std::vector<HostTensor> attention_operands(const AttentionCase& c) {
     const Shape q{c.b, c.t, c.h, c.d}, k{c.b, c.keys(), c.g, c.d};
     std::vector<HostTensor> in{random_tensor(c.dtype, q, 1, c.sigma),
                                random_tensor(c.dtype, k, 2, c.sigma), random_tensor(c.dtype, k, 3)};
+    if (c.document) {
+        std::vector<double> starts;
+        for (std::int64_t i = 0; i < c.b * c.t; ++i) {
+            starts.push_back(static_cast<double>(c.start(i / c.t, i % c.t)));
+        }
+        in.push_back(tensor(Dtype::i32, {c.b, c.t}, starts));
+    }
     if (!c.cache) return in;
     std::vector<double> positions;
     for (std::int64_t i = 0; i < c.b * c.t; ++i) {
@@ -62,17 +81,17 @@ inline AttentionOracle attention_oracle(const AttentionCase& c, const std::vecto
                     return ((b * s_count + s) * c.g + h / (c.h / c.g)) * c.d;
                 };
                 double sum = 0, top = -std::numeric_limits<double>::infinity();
-                for (std::int64_t s = 0; s < s_count && s <= limit; ++s) {
+                for (std::int64_t s = c.start(b, t); s < s_count && s <= limit; ++s) {
                     for (std::int64_t i = 0; i < c.d; ++i) {
                         p[s] += in[0].values[q + i] * in[1].values[key(s) + i] * c.scale();
                     }
                     top = std::max(top, p[s]);
                 }
-                for (std::int64_t s = 0; s < s_count && s <= limit; ++s) {
+                for (std::int64_t s = c.start(b, t); s < s_count && s <= limit; ++s) {
                     p[s] = std::exp(p[s] - top);
                     sum += p[s];
                 }
-                for (std::int64_t s = 0; s < s_count && s <= limit; ++s) {
+                for (std::int64_t s = c.start(b, t); s < s_count && s <= limit; ++s) {
                     p[s] /= sum;
                     for (std::int64_t i = 0; i < c.d; ++i) {
                         r.o[q + i] += p[s] * in[2].values[key(s) + i];

@@ -9,11 +9,10 @@ TEST_P(AttentionTest, EveryKernelAgreesWithSumsInF64) {
     const AttentionCase& c = GetParam();
     const std::vector<HostTensor> in = attention_operands(c);
     const AttentionOracle want = attention_oracle(c, in);
-    const auto names =
-        for_each_kernel(Attention{c.scale()}, in, [&](const std::vector<HostTensor>& out) {
-            expect_close(out[0], want.o, tolerance(c) + rounding(c.dtype));
-            expect_close(out[1], want.lse, tolerance(c), tolerance(c));
-        });
+    const auto names = for_each_kernel(c.op(), in, [&](const std::vector<HostTensor>& out) {
+        expect_close(out[0], want.o, tolerance(c) + rounding(c.dtype));
+        expect_close(out[1], want.lse, tolerance(c), tolerance(c));
+    });
     EXPECT_EQ(names.back(), on_cuda() ? "rows" : "reference");
     if (on_cuda()) return;
     EXPECT_EQ(names.size(), c.dtype != Dtype::f64 && c.t >= 8 && c.b > 0 ? 2u : 1u);
@@ -32,6 +31,10 @@ std::vector<AttentionCase> cases() {
         all.push_back({.b = 1, .t = 12, .h = 2, .g = 1, .d = 256, .dtype = dtype});
         // Enough queries to give each a warp of its own.
         all.push_back({.b = 1, .t = 9, .h = 480, .g = 120, .d = 16, .dtype = dtype});
+        for (std::int64_t document : {1, 5, 64, 70, 200}) {
+            all.push_back(
+                {.b = 3, .t = 135, .h = 4, .g = 2, .d = 16, .dtype = dtype, .document = document});
+        }
         // A cache of 70 with 3 queries (decoding) and with 66 (a prompt).
         all.push_back({.b = 3, .t = 3, .h = 4, .g = 2, .d = 16, .dtype = dtype, .cache = 70});
         all.push_back({.b = 3, .t = 66, .h = 4, .g = 2, .d = 16, .dtype = dtype, .cache = 70});
@@ -83,9 +86,9 @@ TEST(Attention, OfAGraphMayOverwriteItsQuery) {
     expect_close(out[0], attention_oracle(c, in).o, tolerance(c) + rounding(c.dtype));
 }
 
-std::string error_of(const Types& in) {
+std::string error_of(const Types& in, const Attention& attention = {}) {
     try {
-        const Op op = Attention{};
+        const Op op = attention;
         rules_of(op).type(op, Operands("attention", in));
     } catch (const Error& e) {
         return e.message();
@@ -109,6 +112,11 @@ TEST(Attention, Refuses) {
     EXPECT_EQ(error_of({q, cache, cache, {Dtype::i32, {2, 4}}}),
               "attention: operand 3 must have shape [2, 5], got i32[2, 4]");
     EXPECT_EQ(error_of({q, cache, cache, {Dtype::i32, {2, 5}}}), "no error");
+    const Attention documents{.documents = true};
+    EXPECT_EQ(error_of({q, cache, cache, {Dtype::i32, {2, 5}}}, documents),
+              "attention: without positions there are as many keys as queries, got f32[2, 5, 6, 8] "
+              "and f32[2, 9, 3, 8]");
+    EXPECT_EQ(error_of({q, cache, cache}, documents), "attention: expected 4 operands, got 3");
 }
 
 TEST(Attention, HasNoGradientWithPositionsOrThroughLse) {

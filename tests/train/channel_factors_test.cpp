@@ -2,7 +2,7 @@
 
 #include "io/safetensors.h"
 #include "io/scratch.h"
-#include "io/token_file.h"
+#include "io/token_file_writer.h"
 #include "models/convert_model.h"
 #include "models/weights.h"
 #include "ops/op_test.h"

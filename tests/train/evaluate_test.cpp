@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include "io/scratch.h"
+#include "io/token_file_writer.h"
 
 namespace octavo {
 namespace {
@@ -31,19 +32,18 @@ TEST(MeanLoss, SeesEveryWindowOnce) {
     ASSERT_EQ(data.windows(), 11);  // 99 targets
     for (const std::int64_t batch : {1, 2, 4, 16}) {
         std::vector<std::int32_t> seen;
-        const MeanLoss mean = mean_loss(
-            data, batch, 0,
-            [&](std::span<const std::int32_t> ids, std::span<const std::int32_t> targets) {
-                EXPECT_EQ(std::ssize(ids), batch * 9);
-                double sum = 0;
-                for (std::size_t i = 0; i < targets.size(); ++i) {
-                    if (targets[i] < 0) continue;
-                    EXPECT_EQ(targets[i], ids[i] + 1);
-                    seen.push_back(targets[i]);
-                    sum += targets[i];
-                }
-                return sum;
-            });
+        const MeanLoss mean = mean_loss(data, batch, 0, [&](const Batch& tokens) {
+            const auto& [ids, targets, starts, positions] = tokens;
+            EXPECT_EQ(std::ssize(ids), batch * 9);
+            double sum = 0;
+            for (std::size_t i = 0; i < targets.size(); ++i) {
+                if (targets[i] < 0) continue;
+                EXPECT_EQ(targets[i], ids[i] + 1);
+                seen.push_back(targets[i]);
+                sum += targets[i];
+            }
+            return sum;
+        });
         ASSERT_EQ(seen.size(), 99u);
         for (std::size_t i = 0; i < seen.size(); ++i) {
             EXPECT_EQ(seen[i], static_cast<std::int32_t>(i) + 1);
@@ -57,7 +57,7 @@ TEST(MeanLoss, StopsWhereItIsAskedTo) {
     const Scratch scratch;
     const BatchSource data = counting(scratch, 100, 9);
     std::vector<std::int64_t> done;
-    const auto zero = [](auto, auto) { return 1.0; };
+    const auto zero = [](const Batch&) { return 1.0; };
     const MeanLoss mean = mean_loss(data, 2, 3, zero, [&](std::int64_t i, std::int64_t all) {
         done.push_back(i);
         EXPECT_EQ(all, 3);

@@ -10,18 +10,19 @@
 namespace octavo::cpu {
 namespace {
 
-// e^(x - max) in place, zero from `visible` to `columns`. Returns the sum; the maximum in `top`.
-float softmax_row(float* x, std::int64_t visible, std::int64_t columns, float& top) {
+// e^(x - max) in place, zero outside `seen` of `columns`. Returns the sum; the maximum in `top`.
+float softmax_row(float* x, KeyRange seen, std::int64_t columns, float& top) {
     float m = std::numeric_limits<float>::lowest();
 #pragma omp simd reduction(max : m)
-    for (std::int64_t s = 0; s < visible; ++s) m = x[s] > m ? x[s] : m;
+    for (std::int64_t s = seen.begin; s < seen.end; ++s) m = x[s] > m ? x[s] : m;
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    for (std::int64_t s = 0; s < visible; ++s) {
+    for (std::int64_t s = seen.begin; s < seen.end; ++s) {
         x[s] = exp(x[s] - m);
         sum += x[s];
     }
-    std::fill(x + visible, x + columns, 0.0f);
+    std::fill(x, x + seen.begin, 0.0f);
+    std::fill(x + seen.end, x + columns, 0.0f);
     top = m;
     return sum;
 }
@@ -31,7 +32,7 @@ float softmax_row(float* x, std::int64_t visible, std::int64_t columns, float& t
 template <class T>
 struct BlockedAttention {
     AttentionExtents e;
-    float scale;
+    Attention op;
     std::int64_t tasks, slots;
 
     std::int64_t row_blocks() const { return (e.t + kBlockRows - 1) / kBlockRows; }
@@ -51,14 +52,15 @@ struct BlockedAttention {
 
     void attend(const KernelCall& call, std::int64_t batch, std::int64_t head, std::int64_t first,
                 float* scratch) const {
-        const std::int32_t* positions =
-            call.in.size() > 3 ? call.in[3].as<std::int32_t>() : nullptr;
+        const SeenKeys seen = seen_keys(e, op, call);
         const std::int64_t rows = std::min(kBlockRows, e.t - first);
         const std::int64_t group = head / (e.h / e.g);
-        std::int64_t columns = 0;
-        for (std::int64_t r = 0; r < rows; ++r) {
-            columns = std::max(columns, visible_keys(e, positions, batch, first + r));
+        KeyRange keys = seen.of(batch, first);  // that any of the rows sees
+        for (std::int64_t r = 1; r < rows; ++r) {
+            const KeyRange more = seen.of(batch, first + r);
+            keys = {std::min(keys.begin, more.begin), std::max(keys.end, more.end)};
         }
+        const std::int64_t columns = keys.end - keys.begin;
 
         const std::int64_t stride = score_stride(e.s);
         float* scores = scratch;                  // (rows, columns)
@@ -67,7 +69,7 @@ struct BlockedAttention {
         float* k = sums + kBlockRows * e.d;       // (columns, D)
         float* v = k + e.s * e.d;                 // (columns, D)
         const std::int64_t first_query = e.query_row(batch, first, head);
-        const std::int64_t first_key = e.key_row(batch, 0, group);
+        const std::int64_t first_key = e.key_row(batch, keys.begin, group);
         copy_rows(call.in[0].as<T>() + first_query, rows, e.h * e.d, e.d, q);
         copy_rows(call.in[1].as<T>() + first_key, columns, e.g * e.d, e.d, k);
         copy_rows(call.in[2].as<T>() + first_key, columns, e.g * e.d, e.d, v);
@@ -76,14 +78,16 @@ struct BlockedAttention {
 
         std::array<float, kBlockRows> factor;
         if (columns > 0) {
-            sgemm(false, true, rows, columns, e.d, scale, q, e.d, k, e.d, 0, scores, stride);
+            sgemm(false, true, rows, columns, e.d, op.scale, q, e.d, k, e.d, 0, scores, stride);
         }
         for (std::int64_t r = 0; r < rows; ++r) {
-            const std::int64_t visible = visible_keys(e, positions, batch, first + r);
+            const KeyRange own = seen.of(batch, first + r);
+            const bool any = own.end > own.begin;
             float top;
-            const float sum = softmax_row(scores + r * stride, visible, columns, top);
-            factor[r] = visible > 0 ? 1.0f / sum : 0.0f;
-            lse[r] = visible > 0 ? top + std::log(sum) : -std::numeric_limits<float>::infinity();
+            const float sum = softmax_row(
+                scores + r * stride, {own.begin - keys.begin, own.end - keys.begin}, columns, top);
+            factor[r] = any ? 1.0f / sum : 0.0f;
+            lse[r] = any ? top + std::log(sum) : -std::numeric_limits<float>::infinity();
         }
         if (columns > 0) {
             sgemm(false, false, rows, e.d, columns, 1, scores, stride, v, e.d, 0, sums, e.d);
@@ -111,13 +115,13 @@ Refusal reject_blocked(const NodeView& node) {
 
 Prepared prepare_blocked(const NodeView& node) {
     const AttentionExtents e = attention_extents(node);
-    const float scale = std::get<Attention>(node.op).scale;
+    const Attention& op = std::get<Attention>(node.op);
     return dispatch_plain(node.in[0].dtype, [&](auto tag) -> Prepared {
         using T = typename decltype(tag)::type;
         if constexpr (std::is_same_v<T, double>) {
             fail("attention: the blocked kernel computes in f32");
         } else {
-            BlockedAttention<T> kernel{e, scale, 0, 0};
+            BlockedAttention<T> kernel{e, op, 0, 0};
             kernel.tasks = e.b * e.h * kernel.row_blocks();
             kernel.slots = slot_count(kernel.tasks);
             return {kernel, kernel.slots * kernel.scratch_floats() *

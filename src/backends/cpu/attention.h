@@ -23,11 +23,28 @@ inline AttentionExtents attention_extents(const NodeView& node) {
     return {.b = q[0], .t = q[1], .s = k[1], .h = q[2], .g = k[2], .d = q[3]};
 }
 
-// How many keys query `row` sees: the first ones.
-inline std::int64_t visible_keys(const AttentionExtents& e, const std::int32_t* positions,
-                                 std::int64_t batch, std::int64_t row) {
-    if (!positions) return row + 1;
-    return std::clamp<std::int64_t>(std::int64_t{positions[batch * e.t + row]} + 1, 0, e.s);
+// The keys that a query sees: [begin, end).
+struct KeyRange {
+    std::int64_t begin, end;
+};
+struct SeenKeys {
+    AttentionExtents e;
+    const std::int32_t *positions, *starts;  // null where there are none
+
+    KeyRange of(std::int64_t batch, std::int64_t row) const {
+        const std::int64_t at = batch * e.t + row;
+        if (positions)
+            return {0, std::clamp<std::int64_t>(positions[at] + std::int64_t{1}, 0, e.s)};
+        return {starts ? std::clamp<std::int64_t>(starts[at], 0, row) : 0, row + 1};
+    }
+};
+
+inline SeenKeys seen_keys(const AttentionExtents& e, const Attention& op, const KernelCall& call) {
+    const std::int32_t* more = call.in.size() > 3 ? call.in[3].as<std::int32_t>() : nullptr;
+    return {e, op.documents ? nullptr : more, op.documents ? more : nullptr};
+}
+inline SeenKeys seen_keys(const AttentionExtents& e, const AttentionGrad&, const KernelCall& call) {
+    return {e, nullptr, call.in.size() > 6 ? call.in[6].as<std::int32_t>() : nullptr};
 }
 
 // body(task, slot) for every task, in order of availability: tasks differ in length. Scratch is per

@@ -10,7 +10,7 @@ namespace {
 template <class T>
 struct BlockedAttentionGrad {
     AttentionExtents e;
-    float scale;
+    AttentionGrad op;
     std::int64_t slots;
 
     std::int64_t scratch_floats() const {
@@ -70,35 +70,43 @@ struct BlockedAttentionGrad {
     void query_block(const KernelCall& call, std::int64_t batch, std::int64_t head,
                      std::int64_t first, const Scratch& s) const {
         const std::int64_t rows = std::min(kBlockRows, e.t - first);
-        const std::int64_t columns = first + rows, stride = score_stride(e.s);
+        const SeenKeys seen = seen_keys(e, op, call);
+        const std::int64_t begin = seen.of(batch, first).begin;  // that any of the rows sees
+        const std::int64_t columns = first + rows - begin, stride = score_stride(e.s);
+        const float *k = s.k + begin * e.d, *v = s.v + begin * e.d;
+        float *dk = s.dk + begin * e.d, *dv = s.dv + begin * e.d;
         const std::int64_t at = e.query_row(batch, first, head), step = e.h * e.d;
         copy_rows(call.in[0].as<T>() + at, rows, step, e.d, s.q);
         copy_rows(call.in[3].as<T>() + at, rows, step, e.d, s.o);
         copy_rows(call.in[5].as<T>() + at, rows, step, e.d, s.dout);
         const float* lse = call.in[4].as<float>() + (batch * e.h + head) * e.t + first;
 
-        sgemm(false, true, rows, columns, e.d, scale, s.q, e.d, s.k, e.d, 0, s.p, stride);
-        sgemm(false, true, rows, columns, e.d, 1, s.dout, e.d, s.v, e.d, 0, s.ds, stride);
+        sgemm(false, true, rows, columns, e.d, op.scale, s.q, e.d, k, e.d, 0, s.p, stride);
+        sgemm(false, true, rows, columns, e.d, 1, s.dout, e.d, v, e.d, 0, s.ds, stride);
         for (std::int64_t r = 0; r < rows; ++r) {
             const float delta = dot(s.dout + r * e.d, s.o + r * e.d);
-            score_row(s.p + r * stride, s.ds + r * stride, first + r + 1, columns, lse[r], delta);
+            const KeyRange own = seen.of(batch, first + r);
+            score_row(s.p + r * stride, s.ds + r * stride, {own.begin - begin, own.end - begin},
+                      columns, lse[r], delta);
         }
-        sgemm(true, false, columns, e.d, rows, 1, s.p, stride, s.dout, e.d, 1, s.dv, e.d);
-        sgemm(true, false, columns, e.d, rows, scale, s.ds, stride, s.q, e.d, 1, s.dk, e.d);
-        sgemm(false, false, rows, e.d, columns, scale, s.ds, stride, s.k, e.d, 0, s.dq, e.d);
+        sgemm(true, false, columns, e.d, rows, 1, s.p, stride, s.dout, e.d, 1, dv, e.d);
+        sgemm(true, false, columns, e.d, rows, op.scale, s.ds, stride, s.q, e.d, 1, dk, e.d);
+        sgemm(false, false, rows, e.d, columns, op.scale, s.ds, stride, k, e.d, 0, s.dq, e.d);
         store(s.dq, rows, call.out[0].as<T>() + at, step);
     }
 
     // Scores and dp become p and ds; both are zero for keys that the query does not see.
-    static void score_row(float* __restrict p, float* __restrict ds, std::int64_t visible,
+    static void score_row(float* __restrict p, float* __restrict ds, KeyRange seen,
                           std::int64_t columns, float lse, float delta) {
 #pragma omp simd
-        for (std::int64_t j = 0; j < visible; ++j) {
+        for (std::int64_t j = seen.begin; j < seen.end; ++j) {
             p[j] = exp(p[j] - lse);
             ds[j] = p[j] * (ds[j] - delta);
         }
-        std::fill(p + visible, p + columns, 0.0f);
-        std::fill(ds + visible, ds + columns, 0.0f);
+        for (float* x : {p, ds}) {
+            std::fill(x, x + seen.begin, 0.0f);
+            std::fill(x + seen.end, x + columns, 0.0f);
+        }
     }
 
     float dot(const float* x, const float* y) const {
@@ -129,7 +137,7 @@ Prepared prepare_blocked(const NodeView& node) {
         if constexpr (std::is_same_v<T, double>) {
             fail("attention_grad: the blocked kernel computes in f32");
         } else {
-            const BlockedAttentionGrad<T> kernel{e, std::get<AttentionGrad>(node.op).scale,
+            const BlockedAttentionGrad<T> kernel{e, std::get<AttentionGrad>(node.op),
                                                  slot_count(e.b * e.g)};
             return {kernel, kernel.slots * kernel.scratch_floats() *
                                 static_cast<std::int64_t>(sizeof(float))};

@@ -8,7 +8,7 @@ namespace {
 template <class T, class C = compute_t<T>>
 struct DirectAttentionGrad {
     AttentionExtents e;
-    C scale;
+    AttentionGrad op;
     std::int64_t slots;
 
     std::int64_t scratch_elements() const { return (2 * e.s + 1) * e.d; }
@@ -51,8 +51,10 @@ struct DirectAttentionGrad {
         const T *k = call.in[1].as<T>() + first_key, *v = call.in[2].as<T>() + first_key;
         const C lse = call.in[4].as<C>()[(batch * e.h + head) * e.t + row];
         const C delta = dot(dout, o);
+        const C scale(op.scale);
+        const KeyRange seen = seen_keys(e, op, call).of(batch, row);
         std::fill_n(dq, e.d, C(0));
-        for (std::int64_t s = 0; s <= row; ++s) {
+        for (std::int64_t s = seen.begin; s < seen.end; ++s) {
             const T *ks = k + s * e.g * e.d, *vs = v + s * e.g * e.d;
             const C p = exp(scale * dot(q, ks) - lse);
             const C ds = p * (dot(dout, vs) - delta) * scale;
@@ -74,7 +76,7 @@ Prepared prepare_attention_grad_reference(const NodeView& node) {
     return dispatch_plain(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using C = compute_t<T>;
-        const DirectAttentionGrad<T> kernel{e, C(std::get<AttentionGrad>(node.op).scale),
+        const DirectAttentionGrad<T> kernel{e, std::get<AttentionGrad>(node.op),
                                             slot_count(e.b * e.g)};
         return Prepared{kernel, kernel.slots * kernel.scratch_elements() *
                                     static_cast<std::int64_t>(sizeof(C))};

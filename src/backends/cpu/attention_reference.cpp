@@ -12,7 +12,7 @@ namespace {
 template <class T, class C = compute_t<T>>
 struct DirectAttention {
     AttentionExtents e;
-    C scale;
+    Attention op;
     std::int64_t slots;
 
     std::int64_t scratch_elements() const { return e.s + 2 * e.d; }
@@ -28,10 +28,9 @@ struct DirectAttention {
 
     void attend(const KernelCall& call, std::int64_t batch, std::int64_t head, std::int64_t row,
                 C* scratch) const {
-        const std::int32_t* positions =
-            call.in.size() > 3 ? call.in[3].as<std::int32_t>() : nullptr;
-        const std::int64_t visible = visible_keys(e, positions, batch, row);
-        const std::int64_t first_key = e.key_row(batch, 0, head / (e.h / e.g));
+        const KeyRange seen = seen_keys(e, op, call).of(batch, row);
+        const std::int64_t visible = seen.end - seen.begin;
+        const std::int64_t first_key = e.key_row(batch, seen.begin, head / (e.h / e.g));
         const T* q = call.in[0].as<T>() + e.query_row(batch, row, head);
         const T* k = call.in[1].as<T>() + first_key;
         const T* v = call.in[2].as<T>() + first_key;
@@ -39,7 +38,7 @@ struct DirectAttention {
         C* lse = call.out[1].as<C>() + (batch * e.h + head) * e.t + row;
         C *p = scratch, *query = p + e.s, *sums = query + e.d;
 
-        for (std::int64_t i = 0; i < e.d; ++i) query[i] = C(q[i]) * scale;
+        for (std::int64_t i = 0; i < e.d; ++i) query[i] = C(q[i]) * C(op.scale);
         C top = std::numeric_limits<C>::lowest();
         for (std::int64_t s = 0; s < visible; ++s) {
             const T* key = k + s * e.g * e.d;
@@ -75,8 +74,7 @@ Prepared prepare_attention_reference(const NodeView& node) {
     return dispatch_plain(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using C = compute_t<T>;
-        const DirectAttention<T> kernel{e, C(std::get<Attention>(node.op).scale),
-                                        slot_count(e.b * e.h)};
+        const DirectAttention<T> kernel{e, std::get<Attention>(node.op), slot_count(e.b * e.h)};
         return Prepared{kernel, kernel.slots * kernel.scratch_elements() *
                                     static_cast<std::int64_t>(sizeof(C))};
     });

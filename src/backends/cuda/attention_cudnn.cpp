@@ -26,19 +26,35 @@ cudnnHandle_t cudnn() {
     return handle;
 }
 
-enum Id : std::int64_t { kQ = 1, kK, kV, kO, kStats, kDo, kDq, kDk, kDv };
+enum Id : std::int64_t { kQ = 1, kK, kV, kO, kStats, kDo, kDq, kDk, kDv, kBias };
 
 struct Shapes {
     std::int64_t batch, time, heads, kv_heads, dim;
     Dtype dtype;
     float scale;
-    bool backward, deterministic = false;
+    bool backward, documents, deterministic = false;
     auto operator<=>(const Shapes&) const = default;
 };
 
-Shapes shapes_of(const NodeView& node, float scale, bool backward) {
+// The bias that keeps documents apart would take more than this: then it is not worth it.
+constexpr std::int64_t kMostBiasBytes = std::int64_t{1} << 30;
+
+Shapes shapes_of(const NodeView& node) {
     const Shape &q = node.in[0].shape, &k = node.in[1].shape;
-    return {q[0], q[1], q[2], k[2], q[3], node.in[0].dtype, scale, backward};
+    Shapes s{q[0], q[1], q[2], k[2], q[3], node.in[0].dtype, 1, false, false};
+    if (const auto* forward = std::get_if<Attention>(&node.op)) {
+        s.scale = forward->scale;
+        s.documents = forward->documents;
+    } else {
+        s.scale = std::get<AttentionGrad>(node.op).scale;
+        s.backward = true;
+        s.documents = node.in.size() == 7;
+    }
+    return s;
+}
+
+std::int64_t bias_bytes(const Shapes& s) {
+    return s.documents ? s.batch * s.time * s.time * std::int64_t{2} : 0;
 }
 
 // A compiled attention, or the reason why there is none.
@@ -64,6 +80,7 @@ class GraphOf {
                               .set_generate_stats(true)
                               .set_causal_mask(true)
                               .set_attn_scale(s_.scale);
+        if (s_.documents) attributes.set_bias(bias());
         auto [o, stats] = graph_->sdpa(heads_tensor(kQ, s_.heads), heads_tensor(kK, s_.kv_heads),
                                        heads_tensor(kV, s_.kv_heads), attributes);
         result(o, kO, s_.heads);
@@ -77,6 +94,7 @@ class GraphOf {
                               .set_deterministic_algorithm(s_.deterministic)
                               .set_causal_mask(true)
                               .set_attn_scale(s_.scale);
+        if (s_.documents) attributes.set_bias(bias());
         const Tensor stats = graph_->tensor(fe::graph::Tensor_attributes()
                                                 .set_uid(kStats)
                                                 .set_data_type(fe::DataType_t::FLOAT)
@@ -105,6 +123,13 @@ class GraphOf {
                                   .set_uid(id)
                                   .set_dim(dims(heads))
                                   .set_stride(strides(heads)));
+    }
+    Tensor bias() {
+        const std::int64_t t = s_.time;
+        return graph_->tensor(fe::graph::Tensor_attributes()
+                                  .set_uid(kBias)
+                                  .set_dim({s_.batch, 1, t, t})
+                                  .set_stride({t * t, t * t, t, 1}));
     }
     void result(const Tensor& t, Id id, std::int64_t heads) const {
         t->set_output(true).set_uid(id).set_dim(dims(heads)).set_stride(strides(heads));
@@ -135,51 +160,61 @@ Refusal reject(const Shapes& s) {
     }
     if (s.batch == 0 || s.time == 0) return "no elements";
     if (s.dim % 8 != 0) return fmt::format("a head of {} is no multiple of 8", s.dim);
+    if (bias_bytes(s) > kMostBiasBytes) {
+        return fmt::format("a bias of {} MB to keep documents apart", bias_bytes(s) / 1000000);
+    }
     const Built& b = built(s);
     return b.refusal.empty() ? Refusal{} : Refusal{b.refusal};
 }
 
-void execute(const Built& b, std::unordered_map<std::int64_t, void*> tensors,
-             std::byte* workspace) {
-    fe::error_t status = b.graph->execute(cudnn(), tensors, workspace);
+std::int64_t bias_offset(const Built& b) { return (b.workspace + 255) / 256 * 256; }
+
+// With `starts`, the bias lies in scratch behind cuDNN's workspace.
+void execute(const Shapes& s, const Built& b, std::unordered_map<std::int64_t, void*> tensors,
+             const KernelCall& call, std::size_t starts) {
+    if (s.documents) {
+        void* const bias = call.scratch + bias_offset(b);
+        write_document_bias(s.dtype, call.in[starts].as<std::int32_t>(), bias, s.batch, s.time);
+        tensors[kBias] = bias;
+    }
+    fe::error_t status = b.graph->execute(cudnn(), tensors, call.scratch);
     if (!status.is_good()) expect_no_fault();
     check(status.is_good(), "cuDNN: attention failed: {}", status.get_message());
 }
 
-float scale_of(const NodeView& node) {
-    if (const auto* forward = std::get_if<Attention>(&node.op)) return forward->scale;
-    return std::get<AttentionGrad>(node.op).scale;
+std::int64_t scratch_bytes(const Shapes& s, const Built& b) {
+    return s.documents ? bias_offset(b) + bias_bytes(s) : b.workspace;
 }
 
 }  // namespace
 
 Refusal reject_attention_cudnn(const NodeView& node) {
-    if (node.in.size() == 4) return "positions";
-    return reject(shapes_of(node, scale_of(node), false));
+    if (node.in.size() == 4 && !std::get<Attention>(node.op).documents) return "positions";
+    return reject(shapes_of(node));
 }
 
 Prepared prepare_attention_cudnn(const NodeView& node) {
-    const Built& b = built(shapes_of(node, scale_of(node), false));
-    return {[&b](const KernelCall& call) {
-                execute(b,
+    const Shapes s = shapes_of(node);
+    const Built& b = built(s);
+    return {[s, &b](const KernelCall& call) {
+                execute(s, b,
                         {{kQ, call.in[0].data},
                          {kK, call.in[1].data},
                          {kV, call.in[2].data},
                          {kO, call.out[0].data},
                          {kStats, call.out[1].data}},
-                        call.scratch);
+                        call, 3);
             },
-            b.workspace};
+            scratch_bytes(s, b)};
 }
 
-Refusal reject_attention_grad_cudnn(const NodeView& node) {
-    return reject(shapes_of(node, scale_of(node), true));
-}
+Refusal reject_attention_grad_cudnn(const NodeView& node) { return reject(shapes_of(node)); }
 
 Prepared prepare_attention_grad_cudnn(const NodeView& node) {
-    const Built& b = built(shapes_of(node, scale_of(node), true));
-    return {[&b](const KernelCall& call) {
-                execute(b,
+    const Shapes s = shapes_of(node);
+    const Built& b = built(s);
+    return {[s, &b](const KernelCall& call) {
+                execute(s, b,
                         {{kQ, call.in[0].data},
                          {kK, call.in[1].data},
                          {kV, call.in[2].data},
@@ -189,9 +224,9 @@ Prepared prepare_attention_grad_cudnn(const NodeView& node) {
                          {kDq, call.out[0].data},
                          {kDk, call.out[1].data},
                          {kDv, call.out[2].data}},
-                        call.scratch);
+                        call, 6);
             },
-            b.workspace};
+            scratch_bytes(s, b)};
 }
 
 }  // namespace octavo::cuda

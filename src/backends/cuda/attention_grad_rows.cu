@@ -8,10 +8,15 @@ struct AttentionGradRows {
     using C = compute_t<T>;
     const T *q, *k, *v, *o, *dout;
     const C* lse;
+    const std::int32_t* starts;  // of each query's document; null: 0
     T *dq, *dk, *dv;
     C* delta;  // rowsum(do * o), laid out like lse
     AttentionExtents e;
     C scale;
+
+    __device__ std::int64_t first(std::int64_t batch, std::int64_t row) const {
+        return starts ? first_key(starts[batch * e.t + row], row) : 0;
+    }
 };
 
 // dq and delta: a warp takes a query, and all the keys it sees.
@@ -36,7 +41,7 @@ __global__ void __launch_bounds__(kBlock) query_gradients_kernel(AttentionGradRo
     Lanes::load(a.o + at, d, o);
     const C lse = a.lse[e.lse_at(batch, row, head)], delta = warp_sum(dot(dout, o));
 
-    for (std::int64_t s = 0; s <= row; s += kTogether) {
+    for (std::int64_t s = a.first(batch, row); s <= row; s += kTogether) {
         C keys[kTogether][E], values[kTogether][E];
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
@@ -75,13 +80,26 @@ __global__ void __launch_bounds__(kBlock) key_gradients_kernel(AttentionGradRows
     Lanes::load(a.k + at, d, k);
     Lanes::load(a.v + at, d, v);
 
+    // The queries from the key up to `end` see it: starts do not fall.
+    std::int64_t end = e.t;
+    if (a.starts) {
+        for (std::int64_t begin = key + 1; begin < end;) {
+            const std::int64_t middle = (begin + end) / 2;
+            if (a.first(batch, middle) <= key) {
+                begin = middle + 1;
+            } else {
+                end = middle;
+            }
+        }
+    }
+
     const std::int64_t heads = e.h / e.g;
     for (std::int64_t head = group * heads; head < (group + 1) * heads; ++head) {
-        for (std::int64_t t = key; t < e.t; t += kTogether) {
+        for (std::int64_t t = key; t < end; t += kTogether) {
             C q[kTogether][E], dout[kTogether][E], lse[kTogether], delta[kTogether];
 #pragma unroll
             for (int j = 0; j < kTogether; ++j) {
-                const std::int64_t row = t + j < e.t ? t + j : e.t - 1;
+                const std::int64_t row = t + j < end ? t + j : end - 1;
                 Lanes::load(a.q + e.query_row(batch, row, head), d, q[j]);
                 Lanes::load(a.dout + e.query_row(batch, row, head), d, dout[j]);
                 lse[j] = a.lse[e.lse_at(batch, row, head)];
@@ -92,7 +110,7 @@ __global__ void __launch_bounds__(kBlock) key_gradients_kernel(AttentionGradRows
                 const C score = warp_sum(dot(q[j], k)), dp = warp_sum(dot(dout[j], v));
                 const C p = exp(a.scale * score - lse[j]);
                 const C ds = p * (dp - delta[j]) * a.scale;
-                const bool exists = t + j < e.t;
+                const bool exists = t + j < end;
 #pragma unroll
                 for (int i = 0; i < E; ++i) {
                     dv[i] += exists ? p * dout[j][i] : C(0);
@@ -143,18 +161,20 @@ void attention_grad_rows(const KernelCall& call, const AttentionExtents& e, floa
     // dq may take the place of do, which the second kernel still reads.
     const bool in_place = call.out[0].data == call.in[5].data;
     T* const dq = in_place ? reinterpret_cast<T*>(call.scratch + scratch.dq) : call.out[0].as<T>();
-    launch(AttentionGradRows<T>{.q = call.in[0].as<T>(),
-                                .k = call.in[1].as<T>(),
-                                .v = call.in[2].as<T>(),
-                                .o = call.in[3].as<T>(),
-                                .dout = call.in[5].as<T>(),
-                                .lse = call.in[4].as<C>(),
-                                .dq = dq,
-                                .dk = call.out[1].as<T>(),
-                                .dv = call.out[2].as<T>(),
-                                .delta = reinterpret_cast<C*>(call.scratch + scratch.delta),
-                                .e = e,
-                                .scale = C(scale)});
+    launch(AttentionGradRows<T>{
+        .q = call.in[0].as<T>(),
+        .k = call.in[1].as<T>(),
+        .v = call.in[2].as<T>(),
+        .o = call.in[3].as<T>(),
+        .dout = call.in[5].as<T>(),
+        .lse = call.in[4].as<C>(),
+        .starts = call.in.size() == 7 ? call.in[6].as<std::int32_t>() : nullptr,
+        .dq = dq,
+        .dk = call.out[1].as<T>(),
+        .dv = call.out[2].as<T>(),
+        .delta = reinterpret_cast<C*>(call.scratch + scratch.delta),
+        .e = e,
+        .scale = C(scale)});
     copy(dq, call.out[0].data, data_bytes(call.out[0].type));
 }
 

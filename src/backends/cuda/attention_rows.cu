@@ -9,13 +9,16 @@ template <class T>
 struct AttentionRows {
     using C = compute_t<T>;
     const T *q, *k, *v;
-    const std::int32_t* positions;  // null: causal
+    const std::int32_t *positions, *starts;  // null where there are none
     T* o;
     C* lse;
     AttentionExtents e;
     C scale;
 
-    // How many keys query `row` sees: the first ones.
+    // Query `row` sees the keys from `first` up to `visible`.
+    __device__ std::int64_t first(std::int64_t batch, std::int64_t row) const {
+        return starts ? first_key(starts[batch * e.t + row], row) : 0;
+    }
     __device__ std::int64_t visible(std::int64_t batch, std::int64_t row) const {
         if (!positions) return row + 1;
         const std::int64_t n = std::int64_t{positions[batch * e.t + row]} + 1;
@@ -63,7 +66,8 @@ __global__ void __launch_bounds__(kBlock) attention_rows_kernel(AttentionRows<T>
     for (int i = 0; i < E; ++i) q[i] *= a.scale;
 
     SoftmaxSums<C, E> mine;
-    for (std::int64_t s = warp % kSplit * kTogether; s < visible; s += kSplit * kTogether) {
+    for (std::int64_t s = a.first(batch, row) + warp % kSplit * kTogether; s < visible;
+         s += kSplit * kTogether) {
         C keys[kTogether][E], values[kTogether][E], score[kTogether];
 #pragma unroll
         for (int j = 0; j < kTogether; ++j) {
@@ -149,21 +153,21 @@ Refusal reject_attention_rows(const NodeView& node) { return reject_long_heads(n
 
 Prepared prepare_attention_rows(const NodeView& node) {
     const AttentionExtents e = attention_extents(node);
-    const float scale = std::get<Attention>(node.op).scale;
+    const Attention op = std::get<Attention>(node.op);
     return dispatch_plain(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         using C = compute_t<T>;
-        return Prepared{[e, scale](const KernelCall& call) {
-            const bool cached = call.in.size() == 4;
-            attention_rows(
-                AttentionRows<T>{.q = call.in[0].as<T>(),
-                                 .k = call.in[1].as<T>(),
-                                 .v = call.in[2].as<T>(),
-                                 .positions = cached ? call.in[3].as<std::int32_t>() : nullptr,
-                                 .o = call.out[0].as<T>(),
-                                 .lse = call.out[1].as<C>(),
-                                 .e = e,
-                                 .scale = C(scale)});
+        return Prepared{[e, op](const KernelCall& call) {
+            const auto* more = call.in.size() == 4 ? call.in[3].as<std::int32_t>() : nullptr;
+            attention_rows(AttentionRows<T>{.q = call.in[0].as<T>(),
+                                            .k = call.in[1].as<T>(),
+                                            .v = call.in[2].as<T>(),
+                                            .positions = op.documents ? nullptr : more,
+                                            .starts = op.documents ? more : nullptr,
+                                            .o = call.out[0].as<T>(),
+                                            .lse = call.out[1].as<C>(),
+                                            .e = e,
+                                            .scale = C(op.scale)});
         }};
     });
 }

@@ -52,6 +52,11 @@ struct LaneLayout {
     }
 };
 
+// Of a query with a document's start beside it.
+__device__ inline std::int64_t first_key(std::int32_t start, std::int64_t row) {
+    return start < 0 ? 0 : start < row ? start : row;
+}
+
 template <int E, class C>
 __device__ inline C dot(const C (&x)[E], const C (&y)[E]) {
     C sum = 0;

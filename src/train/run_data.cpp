@@ -1,0 +1,80 @@
+#include "train/run_data.h"
+
+#include <glob.h>
+
+#include "base/error.h"
+#include "io/tokens_info.h"
+
+namespace octavo {
+namespace {
+
+namespace fs = std::filesystem;
+
+BatchSource source_of(const RunConfig& config, const std::vector<std::string>& entries, Order order,
+                      std::int64_t vocabulary) {
+    std::vector<TokenFile> shards;
+    for (const std::string& entry : entries) {
+        for (const fs::path& path : data_files(entry)) shards.emplace_back(path, vocabulary);
+    }
+    std::int64_t end_of_text = config.data.end_of_text;
+    if (end_of_text < 0 && !shards.empty()) {
+        end_of_text = tokens_info(shards.front().path()).end_of_text_id;
+    }
+    return {std::move(shards),
+            {.sequence_length = config.train.seq,
+             .vocabulary = vocabulary,
+             .seed = static_cast<std::uint64_t>(config.train.seed),
+             .order = order,
+             .windows = windows_named(config.data.windows),
+             .documents = config.data.document_mask,
+             .end_of_text = end_of_text}};
+}
+
+}  // namespace
+
+std::vector<fs::path> data_files(const std::string& entry) {
+    const fs::path path(entry);
+    if (path.filename().string().find_first_of("*?") == std::string::npos) return {path};
+    glob_t found{};
+    const int status = glob(entry.c_str(), 0, nullptr, &found);
+    std::vector<fs::path> files(found.gl_pathv,
+                                found.gl_pathv + (status == 0 ? found.gl_pathc : 0));
+    globfree(&found);
+    check(!files.empty(), "{}: no file fits the pattern\n  Check the folder and the spelling.",
+          entry);
+    return files;
+}
+
+Mixture training_data(const RunConfig& config, std::int64_t vocabulary) {
+    const RunConfig::Data& data = config.data;
+    std::vector<BatchSource> sources;
+    if (data.weights.empty()) {
+        sources.push_back(source_of(config, data.train, Order::shuffled, vocabulary));
+        return Mixture(std::move(sources), {1});
+    }
+    for (const std::string& entry : data.train) {
+        sources.push_back(source_of(config, {entry}, Order::shuffled, vocabulary));
+    }
+    return Mixture(std::move(sources), data.weights);
+}
+
+BatchSource held_out_data(const RunConfig& config, std::int64_t vocabulary) {
+    return source_of(config, config.data.held_out, Order::sequential, vocabulary);
+}
+
+std::string epochs_text(const RunConfig& config, const Mixture& mixture, std::int64_t samples) {
+    const std::vector<std::int64_t> counts = mixture.counts(samples);
+    std::string text = "data:";
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+        const std::string& name = config.data.train[i];
+        const double epochs =
+            static_cast<double>(counts[i]) / static_cast<double>(mixture.sources()[i].windows());
+        const bool all = config.data.weights.empty() && config.data.train.size() > 1;
+        text += fmt::format("{} {}{} {:.2f} epochs", i > 0 ? "," : "", name,
+                            all ? fmt::format(" and {} more", config.data.train.size() - 1) : "",
+                            epochs);
+    }
+    return text;
+}
+
+}  // namespace octavo
