@@ -1,15 +1,20 @@
 # Every library is proved by linking and running a few lines against it, so that a broken install
-# fails here, with the name of the Debian package, and not in the middle of the build.
+# fails here, with the name of the Debian package, and not in the middle of the build. What the build
+# can do without is OPTIONAL: there is no target then.
 include(CheckCXXSourceRuns)
 find_package(PkgConfig REQUIRED)
 
 function(octavo_dependency target package source)
-    cmake_parse_arguments(DEP "" "" "LIBRARIES" ${ARGN})
+    cmake_parse_arguments(DEP "OPTIONAL" "" "LIBRARIES;DEFINITIONS" ${ARGN})
     set(CMAKE_REQUIRED_LIBRARIES ${DEP_LIBRARIES})
+    list(TRANSFORM DEP_DEFINITIONS PREPEND -D OUTPUT_VARIABLE CMAKE_REQUIRED_DEFINITIONS)
     set(CMAKE_REQUIRED_FLAGS "-std=c++20")
     set(CMAKE_REQUIRED_QUIET ON)
     check_cxx_source_runs("${source}" OCTAVO_HAVE_${target})
-    if(NOT OCTAVO_HAVE_${target})
+    if(DEP_OPTIONAL AND NOT OCTAVO_HAVE_${target})
+        message(STATUS "Not found: ${target} (${package})")
+        return()
+    elseif(NOT OCTAVO_HAVE_${target})
         message(FATAL_ERROR
             "Octavo needs ${target}: a small program that uses it did not build and run.\n"
             "  Install it with: apt-get install ${package}   (or run scripts/setup.sh)\n"
@@ -17,6 +22,7 @@ function(octavo_dependency target package source)
     endif()
     add_library(octavo_${target} INTERFACE)
     target_link_libraries(octavo_${target} INTERFACE ${DEP_LIBRARIES})
+    target_compile_definitions(octavo_${target} INTERFACE ${DEP_DEFINITIONS})
     message(STATUS "Found ${target} (${package})")
 endfunction()
 
@@ -58,6 +64,12 @@ octavo_dependency(utf8proc libutf8proc-dev [[
     #include <utf8proc.h>
     int main() { return utf8proc_category(0x41) == UTF8PROC_CATEGORY_LU ? 0 : 1; }]]
     LIBRARIES utf8proc)
+# Debian's library is compiled with TLS and compression, which change the layout of its classes.
+octavo_dependency(httplib libcpp-httplib-dev [[
+    #include <httplib.h>
+    int main() { httplib::Server s; return s.bind_to_any_port("127.0.0.1") > 0 ? 0 : 1; }]]
+    LIBRARIES cpp-httplib ssl crypto Threads::Threads OPTIONAL
+    DEFINITIONS CPPHTTPLIB_OPENSSL_SUPPORT CPPHTTPLIB_ZLIB_SUPPORT CPPHTTPLIB_BROTLI_SUPPORT)
 if(OCTAVO_TESTS)
     find_package(GTest REQUIRED)
 endif()

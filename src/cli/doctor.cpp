@@ -16,6 +16,7 @@
 #include "cli/machine.h"
 #include "cli/verbs.h"
 #include "config/toml_file.h"
+#include "http/http.h"
 #include "runtime/gemm_rate.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
@@ -70,6 +71,8 @@ int run_doctor(const Args&) {
     char pcre2[64] = {};
     pcre2_config(PCRE2_CONFIG_VERSION, pcre2);
     row("PCRE2", pcre2);
+    row("HTTP",
+        http_library().value_or("none: octavo serve needs libcpp-httplib-dev (scripts/setup.sh)"));
     row("utf8proc", fmt::format("{} (Unicode {})", utf8proc_version(), utf8proc_unicode_version()));
 
     const auto backend = open_backend({});

@@ -49,13 +49,9 @@ SampleOptions sample_options(const Args& args, const Tokenizer* tokenizer, std::
     return o;
 }
 
-// As texts begin in training: by the tokenizer's own rule, or else after the end of another.
 std::vector<std::int32_t> text_prompt(const Tokenizer& tokenizer, const std::string& text,
                                       bool trained_here) {
-    std::vector<std::int32_t> ids(tokenizer.begin().begin(), tokenizer.begin().end());
-    const auto end_of_text = tokenizer.end_of_text();
-    if (ids.empty() && end_of_text && (trained_here || text.empty())) ids.push_back(*end_of_text);
-    tokenizer.encoder()->encode(text, ids);
+    std::vector<std::int32_t> ids = prompt_ids(tokenizer, text, trained_here);
     if (ids.empty())
         fail_usage("--prompt: expected a text, this tokenizer gives an empty one no token");
     return ids;

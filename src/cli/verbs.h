@@ -11,6 +11,7 @@ namespace octavo {
 Verb train_verb();
 Verb eval_verb();
 Verb generate_verb();
+Verb serve_verb();
 Verb tokenize_verb();
 Verb inspect_verb();
 Verb convert_verb();

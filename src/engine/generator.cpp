@@ -76,6 +76,10 @@ std::span<const float> Generator::feed(std::span<const std::int32_t> tokens,
     return logits_;
 }
 
+std::int64_t Generator::prompt_chunk() const {
+    return program_.plan("prompt").input("ids").type.shape.elements();
+}
+
 std::vector<std::int32_t> Generator::generate(
     std::span<const std::int32_t> prompt, std::int64_t count, const SampleOptions& options,
     std::uint64_t sequence, const std::function<bool(std::int32_t token)>& on_token) {
@@ -89,7 +93,7 @@ std::vector<std::int32_t> Generator::generate(
         check(id >= 0 && id < architecture_.vocab_size,
               "prompt token {} is outside the vocabulary of {}", id, architecture_.vocab_size);
     }
-    const std::int64_t chunk = program_.plan("prompt").input("ids").type.shape.elements();
+    const std::int64_t chunk = prompt_chunk();
     std::span<const float> logits;
     for (std::int64_t at = 0; at < length; at += chunk) {
         const auto n = static_cast<std::size_t>(std::min(chunk, length - at));

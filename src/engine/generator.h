@@ -34,9 +34,12 @@ class Generator {
             return true;
         });
 
-  private:
+    // Runs at most prompt_chunk() tokens, of which the first is at `position` of its text; all
+    // before it must have been run. Returns the logits after the last, good until the next call.
     std::span<const float> feed(std::span<const std::int32_t> tokens, std::int64_t position);
+    std::int64_t prompt_chunk() const;
 
+  private:
     Architecture architecture_;
     Program program_;
     std::int64_t max_length_;

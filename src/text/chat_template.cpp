@@ -221,6 +221,10 @@ std::string_view ChatTemplate::name() const {
     return kind_ == Kind::chatml ? "chatml" : kind_ == Kind::qwen3 ? "qwen3" : "llama3";
 }
 
+std::string_view ChatTemplate::end_of_turn() const {
+    return kind_ == Kind::llama3 ? kEndOfTurn : kImEnd;
+}
+
 void ChatTemplate::check_tokenizer(const Tokenizer& tokenizer) const {
     const auto check_token = [&](std::string_view text) {
         check(tokenizer.special(text).has_value(),

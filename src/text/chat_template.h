@@ -40,6 +40,8 @@ class ChatTemplate {
     static ChatTemplate recognise(std::string_view jinja, std::string begin = {});
 
     std::string_view name() const;
+    // The special token that ends a message, and with it an answer.
+    std::string_view end_of_turn() const;
 
     // Throws Error naming the first special token of the template that the tokenizer does not have:
     // it would come out as ordinary text, which no model has learned.

@@ -29,4 +29,18 @@ std::string Tokenizer::decode(std::span<const std::int32_t> ids) const {
     return text;
 }
 
+std::vector<std::int32_t> prompt_begin(const Tokenizer& tokenizer, bool after_end_of_text) {
+    std::vector<std::int32_t> ids(tokenizer.begin().begin(), tokenizer.begin().end());
+    const auto end_of_text = tokenizer.end_of_text();
+    if (ids.empty() && end_of_text && after_end_of_text) ids.push_back(*end_of_text);
+    return ids;
+}
+
+std::vector<std::int32_t> prompt_ids(const Tokenizer& tokenizer, std::string_view text,
+                                     bool after_end_of_text) {
+    std::vector<std::int32_t> ids = prompt_begin(tokenizer, after_end_of_text || text.empty());
+    tokenizer.encoder()->encode(text, ids);
+    return ids;
+}
+
 }  // namespace octavo

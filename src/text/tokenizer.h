@@ -47,4 +47,12 @@ class Tokenizer {
     std::string decode(std::span<const std::int32_t> ids) const;
 };
 
+// The ids that stand before a prompt: the tokenizer's own, or else, for models that have learned
+// their texts so, the end of another text.
+std::vector<std::int32_t> prompt_begin(const Tokenizer&, bool after_end_of_text);
+// These and the ids of `text`. An empty text has at least the end of another before it, if the
+// tokenizer has one.
+std::vector<std::int32_t> prompt_ids(const Tokenizer&, std::string_view text,
+                                     bool after_end_of_text);
+
 }  // namespace octavo
