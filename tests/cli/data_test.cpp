@@ -163,6 +163,8 @@ TEST_F(DataFlow, FineTuningLearnsCompletionsOnly) {
                  "3e-3",
                  "--train.warmup_steps",
                  "5",
+                 "--runtime.recompute",
+                 "block",
                  "--recipe",
                  "bf16"});
         std::vector<double> found;
