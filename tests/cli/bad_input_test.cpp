@@ -37,7 +37,9 @@ TEST_F(BadInput, TokenFiles) {
         return train("run", "bf16", {"--data.train", path(file)});
     };
     expect_refusal(with("none.bin"), 1, {"none.bin", "No such file"});
-    std::string tokens = slurp(folder_ / "data" / "train.bin");
+    ASSERT_EQ(run({"tokenize", path("text.txt"), "--to", "llmc", "--out", path("llmc")}).exit_code,
+              0);
+    const std::string tokens = slurp(folder_ / "llmc" / "train.bin");
     write("empty.bin", "");
     expect_refusal(with("empty.bin"), 1, {"empty.bin"});
     write("odd.bin", tokens.substr(0, tokens.size() - 1));
@@ -54,6 +56,11 @@ TEST_F(BadInput, TokenFiles) {
     id[1024 + 2 * 100 + 1] = 2;  // token 100 becomes 512 or more
     write("id.bin", id);
     expect_refusal(with("id.bin"), 1, {"id.bin", "100", "320"});
+    // The workspace's are Megatron's: without their index they are nothing, with another's damaged.
+    std::filesystem::remove(path("data/train.idx"));
+    expect_refusal(with("data/train.bin"), 1, {"train.bin", "Megatron's have an .idx"});
+    std::filesystem::copy(path("data/held_out.idx"), path("data/train.idx"));
+    expect_refusal(with("data/train.bin"), 1, {"train.bin", "train.idx", "not of one data set"});
 }
 
 TEST_F(BadInput, SequenceLongerThanTheData) {

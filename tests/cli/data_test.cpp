@@ -89,7 +89,7 @@ TEST_F(DataFlow, DocumentsAndMixturesGoOnExactly) {
         "--data.windows",       "packed",
         "--data.document_mask", "true",
         "--eval.every",         "4"};
-    for (const std::string recipe : {"fp32", "fp8-lm"}) {
+    for (const std::string recipe : {"fp32", "fp8-lm", "scalify"}) {
         const Finished whole = succeed(train("whole-" + recipe, recipe, options));
         expect_words(whole, "web/tr*.bin");
         expect_words(whole, " epochs, ");
@@ -163,6 +163,8 @@ TEST_F(DataFlow, FineTuningLearnsCompletionsOnly) {
                  "3e-3",
                  "--train.warmup_steps",
                  "5",
+                 "--runtime.recompute",
+                 "block",
                  "--recipe",
                  "bf16"});
         std::vector<double> found;
