@@ -113,6 +113,9 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("scale_rounding", &R::scale_rounding,
           "scales are powers of two, or exact; auto: exact in blockwise, else pow2",
           one_of({"auto", "pow2", "exact"}));
+    s.key("block_rule", &R::block_rule,
+          "blockwise: a scale is amax / max, or as TransformerEngine has it 1 / (max / amax)",
+          one_of({"recip", "te"}));
     s.key("gradient", &R::gradient,
           "codes of output gradients; auto: e4m3 in moss and blockwise, else e5m2",
           one_of({"auto", "e4m3", "e5m2"}));

@@ -28,6 +28,8 @@ void check_scaling(const BlockQuantise& op) {
     check(has_groups(op) ? group_known : s.group == 0,
           "block_quantise: expected micro groups of 32, 64 or 128 elements, got {}", to_string(s));
     check(!op.global || has_groups(op), "block_quantise: only micro groups share a global scale");
+    check(op.rule == BlockRule::recip || !has_groups(op),
+          "block_quantise: exponents of micro groups need a floor, which rule te does not have");
 }
 
 Types values_of(const BlockQuantise& op, const Operands& in) {

@@ -31,6 +31,7 @@ struct Format {
     int group = 0;            // elements of a micro group
     bool global = false;      // micro groups under one scale for the tensor instead of the row's
     float floor = 0x1p-100f;  // amaxes of rows and blocks below it count as it
+    BlockRule block_rule = BlockRule::recip;  // of scales per row or block
 
     bool operator==(const Format&) const = default;
 };

@@ -32,6 +32,7 @@ void refuse_option(bool set, std::string_view key, const Recipe& r, std::string_
 }
 
 bool has_groups(const Format& f) { return f.granularity == Granularity::micro; }
+bool has_blocks(const Format& f) { return f.granularity == Granularity::block_1x128; }
 bool has_tensor_scale(const Format& f) { return f.granularity == Granularity::tensor; }
 
 void set_groups(Recipe& r, const RunConfig::Recipe& o) {
@@ -74,6 +75,8 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     const bool groups = r.activation && has_groups(*r.activation);
     refuse_option(groups && o.scale_rounding == "pow2", "scale_rounding", r,
                   "has powers of two below exact scales");
+    refuse_option(!(r.activation && has_blocks(*r.activation)) && o.block_rule != "recip",
+                  "block_rule", r, "has no scales of blocks");
     r.quantise_head = o.fp8_lm_head;
     r.window = static_cast<int>(o.history);
     for (std::optional<Format>* format : {&r.activation, &r.weight, &r.output_grad}) {
@@ -81,6 +84,7 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
         (*format)->margin = static_cast<int>(o.margin);
         if (o.scale_rounding == "exact") (*format)->rounding = ScaleRounding::exact;
         if (o.scale_rounding == "pow2") (*format)->rounding = ScaleRounding::pow2;
+        if (o.block_rule == "te") (*format)->block_rule = BlockRule::te;
     }
     if (o.gradient != "auto") r.output_grad->dtype = *dtype_named(o.gradient);
 }

@@ -388,6 +388,22 @@ TEST(Setup, ChoicesOfTheSchemaAreThoseOfTheProgram) {
     }
 }
 
+TEST(Setup, BlockRuleIsForRecipesWithBlocks) {
+    RunConfig c = config();
+    c.recipe = {.name = "blockwise", .block_rule = "te"};
+    const Recipe r = recipe_of(c);
+    for (const auto& format : {r.activation, r.weight, r.output_grad}) {
+        EXPECT_EQ(format->block_rule, BlockRule::te);
+    }
+    for (const char* other : {"bf16", "fp8-lm", "moss", "smooth-swiglu", "scalify"}) {
+        c.recipe.name = other;
+        EXPECT_EQ(
+            error_of([&] { recipe_of(c); }),
+            fmt::format("recipe.block_rule: recipe {} has no scales of blocks\n  Leave it out.",
+                        other));
+    }
+}
+
 TEST(Setup, MemoryIsLimitedByTheConfigOrElseByTheBackend) {
     const FarBackend backend;
     RunConfig c = config();
