@@ -20,7 +20,8 @@ bool has_groups(const BlockQuantise& op) { return op.scaling.granularity == Gran
 
 void check_scaling(const BlockQuantise& op) {
     const Scaling& s = op.scaling;
-    const bool known = s.granularity != Granularity::none && s.granularity != Granularity::tensor;
+    const bool known = s.granularity != Granularity::none && s.granularity != Granularity::tensor &&
+                       s.granularity != Granularity::expanded;
     check(known && s.scale_dtype == Dtype::f32,
           "block_quantise: expected f32 scales per row, 1x128, 128x128 or micro group, got {}",
           to_string(s));

@@ -172,13 +172,18 @@ void set_states(Recipe& r, const RunConfig& config) {
     const auto set = [](Dtype& dtype, const std::string& text) {
         if (text != "auto") dtype = dtype_named(text).value_or(Dtype::f32);
     };
+    const auto set_moment = [](MomentFormat& format, const std::string& text) {
+        if (text != "auto") format = dtype_named(text).value_or(Dtype::f32);
+        if (text == "expanded") format = kExpandedMoment;
+    };
+    const auto in_8_bits = [](const MomentFormat& f) { return is_fp8(f.dtype) && !f.expanded; };
     const bool root = o.v_storage == "sqrt_v";
-    if (root && is_fp8(r.states.v)) r.states.v = Dtype::e4m3;
+    if (root && in_8_bits(r.states.v)) r.states.v = Dtype::e4m3;
     set(r.states.master, o.master);
     set(r.states.gradient, o.gradient);
     set(r.states.gradient_sum, o.gradient_sum);
-    set(r.states.m, o.m);
-    set(r.states.v, o.v);
+    set_moment(r.states.m, o.m);
+    set_moment(r.states.v, o.v);
     if (!r.propagation && (o.gradient == "f16" || o.gradient == "e5m2")) {
         fail_usage("optimizer.gradient: recipe {} keeps gradients in f32, bf16 or e4m3, got {}",
                    r.name, o.gradient);
@@ -187,15 +192,18 @@ void set_states(Recipe& r, const RunConfig& config) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
                    r.name, name(r.compute), name(r.states.master));
     }
-    refuse_key(root && !is_fp8(r.states.v), "optimizer.v_storage",
-               fmt::format("only second moments in 8 bits are kept as roots, optimizer.v is {}",
-                           name(r.states.v)));
+    refuse_key(
+        root && !in_8_bits(r.states.v), "optimizer.v_storage",
+        fmt::format("only second moments in e4m3 or e5m2 are kept as roots, optimizer.v is {}",
+                    name(r.states.v)));
     refuse_key(root && r.propagation, "optimizer.v_storage",
                fmt::format("recipe {} has no bounds of roots", r.name));
-    refuse_key(!o.v_floor && !is_fp8(r.states.v), "optimizer.v_floor",
-               fmt::format("only second moments in 8 bits have a floor, optimizer.v is {}",
+    refuse_key(!o.v_floor && !in_8_bits(r.states.v), "optimizer.v_floor",
+               fmt::format("only second moments in e4m3 or e5m2 have a floor, optimizer.v is {}",
                            name(r.states.v)));
-    const auto has_scale = [](Dtype d) { return state_type(d, {}).scaling != kUnscaled; };
+    const auto has_scale = [](const MomentFormat& f) {
+        return state_type(f, {}).scaling == kPerTensor;
+    };
     const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
     refuse_key(r.propagation && o.moment_scale != plain.moment_scale, "optimizer.moment_scale",
                fmt::format("scales of moments follow from bounds in recipe {}", r.name));
