@@ -11,6 +11,12 @@ enum class ScaleRounding {
     exact,  // scale = amax / max: the maximum meets the top code, at the price of rounded products
 };
 
+// Which of the two factors of a block, 1 / scale and scale, is rounded from its amax.
+enum class BlockRule {
+    recip,  // scale = RN(amax / max), inv_scale = RN(1 / scale)
+    te,     // inv_scale = RN(max / amax), scale = RN(1 / inv_scale), as TransformerEngine has it
+};
+
 struct Scale {
     float scale = 1.0f;
     float inv_scale = 1.0f;

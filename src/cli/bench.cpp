@@ -274,7 +274,9 @@ int bench_gemm(const Args& args) {
     fmt::print("{} x {} x {}; error: RMS of {} elements against sums in f64, relative\n", m, n, k,
                kSamples);
     fmt::print("{:<56} {:>10} {:>10}  {}\n", "product", "TFLOP/s", "error", "kernel");
+    const auto& only = args.flag<std::string>("only");
     for (const GemmCase& c : kCases) {
+        if (text(c).find(only) == std::string::npos) continue;
         const GemmRate rate =
             measure_gemm(*backend, c, m, n, k, args.flag<double>("seconds"), kSamples);
         fmt::print("{:<56} {:>10.4f} {:>10.2e}  {}\n", text(c), rate.flops_per_s * 1e-12,
@@ -344,6 +346,9 @@ Verb bench_verb() {
                          .initial = 0.5,
                          .help = "to measure each product for",
                          .rule = at_least(0)},
+                        {.name = "only",
+                         .initial = std::string(),
+                         .help = "products with this in their names, such as 128x128"},
                         kJson},
               .shorthands = {{"backend", "runtime.backend"}}};
     return {.name = "bench",

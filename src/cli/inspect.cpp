@@ -128,6 +128,10 @@ Format chosen_format(const Args& args) {
     if (scale != "auto") {
         format.rounding = scale == "pow2" ? ScaleRounding::pow2 : ScaleRounding::exact;
     }
+    if (args.flag<std::string>("rule") == "te") {
+        if (!as.starts_with("block")) fail_usage("--rule te: only blocks have it, got --as {}", as);
+        format.block_rule = BlockRule::te;
+    }
     return format;
 }
 
@@ -237,6 +241,10 @@ Verb inspect_verb() {
                    .initial = std::string("auto"),
                    .help = "rounding of scales; auto: pow2 for tensor, else exact",
                    .rule = one_of({"auto", "pow2", "exact"})},
+                  {.name = "rule",
+                   .initial = std::string("recip"),
+                   .help = "blocks: amax / max, or as TransformerEngine has it 1 / (max / amax)",
+                   .rule = one_of({"recip", "te"})},
                   {.name = "backend",
                    .initial = std::string("auto"),
                    .help = "where to compute",

@@ -64,6 +64,7 @@ struct RunConfig {
         std::int64_t margin = 0;
         std::int64_t history = 16;
         std::string scale_rounding = "auto";
+        std::string block_rule = "recip";
         std::string gradient = "auto";
         std::int64_t group = 0;
         std::string global_scale = "auto";

@@ -141,6 +141,7 @@ struct BlockQuantise {
     Dtype to = Dtype::e4m3;
     Scaling scaling{Granularity::block_1x128};  // row, block_1x128, block_128x128 or micro
     ScaleRounding rounding = ScaleRounding::exact;
+    BlockRule rule = BlockRule::recip;
     float floor = 0x1p-100f;  // smaller amaxes count as this one
     bool global = false;      // micro: all rows under the tensor's scale
     QuantiseSource of = QuantiseSource::value;

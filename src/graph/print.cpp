@@ -74,9 +74,10 @@ struct Attributes {
         return fmt::format(" scale={}", o.scale);
     }
     std::string operator()(const BlockQuantise& o) const {
-        return fmt::format(" {} {}{}{}{}{}", name(o.to), to_string(o.scaling),
+        return fmt::format(" {} {}{}{}{}{}{}", name(o.to), to_string(o.scaling),
                            o.rounding == ScaleRounding::pow2 ? " pow2" : "",
-                           o.global ? " global" : "", source_name(o.of), copies_name(o.copies));
+                           o.rule == BlockRule::te ? " te" : "", o.global ? " global" : "",
+                           source_name(o.of), copies_name(o.copies));
     }
     std::string operator()(const BiasAdd& o) const {
         return text("x", o.x_exponent) + text("bias", o.bias_exponent);

@@ -1,5 +1,7 @@
 #include "graph/type.h"
 
+#include "base/expansion.h"
+
 namespace octavo {
 namespace {
 
@@ -32,6 +34,8 @@ std::int64_t scale_count(const Type& t) {
             return blocks_across(t) * scale_layout(t).pitch;
         case Granularity::block_128x128:
             return blocks_down(t) * scale_layout(t).pitch;
+        case Granularity::expanded:
+            return ceil_div(t.shape.elements(), kExpansionGroup) * 3;
     }
     return 0;
 }
@@ -76,6 +80,8 @@ std::string to_string(const Scaling& s) {
             return std::string("128x128") + suffix;
         case Granularity::micro:
             return fmt::format("micro({})", s.group);
+        case Granularity::expanded:
+            return "expanded";
     }
     return "?";
 }

@@ -19,6 +19,7 @@ enum class Granularity : std::uint8_t {
     block_1x128,    // one scale per 128 consecutive elements of a row
     block_128x128,  // one scale per 128 x 128 tile of a matrix
     micro,          // one power of two per `group` elements of a row, under one scale per row
+    expanded,       // an Expansion (base/expansion.h) per 128 elements, whatever row they are in
 };
 inline constexpr std::int64_t kScaleBlock = 128;  // elements along a side of a block
 
@@ -32,6 +33,7 @@ struct Scaling {
 
 inline constexpr Scaling kUnscaled{};
 inline constexpr Scaling kPerTensor{.granularity = Granularity::tensor};
+inline constexpr Scaling kExpanded{.granularity = Granularity::expanded};
 
 struct Type {
     Dtype dtype = Dtype::f32;
@@ -48,7 +50,8 @@ constexpr bool scales_along_rows(const Scaling& s) {
 }
 // More than one scale for the whole tensor.
 constexpr bool has_fine_scales(const Type& t) {
-    return scales_along_rows(t.scaling) || t.scaling.granularity == Granularity::block_128x128;
+    return scales_along_rows(t.scaling) || t.scaling.granularity == Granularity::block_128x128 ||
+           t.scaling.granularity == Granularity::expanded;
 }
 
 // Bytes of the codes, of the scales, and (micro only) of the E8M0 exponents per group. Padding
@@ -64,6 +67,7 @@ std::int64_t group_bytes(const Type&);
 //     block_1x128     [ceil(last / 128)][rows rounded up to 4]
 //     block_128x128   [ceil(rows / 128)][ceil(last / 128) rounded up to 4]
 //     exponents       [ceil(last / 128)][rows rounded up to 128][128 / group]
+//     expanded        [ceil(elements / 128)][3]
 struct ScaleLayout {
     Granularity granularity = Granularity::none;
     std::int64_t pitch = 0;        // entries between neighbours of the slower dimension

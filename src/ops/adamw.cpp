@@ -1,7 +1,8 @@
 // One step of AdamW (arXiv 1711.05101) in the order of torch.optim.AdamW:
 //     g' = g * factor,   m' = beta1 m + (1 - beta1) g',   v' = beta2 v + (1 - beta2) g'^2
 //     w' = w (1 - lr weight_decay) - lr / bias1 * m' / (sqrt(v' / bias2) + eps)
-//     w, g, m, v: one shape, any float, plain or under one scale (g also plain e4m3 or e5m2),
+//     w, g, m, v: one shape, any float, plain or under one scale (g also plain e4m3 or e5m2; m and
+//     v also e4m3 expanded),
 //     factor (1) f32, schedule (3) f32 = {lr, bias1, bias2}, step (1) i32, [bounds (2) f32],
 //     [copy_scale (1) f32]
 //     -> w', m', v' in the types of w, m, v; with `amax` also max |w'| (1) f32, as w' is stored;
@@ -15,7 +16,8 @@
 // of w; with bounds (AdamBounds), m' and v' take the largest powers of two up to them (arXiv
 // 2407.17353). With `stochastic`, results in bf16 are rounded by base/stochastic.h, with random
 // numbers that depend on `stream`, the step and the element alone; with `stochastic_moments`, so
-// are m' (state 0) and v' (state 1) under a scale, with `seed` too.
+// are m' (state 0) and v' (state 1) under a scale, with `seed` too. Expanded m' and v' get fresh
+// expansions from their groups (base/expansion.h).
 //
 // With `sqrt_v`, v and v' stand for their roots, which need half as many binades. With `v_floor`, a
 // v' > 0 under a scale becomes the smallest positive code at least: a v that is lost makes the next
@@ -32,12 +34,13 @@ namespace {
 void expect_state(const Operands& in, std::size_t i) {
     in.expect_shape(i, in[0].shape);
     const Type& t = in[i];
+    if (i >= 2 && t.dtype == Dtype::e4m3 && t.scaling == kExpanded) return;
     const bool plain = t.dtype == Dtype::f32 || t.dtype == Dtype::bf16 || t.dtype == Dtype::f16;
     const bool scaled = is_fp8(t.dtype) || t.dtype == Dtype::f16;
     check(
         (plain && t.scaling == kUnscaled) || (scaled && t.scaling == kPerTensor),
         "adamw: operand {} must be plain f32, bf16 or f16, or f16, e4m3 or e5m2 with one f32 scale "
-        "for the whole tensor, got {}",
+        "for the whole tensor (moments also e4m3 expanded), got {}",
         i, to_string(t));
 }
 

@@ -20,7 +20,8 @@ bool has_groups(const BlockQuantise& op) { return op.scaling.granularity == Gran
 
 void check_scaling(const BlockQuantise& op) {
     const Scaling& s = op.scaling;
-    const bool known = s.granularity != Granularity::none && s.granularity != Granularity::tensor;
+    const bool known = s.granularity != Granularity::none && s.granularity != Granularity::tensor &&
+                       s.granularity != Granularity::expanded;
     check(known && s.scale_dtype == Dtype::f32,
           "block_quantise: expected f32 scales per row, 1x128, 128x128 or micro group, got {}",
           to_string(s));
@@ -28,6 +29,8 @@ void check_scaling(const BlockQuantise& op) {
     check(has_groups(op) ? group_known : s.group == 0,
           "block_quantise: expected micro groups of 32, 64 or 128 elements, got {}", to_string(s));
     check(!op.global || has_groups(op), "block_quantise: only micro groups share a global scale");
+    check(op.rule == BlockRule::recip || !has_groups(op),
+          "block_quantise: exponents of micro groups need a floor, which rule te does not have");
 }
 
 Types values_of(const BlockQuantise& op, const Operands& in) {

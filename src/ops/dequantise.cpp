@@ -1,6 +1,6 @@
 // y = code * scale, the product in f32, then rounded to dtype `to`; in micro groups
 // (code * 2^n) * scale, the first product exact.
-//     x codes under scales of any granularity -> y (shape of x), float without scales
+//     x codes under scales of any granularity but expanded -> y (shape of x), float without scales
 #include "ops/scaling.h"
 
 namespace octavo {
@@ -8,7 +8,9 @@ namespace {
 
 Types type(const Dequantise& op, Operands in) {
     in.expect_count(1);
-    check(in[0].scaling.granularity != Granularity::none && is_float(in[0].dtype),
+    const Granularity g = in[0].scaling.granularity;
+    const bool scaled = g != Granularity::none && g != Granularity::expanded;
+    check(scaled && is_float(in[0].dtype),
           "dequantise: operand 0 must hold codes under scales, got {}", to_string(in[0]));
     check(is_float(op.to) && !is_fp8(op.to), "dequantise: expected f64, f32, bf16 or f16, got {}",
           name(op.to));

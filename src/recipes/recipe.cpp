@@ -46,8 +46,16 @@ Type state_type(Dtype dtype, const Shape& shape) {
     return {dtype, shape, scaled ? kPerTensor : kUnscaled};
 }
 
+Type state_type(const MomentFormat& f, const Shape& shape) {
+    return f.expanded ? Type{f.dtype, shape, kExpanded} : state_type(f.dtype, shape);
+}
+
+std::string_view name(const MomentFormat& f) { return f.expanded ? "expanded" : name(f.dtype); }
+
 StateFormats Recipe::table_states() const {
-    const auto at_least_bf16 = [](Dtype d) { return d == Dtype::f32 ? d : Dtype::bf16; };
+    const auto at_least_bf16 = [](const MomentFormat& f) {
+        return f.dtype == Dtype::f32 ? Dtype::f32 : Dtype::bf16;
+    };
     const Dtype master = states.master == Dtype::bf16 ? Dtype::bf16 : Dtype::f32;
     return {master, Dtype::f32, at_least_bf16(states.m), at_least_bf16(states.v)};
 }

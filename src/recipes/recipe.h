@@ -31,6 +31,7 @@ struct Format {
     int group = 0;            // elements of a micro group
     bool global = false;      // micro groups under one scale for the tensor instead of the row's
     float floor = 0x1p-100f;  // amaxes of rows and blocks below it count as it
+    BlockRule block_rule = BlockRule::recip;  // of scales per row or block
 
     bool operator==(const Format&) const = default;
 };
@@ -48,18 +49,31 @@ struct Prediction {
 // MOSS takes 1, which holds for b1 = b2 only. Error unless b1^2 < b2.
 float adam_bound(double beta1, double beta2);
 
+// What a moment is kept in: f32 and bf16 plain, others under one scale per tensor, or e4m3 under
+// expansions of groups (base/expansion.h).
+struct MomentFormat {
+    Dtype dtype = Dtype::f32;
+    bool expanded = false;
+
+    constexpr MomentFormat(Dtype d, bool expands = false) : dtype(d), expanded(expands) {}
+    bool operator==(const MomentFormat&) const = default;
+};
+inline constexpr MomentFormat kExpandedMoment{Dtype::e4m3, true};
+std::string_view name(const MomentFormat&);  // the dtype's, or "expanded"
+
 // The dtypes of what the optimizer keeps of a weight: f32 and bf16 plain, the others under one
 // scale per tensor. bf16 is rounded stochastically, so that small steps are not lost.
 struct StateFormats {
     Dtype master = Dtype::f32;    // f32, bf16 or f16
     Dtype gradient = Dtype::f32;  // f32, bf16 or e4m3; propagated: also f16, e5m2
-    Dtype m = Dtype::f32, v = Dtype::f32;
+    MomentFormat m = Dtype::f32, v = Dtype::f32;
     // What micro-batches are summed in before e4m3; others are summed as they are.
     Dtype gradient_sum = Dtype::f32;
 
     bool operator==(const StateFormats&) const = default;
 };
 Type state_type(Dtype, const Shape&);
+Type state_type(const MomentFormat&, const Shape&);
 
 // Smooth-SwiGLU (arXiv 2409.12517): before it is quantised, the result of a SwiGLU is divided by
 // the largest |up| of each token (rows) or channel (columns), which the product that reads it gets

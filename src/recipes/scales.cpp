@@ -32,6 +32,7 @@ Value emit_blocks(Builder& b, const Format& format, Value x) {
     return b.one(BlockQuantise{.to = format.dtype,
                                .scaling = scaling_of(format),
                                .rounding = format.rounding,
+                               .rule = format.block_rule,
                                .floor = format.floor,
                                .global = format.global},
                  {x});

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/convert.h"
+#include "base/expansion.h"
 #include "base/scale_rule.h"
 
 namespace octavo {
@@ -21,7 +22,8 @@ std::string_view state_role(std::string_view name) {
 
 bool is_saved(std::string_view name) {
     const std::string_view role = state_role(name);
-    return role != "grad" && role != "grad.scale" && role != "kv" && role != "step";
+    return role != "grad" && role != "grad.scale" && role != "kv" && role != "step" &&
+           role != "smooth.seen";
 }
 
 void initialise_scales(State& state) {
@@ -31,17 +33,47 @@ void initialise_scales(State& state) {
         if (e.type.scaling == kPerTensor && state_role(e.name) != "weight") {
             state.write_scales(e.name, &one);
         }
+        if (state_role(e.name) == "smooth.factor") {
+            const std::vector<float> ones(static_cast<std::size_t>(e.type.shape.elements()), one);
+            state.write(e.name, ones.data());
+        }
+        if (e.type.scaling == kExpanded) {
+            const std::vector<Expansion> none(static_cast<std::size_t>(scale_bytes(e.type)) /
+                                              sizeof(Expansion));
+            state.write_scales(e.name, none.data());
+        }
     }
+}
+
+std::vector<float> values_of(const Type& type, const void* codes, const float* scales) {
+    std::vector<float> values(static_cast<std::size_t>(type.shape.elements()));
+    if (type.scaling == kExpanded) {
+        contract(codes, reinterpret_cast<const Expansion*>(scales), std::ssize(values),
+                 values.data());
+    } else {
+        const float scale = type.scaling == kPerTensor ? *scales : 1;
+        dequantise(codes, type.dtype, scale, values.data(), Dtype::f32, std::ssize(values));
+    }
+    return values;
 }
 
 void write_values(State& state, std::string_view name, std::span<const float> values) {
     const State::Entry& entry = state.at(name);
     const Type& type = entry.type;
-    const bool scaled = type.scaling == kPerTensor;
-    check(scaled || type.scaling == kUnscaled, "state '{}': expected one scale or none, got {}",
-          name, to_string(type));
+    const bool scaled = type.scaling == kPerTensor, expanded = type.scaling == kExpanded;
+    check(scaled || expanded || type.scaling == kUnscaled,
+          "state '{}': expected one scale, expansions or none, got {}", name, to_string(type));
     check(type.shape.elements() == std::ssize(values), "state '{}': expected values for {}, got {}",
           name, to_string(type), values.size());
+    std::vector<std::byte> codes(static_cast<std::size_t>(data_bytes(type)));
+    if (expanded) {
+        std::vector<std::byte> groups(static_cast<std::size_t>(scale_bytes(type)));
+        expand(values.data(), std::ssize(values), codes.data(),
+               reinterpret_cast<Expansion*>(groups.data()));
+        state.write_scales(name, groups.data());
+        state.write(name, codes.data());
+        return;
+    }
     Scale scale;
     if (scaled) {
         const float top = amax(values.data(), Dtype::f32, std::ssize(values));
@@ -53,7 +85,6 @@ void write_values(State& state, std::string_view name, std::span<const float> va
         }
         state.write_scales(name, &scale.scale);
     }
-    std::vector<std::byte> codes(static_cast<std::size_t>(data_bytes(type)));
     quantise(values.data(), Dtype::f32, scale.inv_scale, codes.data(), type.dtype,
              std::ssize(values));
     state.write(name, codes.data());

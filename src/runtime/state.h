@@ -8,6 +8,7 @@
 //     grad.scale/...                         its factor, with propagated scales; likewise
 //     adam.m/...  adam.v/...                 moments; adam.sqrt_v/... the second one's root
 //     scale.history/...  scale.counter/...  scale.value/...     delayed scales
+//     smooth.factor/...  smooth.seen/...     factors of channels; the latter are not saved
 //     step/loss                              sum over a step's micro-batches; not saved either
 //     kv/...                                 key-value cache; nor is this
 #pragma once
@@ -32,9 +33,11 @@ class State;
 // when it is allocated). Master weights get theirs with their values.
 void initialise_scales(State&);
 // `values` rounded to nearest in the tensor's format; one that takes a scale gets it from their
-// amax, a power of two for master weights, else exact, unless it has one for good. Error for finer
-// scales.
+// amax, a power of two for master weights, else exact, unless it has one for good; one that is
+// expanded gets its expansions from them. Error for other scales.
 void write_values(State&, std::string_view name, std::span<const float> values);
+// The values of such a tensor, whose parts lie on the host.
+std::vector<float> values_of(const Type&, const void* codes, const float* scales);
 
 class State {
   public:

@@ -2,7 +2,6 @@
 #include <cstring>
 #include <set>
 
-#include "base/convert.h"
 #include "base/scale_rule.h"
 #include "io/safetensors.h"
 #include "train/checkpoint_format.h"
@@ -50,19 +49,34 @@ bool is_remade(std::string_view name) {
     return role.starts_with("work.") || role == "scale.bound";
 }
 
-// The stored tensor with the values of `e`, if they can be had in another format: plain floats, or
-// codes under one scale.
+bool converts(const Scaling& s) { return s == kUnscaled || s == kPerTensor || s == kExpanded; }
+
+// The type of a stored tensor, if its values can be told from it.
+std::optional<Type> stored_type(const Stored& stored, const TensorInfo& t) {
+    if (!is_float(t.dtype)) return std::nullopt;
+    const Type plain{t.dtype, t.shape};
+    if (!stored.scaled.contains(t.name))
+        return is_fp8(t.dtype) ? std::nullopt : std::optional(plain);
+    const auto scales = stored.tensors.find(t.name + ".scale");
+    if (scales == stored.tensors.end() || scales->second.dtype != Dtype::f32) return std::nullopt;
+    for (const Scaling& s : {kPerTensor, kExpanded}) {
+        const Type type{t.dtype, t.shape, s};
+        const bool fits = scales->second.shape.elements() == scale_count(type);
+        if (fits && type_text(stored, t) == to_string(type)) return type;
+    }
+    return std::nullopt;
+}
+
+// The stored tensor with the values of `e`, if they can be had in another format: plain floats,
+// codes under one scale, or expanded ones.
 const TensorInfo* find_values(const Stored& stored, const State::Entry& e) {
     const std::string_view role = state_role(e.name);
     if (role != "weight" && !role.starts_with("adam.")) return nullptr;
     const auto it = stored.tensors.find(e.name);
     if (it == stored.tensors.end()) return nullptr;
     const TensorInfo& t = it->second;
-    const bool plain = !stored.scaled.contains(t.name) && !is_fp8(t.dtype);
-    const bool scaled = type_text(stored, t) == to_string(Type{t.dtype, t.shape, kPerTensor}) &&
-                        stored.tensors.contains(t.name + ".scale");
-    const bool fits = t.shape == e.type.shape && is_float(t.dtype) && (plain || scaled) &&
-                      (e.type.scaling == kUnscaled || e.type.scaling == kPerTensor);
+    const bool fits =
+        t.shape == e.type.shape && converts(e.type.scaling) && stored_type(stored, t).has_value();
     return fits ? &t : nullptr;
 }
 
@@ -140,10 +154,13 @@ void refuse(const fs::path& checkpoint, const Manifest& manifest,
 }
 
 std::vector<float> values_of(const Stored& stored, const TensorInfo& t) {
-    std::vector<float> values(static_cast<std::size_t>(t.shape.elements()));
-    const float scale = stored.scaled.contains(t.name) ? stored_scale(stored, t.name) : 1;
-    dequantise(t.bytes.data(), t.dtype, scale, values.data(), Dtype::f32, std::ssize(values));
-    return values;
+    const Type type = *stored_type(stored, t);
+    std::vector<float> scales(static_cast<std::size_t>(scale_count(type)));
+    if (!scales.empty()) {
+        std::ranges::copy(stored.tensors.at(t.name + ".scale").bytes,
+                          std::as_writable_bytes(std::span(scales)).begin());
+    }
+    return values_of(type, t.bytes.data(), scales.data());
 }
 
 void fill(const Stored& stored, State& state) {

@@ -5,7 +5,6 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
-#include "base/convert.h"
 #include "io/safetensors.h"
 #include "train/checkpoint_format.h"
 
@@ -112,9 +111,7 @@ class Saver {
     }
 
     std::span<const std::byte> decoded(const TensorRef& t) {
-        const std::int64_t n = t.type.shape.elements();
-        values_.resize(static_cast<std::size_t>(n));
-        dequantise(t.data, t.type.dtype, *t.scales(), values_.data(), Dtype::f32, n);
+        values_ = values_of(t.type, t.data, t.scales());
         return std::as_bytes(std::span(values_));
     }
 

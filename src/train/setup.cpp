@@ -32,6 +32,7 @@ void refuse_option(bool set, std::string_view key, const Recipe& r, std::string_
 }
 
 bool has_groups(const Format& f) { return f.granularity == Granularity::micro; }
+bool has_blocks(const Format& f) { return f.granularity == Granularity::block_1x128; }
 bool has_tensor_scale(const Format& f) { return f.granularity == Granularity::tensor; }
 
 void set_groups(Recipe& r, const RunConfig::Recipe& o) {
@@ -74,6 +75,8 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     const bool groups = r.activation && has_groups(*r.activation);
     refuse_option(groups && o.scale_rounding == "pow2", "scale_rounding", r,
                   "has powers of two below exact scales");
+    refuse_option(!(r.activation && has_blocks(*r.activation)) && o.block_rule != "recip",
+                  "block_rule", r, "has no scales of blocks");
     r.quantise_head = o.fp8_lm_head;
     r.window = static_cast<int>(o.history);
     for (std::optional<Format>* format : {&r.activation, &r.weight, &r.output_grad}) {
@@ -81,6 +84,7 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
         (*format)->margin = static_cast<int>(o.margin);
         if (o.scale_rounding == "exact") (*format)->rounding = ScaleRounding::exact;
         if (o.scale_rounding == "pow2") (*format)->rounding = ScaleRounding::pow2;
+        if (o.block_rule == "te") (*format)->block_rule = BlockRule::te;
     }
     if (o.gradient != "auto") r.output_grad->dtype = *dtype_named(o.gradient);
 }
@@ -168,13 +172,18 @@ void set_states(Recipe& r, const RunConfig& config) {
     const auto set = [](Dtype& dtype, const std::string& text) {
         if (text != "auto") dtype = dtype_named(text).value_or(Dtype::f32);
     };
+    const auto set_moment = [](MomentFormat& format, const std::string& text) {
+        if (text != "auto") format = dtype_named(text).value_or(Dtype::f32);
+        if (text == "expanded") format = kExpandedMoment;
+    };
+    const auto in_8_bits = [](const MomentFormat& f) { return is_fp8(f.dtype) && !f.expanded; };
     const bool root = o.v_storage == "sqrt_v";
-    if (root && is_fp8(r.states.v)) r.states.v = Dtype::e4m3;
+    if (root && in_8_bits(r.states.v)) r.states.v = Dtype::e4m3;
     set(r.states.master, o.master);
     set(r.states.gradient, o.gradient);
     set(r.states.gradient_sum, o.gradient_sum);
-    set(r.states.m, o.m);
-    set(r.states.v, o.v);
+    set_moment(r.states.m, o.m);
+    set_moment(r.states.v, o.v);
     if (!r.propagation && (o.gradient == "f16" || o.gradient == "e5m2")) {
         fail_usage("optimizer.gradient: recipe {} keeps gradients in f32, bf16 or e4m3, got {}",
                    r.name, o.gradient);
@@ -183,15 +192,18 @@ void set_states(Recipe& r, const RunConfig& config) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
                    r.name, name(r.compute), name(r.states.master));
     }
-    refuse_key(root && !is_fp8(r.states.v), "optimizer.v_storage",
-               fmt::format("only second moments in 8 bits are kept as roots, optimizer.v is {}",
-                           name(r.states.v)));
+    refuse_key(
+        root && !in_8_bits(r.states.v), "optimizer.v_storage",
+        fmt::format("only second moments in e4m3 or e5m2 are kept as roots, optimizer.v is {}",
+                    name(r.states.v)));
     refuse_key(root && r.propagation, "optimizer.v_storage",
                fmt::format("recipe {} has no bounds of roots", r.name));
-    refuse_key(!o.v_floor && !is_fp8(r.states.v), "optimizer.v_floor",
-               fmt::format("only second moments in 8 bits have a floor, optimizer.v is {}",
+    refuse_key(!o.v_floor && !in_8_bits(r.states.v), "optimizer.v_floor",
+               fmt::format("only second moments in e4m3 or e5m2 have a floor, optimizer.v is {}",
                            name(r.states.v)));
-    const auto has_scale = [](Dtype d) { return state_type(d, {}).scaling != kUnscaled; };
+    const auto has_scale = [](const MomentFormat& f) {
+        return state_type(f, {}).scaling == kPerTensor;
+    };
     const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
     refuse_key(r.propagation && o.moment_scale != plain.moment_scale, "optimizer.moment_scale",
                fmt::format("scales of moments follow from bounds in recipe {}", r.name));

@@ -54,7 +54,7 @@ Graph finish(const Graph& g, const StepOptions& o, bool measure = false) {
     return measure ? store_early(ready) : ready;
 }
 
-bool has_scale(Dtype d) { return state_type(d, {}).scaling != kUnscaled; }
+bool has_scale(const MomentFormat& f) { return state_type(f, {}).scaling == kPerTensor; }
 
 // What gradients are in while micro-batches add to them.
 Dtype stored_gradient(const StepOptions& o, const StateFormats& formats) {
@@ -191,14 +191,15 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         if (!p.decays()) op.weight_decay = 0;
         op.stochastic =
             formats.master == Dtype::bf16 || formats.m == Dtype::bf16 || formats.v == Dtype::bf16;
+        const bool codes = is_fp8(formats.v.dtype) && !formats.v.expanded;
         op.stochastic_moments &= has_scale(formats.m) || has_scale(formats.v);
         if (op.stochastic || op.stochastic_moments) op.stream = random_stream("round/" + p.name);
-        op.sqrt_v &= is_fp8(formats.v);
-        op.v_floor &= is_fp8(formats.v);
+        op.sqrt_v &= codes;
+        op.v_floor &= codes;
         const std::string first = "adam.m/" + p.name;
         const std::string second = (op.sqrt_v ? "adam.sqrt_v/" : "adam.v/") + p.name;
-        const auto load = [&](const std::string& name, Dtype dtype) {
-            return b.load(name, state_type(dtype, p.shape));
+        const auto load = [&](const std::string& name, const MomentFormat& format) {
+            return b.load(name, state_type(format, p.shape));
         };
         Load master{p.name, state_type(formats.master, p.shape)};
         Value own_factor = factor;

@@ -170,6 +170,23 @@ TEST_F(InspectQuantise, TableTellsTheErrors) {
     EXPECT_TRUE(contains(one.text, "x          59.05          0.0476     0.0000 %  25.0000 %\n"));
 }
 
+// 448 / 0.162109375 rounds before its reciprocal does.
+TEST_F(InspectQuantise, KnowsBothRulesOfBlocks) {
+    const HostTensor x = tensor(Dtype::f32, {1, 2}, {0.162109375, 0.0303955078125});
+    write_safetensors(in(), std::vector<TensorInfo>{{"x", Dtype::f32, x.type.shape, x.codes}});
+    for (const auto& [rule, scale, code] :
+         {std::tuple{"recip", 0x39bdb6dbu, 0x6b}, std::tuple{"te", 0x39bdb6dcu, 0x6a}}) {
+        const Finished done = run({"--as", "block1x128", "--rule", rule});
+        ASSERT_EQ(done.exit_code, 0) << done.text;
+        const SafetensorsFile file(out());
+        const auto got = elements<float>(file.at("x.scale"))[0];
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(got), scale);
+        EXPECT_EQ(elements<std::uint8_t>(file.at("x.codes"))[1], code);
+    }
+    expect_refused({"--as", "moss", "--rule", "te"}, 2,
+                   "--rule te: only blocks have it, got --as moss");
+}
+
 TEST_F(InspectQuantise, RefusesWhatItCannotDo) {
     expect_refused({"--tensor", "W"}, 1,
                    "in.safetensors: expected a tensor 'W', got none of that name among 4");

@@ -102,6 +102,22 @@ TEST_F(Resume, NarrowStatesGoOnExactly) {
     EXPECT_NE(slurp(checkpoint / "config.json").find("bfloat16"), std::string::npos);
 }
 
+TEST_F(Resume, ExpandedMomentsGoOnExactly) {
+    const std::vector<std::string> expanded{"--optimizer.m", "expanded", "--optimizer.v",
+                                            "expanded"};
+    ASSERT_EQ(run(train("whole", "blockwise", expanded)).exit_code, 0);
+    auto stopped = expanded;
+    stopped.insert(stopped.end(), {"--stop-after", "7"});
+    ASSERT_EQ(run(train("parts", "blockwise", stopped)).exit_code, 130);
+    ASSERT_EQ(run(train("parts", "blockwise", expanded)).exit_code, 0);
+    expect_same_run("whole", "parts");
+    // Other formats go on from their values.
+    ASSERT_EQ(run(train("wide", "blockwise", stopped)).exit_code, 130);
+    const Finished wide = run(train("wide", "blockwise"));
+    EXPECT_EQ(wide.exit_code, 0) << wide.text;
+    EXPECT_NE(wide.text.find("adam.m/model"), std::string::npos) << wide.text;
+}
+
 // Per channel, with moments that are rounded at random, the second as its root.
 TEST_F(Resume, SmoothedChannelsAndRandomMomentsGoOnExactly) {
     const std::vector<std::string> options{"--smooth.granularity",        "channel",

@@ -51,6 +51,7 @@ const TypeCase kCases[] = {
      12,
      512,
      256 + 64 + 512},
+    {{Dtype::e4m3, {3, 65}, kExpanded}, "e4m3[3, 65] x expanded", 195, 6, 24, 0, 256 + 64},
 };
 
 TEST(Type, BytesAndText) {

@@ -501,7 +501,7 @@ TEST(AdamW, RefusesOtherTypes) {
               "adamw: operand 1 must have shape [4], got bf16[5]");
     EXPECT_EQ(refusal(as_is(kOp), {w, w, codes, w, one, three, step}),
               "adamw: operand 2 must be plain f32, bf16 or f16, or f16, e4m3 or e5m2 with one f32 "
-              "scale for the whole tensor, got e4m3[4]");
+              "scale for the whole tensor (moments also e4m3 expanded), got e4m3[4]");
     EXPECT_EQ(refusal(as_is(kOp), {w, w, w, w, one, one, step}),
               "adamw: operand 5 must have shape [3], got f32[1]");
 }

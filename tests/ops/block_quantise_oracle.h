@@ -93,9 +93,17 @@ inline HostTensor block_quantise_oracle(const BlockQuantise& op, const HostTenso
         for (std::int64_t j = 0; j < columns; ++j) {
             const auto at = static_cast<std::size_t>(i * columns + j);
             const float amax = amax_once(region_of(y.type, op.global, i, j));
-            const float a = std::max(amax, op.floor);
+            const bool te = op.rule == BlockRule::te;
+            const float a = te ? amax : std::max(amax, op.floor);
             float scale = op.rounding == ScaleRounding::exact ? a / max : pow2_scale(a, max);
-            if (std::isnan(amax)) scale = std::bit_cast<float>(0x7fc00000);
+            if (te) scale = std::max(scale, op.rounding == ScaleRounding::pow2 ? 0x1p-126f : 0.0f);
+            float inv_scale = 1.0f / scale;
+            if (te && op.rounding == ScaleRounding::exact) {
+                inv_scale = std::min(max / a, std::numeric_limits<float>::max());
+                scale = 1.0f / inv_scale;
+            }
+            if (te && amax == 0) scale = inv_scale = 1;
+            if (std::isnan(amax)) scale = inv_scale = std::bit_cast<float>(0x7fc00000);
             y.scales[static_cast<std::size_t>(layout.scale_at(i, j))] = scale;
             int n = 0;
             if (!y.groups.empty() && !std::isnan(amax)) {
@@ -107,7 +115,7 @@ inline HostTensor block_quantise_oracle(const BlockQuantise& op, const HostTenso
                 y.groups[static_cast<std::size_t>(layout.group_at(i, j))] =
                     static_cast<std::uint8_t>(127 + n);
             }
-            const float t = std::ldexp(static_cast<float>(x.values[at]), -n) * (1.0f / scale);
+            const float t = std::ldexp(static_cast<float>(x.values[at]), -n) * inv_scale;
             const int code = codec.cast(static_cast<double>(t));
             y.codes[at] = static_cast<std::byte>(code);
             y.values[at] = codec.value(code) * y.factor(static_cast<std::int64_t>(at));

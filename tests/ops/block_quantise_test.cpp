@@ -183,6 +183,88 @@ TEST(BlockQuantise, GoldenVectors) {
     }
 }
 
+BlockQuantise te(ScaleRounding rounding = ScaleRounding::exact) {
+    BlockQuantise op = runs(Dtype::e4m3, rounding);
+    op.rule = BlockRule::te;
+    return op;
+}
+
+// r = RN(448 / a) and scale = RN(1 / r), which for tile A is the scale of the other rule, too.
+TEST(BlockQuantise, TransformerEnginesRule) {
+    const HostTensor a = run(as_is(te()), {row(128, kTileA)})[0];
+    expect_identical(a, run(as_is(runs()), {row(128, kTileA)})[0]);
+    EXPECT_EQ(bits(a.scales[0]), 0x3bdb6db7u);
+    // No floor: small tiles keep their bits, and a tile of zeros has the scale 1.
+    const HostTensor small = run(as_is(te()), {row(128, {{0, 1e-14f}, {1, -3e-16f}})})[0];
+    EXPECT_EQ(code_values(small)[0], 0x7e);
+    EXPECT_EQ(code_values(small)[1], 0xd5);
+    for (const ScaleRounding rounding : {ScaleRounding::exact, ScaleRounding::pow2}) {
+        const HostTensor zeros = run(as_is(te(rounding)), {row(128, {})})[0];
+        EXPECT_EQ(zeros.scales[0], 1.0f);
+        EXPECT_EQ(code_values(zeros), std::vector<int>(128));
+        // 448 / a is infinite: the largest number is taken.
+        const HostTensor tiny = run(as_is(te(rounding)), {row(128, {{5, 0x1p-140f}})})[0];
+        EXPECT_TRUE(std::isfinite(tiny.values[5]));
+        const HostTensor bad = run(as_is(te(rounding)), {row(128, {{3, INFINITY}})})[0];
+        EXPECT_EQ(bits(bad.scales[0]), 0x7fc00000u);
+    }
+    EXPECT_EQ(
+        refusal(as_is([] {
+                    BlockQuantise op = micro();
+                    op.rule = BlockRule::te;
+                    return op;
+                }()),
+                {Type{Dtype::f32, {4, 32}}}),
+        "block_quantise: exponents of micro groups need a floor, which rule te does not have");
+}
+
+// Where the rules part (arXiv 2601.18150): amax and element in bf16, and both codes.
+TEST(BlockQuantise, RulesInExamples) {
+    struct Example {
+        std::uint16_t amax, x;
+        int recip, te;
+    };
+    for (const Example& e : {Example{0x3B44, 0x3ACB, 0x77, 0x77},
+                             {0x3E26, 0x3CF9, 0x6B, 0x6A},
+                             {0x3E4C, 0x3D99, 0x73, 0x73}}) {
+        const auto at = [](std::uint16_t code) {
+            return static_cast<float>(bf16::from_bits(code));
+        };
+        const HostTensor x = row(128, {{0, at(e.amax)}, {1, at(e.x)}});
+        EXPECT_EQ(code_values(run(as_is(runs()), {x})[0])[1], e.recip);
+        EXPECT_EQ(code_values(run(as_is(te()), {x})[0])[1], e.te);
+        if (e.amax != 0x3E26) continue;
+        EXPECT_EQ(bits(run(as_is(runs()), {x})[0].scales[0]), 0x39bdb6dbu);
+        EXPECT_EQ(bits(run(as_is(te()), {x})[0].scales[0]), 0x39bdb6dcu);
+    }
+}
+
+// Of all maxima in bf16, 40 of 128 get another scale, in its last bit, and about 0.0165 % of
+// elements another code (arXiv 2601.18150). Powers of two are the same.
+TEST(BlockQuantise, RulesDifferInLastBits) {
+    std::vector<double> maxima(128 * 128);
+    for (std::uint16_t m = 0; m < 128; ++m) {
+        maxima[m * std::size_t{128}] = static_cast<float>(bf16::from_bits(0x3F80 + m));
+    }
+    const HostTensor tops = tensor(Dtype::bf16, {128, 128}, maxima);
+    const HostTensor r = run(as_is(runs()), {tops})[0], t = run(as_is(te()), {tops})[0];
+    int differ = 0;
+    for (std::size_t i = 0; i < 128; ++i) {
+        const auto apart = static_cast<int>(bits(r.scales[i]) - bits(t.scales[i]));
+        EXPECT_LE(std::abs(apart), 1);
+        differ += apart != 0;
+    }
+    EXPECT_EQ(differ, 40);
+
+    const HostTensor x = random_tensor(Dtype::bf16, {4096, 1024}, 5);
+    const HostTensor one = run(as_is(runs()), {x})[0], other = run(as_is(te()), {x})[0];
+    double codes = 0;
+    for (std::size_t i = 0; i < one.codes.size(); ++i) codes += one.codes[i] != other.codes[i];
+    EXPECT_NEAR(codes / static_cast<double>(one.codes.size()), 1.65e-4, 0.3e-4);
+    expect_identical(run(as_is(runs(Dtype::e4m3, ScaleRounding::pow2)), {x})[0],
+                     run(as_is(te(ScaleRounding::pow2)), {x})[0]);
+}
+
 // Golden vector 3: the scale of the whole tensor.
 TEST(BlockQuantise, GlobalScale) {
     std::vector<double> values(128);
@@ -210,6 +292,7 @@ BlockQuantise random_op(std::uint64_t i) {
     } else {
         op.rounding = i / 8 % 2 ? ScaleRounding::pow2 : ScaleRounding::exact;
         op.floor = i / 16 % 2 ? 1e-10f : 0x1p-100f;
+        op.rule = i / 32 % 2 ? BlockRule::te : BlockRule::recip;
     }
     return op;
 }

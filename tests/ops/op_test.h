@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/dtype_traits.h"
+#include "base/expansion.h"
 #include "base/rng.h"
 #include "graph/builder.h"
 #include "runtime/program.h"
@@ -142,6 +143,12 @@ inline HostTensor read_tensor(const TensorRef& ref) {
             t.values.push_back(to_double(x) * t.factor(static_cast<std::int64_t>(i)));
         }
     });
+    if (ref.type.scaling == kExpanded) {
+        std::vector<float> values(n);
+        contract(t.codes.data(), reinterpret_cast<const Expansion*>(t.scales.data()),
+                 ref.type.shape.elements(), values.data());
+        t.values.assign(values.begin(), values.end());
+    }
     return t;
 }
 

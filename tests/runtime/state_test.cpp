@@ -85,7 +85,7 @@ TEST(State, ValuesAreRoundedToItsDtype) {
     EXPECT_EQ(error_of([&] { write_values(state, "w", values); }),
               "state 'w': expected values for bf16[2], got 3");
     EXPECT_EQ(error_of([&] { write_values(state, "rows/w", std::span(values).first(2)); }),
-              "state 'rows/w': expected one scale or none, got e4m3[2] x row");
+              "state 'rows/w': expected one scale, expansions or none, got e4m3[2] x row");
 }
 
 // Masters under a power of two, moments under the scale that puts the largest on the top code.
@@ -103,6 +103,26 @@ TEST(State, ValuesBringTheirScale) {
     initialise_scales(state);
     EXPECT_EQ(test::read_tensor(state.tensor("w")).scales, std::vector{0x1p-16f});
     EXPECT_EQ(test::read_tensor(state.tensor("adam.m/w")).scales, std::vector{1.0f});
+}
+
+TEST(State, ValuesBringTheirExpansions) {
+    State state;
+    state.declare("adam.m/w", {Dtype::e4m3, {130}, kExpanded});
+    state.allocate(test::backend());
+    initialise_scales(state);
+    EXPECT_EQ(test::read_tensor(state.tensor("adam.m/w")).scales,
+              (std::vector<float>{0, 1, 1, 0, 1, 1}));
+    std::vector<float> values(130, 0.75f);
+    values[128] = -0.0625f;
+    values[129] = 1;
+    write_values(state, "adam.m/w", values);
+    const test::HostTensor t = test::read_tensor(state.tensor("adam.m/w"));
+    EXPECT_EQ(t.scales[1], 16);
+    EXPECT_EQ(t.scales[4], 4.125f);
+    EXPECT_NEAR(t.values[0], 0.75, 1e-6);
+    EXPECT_NEAR(t.values[129], 1, 1e-6);
+    const auto back = values_of(t.type, t.codes.data(), t.scales.data());
+    EXPECT_EQ(std::vector<double>(back.begin(), back.end()), t.values);
 }
 
 // Propagated scales: they follow from the initialisation, not from the values.

@@ -49,6 +49,7 @@ struct TestState {
         state.declare("block/a", scaled({Granularity::block_1x128, Dtype::e8m0}));
         state.declare("tile/a", {Dtype::e5m2, {130, 260}, {Granularity::block_128x128}});
         state.declare("micro/a", scaled({Granularity::micro, Dtype::f32, 32}));
+        state.declare("adam.v/a", {Dtype::e4m3, {3, 130}, kExpanded});
         state.declare("grad/a.weight", matrix);
         state.declare("kv/a.k", matrix);
         state.declare("adam.m/a.weight", matrix);
@@ -324,10 +325,7 @@ struct Masters {
         std::vector<std::byte> all(static_cast<std::size_t>(total_bytes(type)));
         state.read_all_parts(name, all.data());
         const TensorRef t = tensor_at(type, all.data());
-        std::vector<float> values(static_cast<std::size_t>(type.shape.elements()));
-        dequantise(t.data, type.dtype, t.scale ? *t.scales() : 1.0f, values.data(), Dtype::f32,
-                   std::ssize(values));
-        return values;
+        return values_of(type, t.data, t.scales());
     }
 
     FarBackend backend;
@@ -407,6 +405,29 @@ TEST_F(CheckpointTest, ConvertsMastersAndMomentsOnRequest) {
     EXPECT_EQ(converted[0], "'master/w': expected f16[4, 64] x tensor, got none");
     EXPECT_EQ(narrowed.read("w"), w);
     EXPECT_EQ(narrowed.read("adam.m/w"), m);
+}
+
+TEST_F(CheckpointTest, ConvertsExpandedMoments) {
+    const Type wide_work{Dtype::bf16, {4, 64}}, expanded{Dtype::e4m3, {4, 64}, kExpanded};
+    for (const Type& from : {kWide, kMoment, wide_work, expanded}) {
+        Masters before(kWide, from, wide_work);
+        write_values(before.state, "w", ramp());
+        write_values(before.state, "adam.m/w", ramp());
+        const fs::path path = save_checkpoint(folder, before.state, info_of(1), kTexts);
+        for (const Type& to : {kWide, kMoment, wide_work, expanded}) {
+            if (from == to || (from != expanded && to != expanded)) continue;
+            SCOPED_TRACE(fmt::format("{} to {}", to_string(from), to_string(to)));
+            Masters after(kWide, to, wide_work), want(kWide, to, wide_work);
+            EXPECT_TRUE(contains(
+                error_of([&] { load_checkpoint(path, after.state); }),
+                fmt::format("'adam.m/w': expected {}, got {}", to_string(to), to_string(from))));
+            std::vector<std::string> converted;
+            load_checkpoint(path, after.state, Verify::contents, &converted);
+            EXPECT_EQ(converted.size(), 1u);
+            write_values(want.state, "adam.m/w", before.read("adam.m/w"));
+            EXPECT_EQ(after.read("adam.m/w"), want.read("adam.m/w"));
+        }
+    }
 }
 
 // Codes under another scale than the one that stays are worth something else.

@@ -315,8 +315,8 @@ TEST(Setup, MomentsTakeTheirOptions) {
     EXPECT_EQ(recipe_of(c).states.v, Dtype::e5m2);
     c.optimizer.v = "f32";
     EXPECT_EQ(error_of([&] { recipe_of(c); }),
-              "optimizer.v_storage: only second moments in 8 bits are kept as roots, optimizer.v "
-              "is f32\n  Leave it out.");
+              "optimizer.v_storage: only second moments in e4m3 or e5m2 are kept as roots, "
+              "optimizer.v is f32\n  Leave it out.");
     c = config();
     c.optimizer.moment_rounding = "stochastic";
     EXPECT_EQ(error_of([&] { recipe_of(c); }),
@@ -324,12 +324,45 @@ TEST(Setup, MomentsTakeTheirOptions) {
               "  Leave it out.");
     c.optimizer = {.v_floor = false};
     EXPECT_EQ(error_of([&] { recipe_of(c); }),
-              "optimizer.v_floor: only second moments in 8 bits have a floor, optimizer.v is f32\n"
-              "  Leave it out.");
+              "optimizer.v_floor: only second moments in e4m3 or e5m2 have a floor, optimizer.v is "
+              "f32\n  Leave it out.");
     c.optimizer = {.moment_scale = "pow2"};
     EXPECT_EQ(error_of([&] { recipe_of(c); }),
               "optimizer.moment_scale: no moment has a scale, optimizer.m is f32 and v is f32\n"
               "  Leave it out.");
+}
+
+TEST(Setup, MomentsMayBeExpanded) {
+    RunConfig c = config();
+    for (const std::string& recipe : recipe_names()) {
+        c.recipe.name = recipe;
+        c.optimizer = {.m = "expanded", .v = "expanded"};
+        const Recipe r = recipe_of(c);
+        EXPECT_EQ(r.states.m, kExpandedMoment) << recipe;
+        EXPECT_EQ(r.states.v, kExpandedMoment) << recipe;
+        EXPECT_EQ(r.table_states().m, Dtype::bf16) << recipe;
+        c.optimizer = {.m = "expanded"};
+        EXPECT_NO_THROW(recipe_of(c)) << recipe;
+    }
+    // They have no one scale, no floor and no need of a root.
+    c.recipe.name = "bf16";
+    const auto refused = [&](RunConfig::Optimizer o) {
+        o.m = o.v = "expanded";
+        c.optimizer = o;
+        return error_of([&] { recipe_of(c); });
+    };
+    EXPECT_EQ(refused({.v_storage = "sqrt_v"}),
+              "optimizer.v_storage: only second moments in e4m3 or e5m2 are kept as roots, "
+              "optimizer.v is expanded\n  Leave it out.");
+    EXPECT_EQ(refused({.v_floor = false}),
+              "optimizer.v_floor: only second moments in e4m3 or e5m2 have a floor, optimizer.v is "
+              "expanded\n  Leave it out.");
+    EXPECT_EQ(refused({.moment_rounding = "stochastic"}),
+              "optimizer.moment_rounding: no moment has a scale, optimizer.m is expanded and v is "
+              "expanded\n  Leave it out.");
+    EXPECT_EQ(refused({.moment_scale = "pow2"}),
+              "optimizer.moment_scale: no moment has a scale, optimizer.m is expanded and v is "
+              "expanded\n  Leave it out.");
 }
 
 TEST(Setup, LevelsSetTheStatesThatKeysDoNot) {
@@ -385,6 +418,22 @@ TEST(Setup, ChoicesOfTheSchemaAreThoseOfTheProgram) {
     }
     for (const std::string& policy : find_key("runtime.recompute")->rule.choices) {
         EXPECT_NO_THROW(recompute_named(policy)) << policy;
+    }
+}
+
+TEST(Setup, BlockRuleIsForRecipesWithBlocks) {
+    RunConfig c = config();
+    c.recipe = {.name = "blockwise", .block_rule = "te"};
+    const Recipe r = recipe_of(c);
+    for (const auto& format : {r.activation, r.weight, r.output_grad}) {
+        EXPECT_EQ(format->block_rule, BlockRule::te);
+    }
+    for (const char* other : {"bf16", "fp8-lm", "moss", "smooth-swiglu", "scalify"}) {
+        c.recipe.name = other;
+        EXPECT_EQ(
+            error_of([&] { recipe_of(c); }),
+            fmt::format("recipe.block_rule: recipe {} has no scales of blocks\n  Leave it out.",
+                        other));
     }
 }
 

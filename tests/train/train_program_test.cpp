@@ -64,7 +64,9 @@ TEST(TrainProgram, MemorisesABatch) {
 constexpr StateFormats kNarrow[] = {{Dtype::bf16, Dtype::bf16, Dtype::bf16, Dtype::bf16},
                                     {Dtype::bf16, Dtype::bf16, Dtype::e4m3, Dtype::f16},
                                     {Dtype::f32, Dtype::bf16, Dtype::e4m3, Dtype::e5m2},
-                                    {Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16}};
+                                    {Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16},
+                                    {Dtype::f32, Dtype::f32, kExpandedMoment, kExpandedMoment},
+                                    {Dtype::f16, Dtype::e4m3, kExpandedMoment, Dtype::e5m2}};
 
 TEST(TrainProgram, MemorisesABatchWithNarrowStates) {
     for (const char* recipe : {"bf16", "fp8-lm"}) {
@@ -96,6 +98,21 @@ TEST(TrainProgram, NarrowStatesTakeTheBytesTheySay) {
     EXPECT_EQ(dtype("adam.m/" + table), Dtype::bf16);
     EXPECT_EQ(dtype("model.norm.weight"), Dtype::f32);
     EXPECT_EQ(dtype("adam.v/model.norm.weight"), Dtype::f32);
+}
+
+// Two bytes of codes and twice three floats for 128 of them, instead of eight bytes.
+TEST(TrainProgram, ExpandedMomentsTakeTheBytesTheySay) {
+    for (const char* recipe : kRecipes) {
+        SCOPED_TRACE(recipe);
+        StepOptions o = tiny_options(Family::llama, recipe);
+        o.recipe.states.m = o.recipe.states.v = kExpandedMoment;
+        Session s(o);
+        const auto bytes = linear_state_bytes(s.program);
+        const double sum = bytes.at("adam.m") + bytes.at("adam.v");
+        EXPECT_GE(sum, 2 * (1 + 12.0 / 128));
+        EXPECT_LE(sum, 2.22);  // parts of small tensors are padded
+        EXPECT_EQ(s.state().at("adam.m/lm_head.weight").type.dtype, Dtype::bf16);
+    }
 }
 
 // A bf16 master alone, rounded to nearest, would not move by steps below half a quantum.

@@ -5,6 +5,7 @@
 #include "backends/cpu/scaling.h"
 #include "backends/propagation.h"
 #include "base/convert.h"
+#include "base/expansion.h"
 #include "base/scale_rule.h"
 #include "base/stochastic.h"
 
@@ -44,10 +45,17 @@ constexpr std::size_t kOperandOf[] = {0, 2, 3};
 void keep(const TensorRef& from, const TensorRef& to) {
     if (from.data == to.data) return;
     std::copy_n(from.as<std::byte>(), data_bytes(from.type), to.as<std::byte>());
-    if (from.scale) *to.scales() = *from.scales();
+    std::copy_n(from.scales(), scale_count(from.type), to.scales());
 }
 
-constexpr std::int64_t kChunk = 512;  // elements decoded at a time, a multiple of 8
+bool has_scale(const TensorRef& t) { return t.type.scaling == kPerTensor; }
+bool is_expanded(const TensorRef& t) { return t.type.scaling == kExpanded; }
+Expansion* groups_at(const TensorRef& t, std::int64_t element) {
+    return static_cast<Expansion*>(t.scale) + element / kExpansionGroup;
+}
+
+constexpr std::int64_t kChunk = 512;  // elements decoded at a time, whole groups
+static_assert(kChunk % kExpansionGroup == 0);
 using Chunk = std::array<float, kChunk>;
 
 // The values of w times `factor`, in y's format.
@@ -124,7 +132,9 @@ class States {
     States(const KernelCall& call, const AdamW& op)
         : call_(call), op_(op), step_(call, op, 1), n_(call.in[0].type.shape.elements()) {
         // Results may lie where operands do: the old scales have to be kept.
-        for (std::size_t i = 0; i < 4; ++i) old_[i] = call.in[i].scale ? *call.in[i].scales() : 1;
+        for (std::size_t i = 0; i < 4; ++i) {
+            old_[i] = has_scale(call.in[i]) ? *call.in[i].scales() : 1;
+        }
         old_[1] *= *call.in[4].as<float>();  // decoding clips
     }
 
@@ -151,6 +161,10 @@ class States {
                 const std::int64_t at = c * kChunk, n = std::min(kChunk, n_ - at);
                 for (std::size_t i = 0; i < 4; ++i) {
                     const TensorRef& t = call_.in[i];
+                    if (is_expanded(t)) {
+                        contract(element(t, at), groups_at(t, at), n, in[i].data());
+                        continue;
+                    }
                     dequantise(element(t, at), t.type.dtype, old_[i], in[i].data(), Dtype::f32, n);
                 }
                 if (op_.sqrt_v) {
@@ -173,23 +187,24 @@ class States {
 
     void take_bounds() {
         const float* bounds = call_.in[7].as<float>();
-        if (call_.out[0].scale) set_scale(0, old_[0]);
+        if (has_scale(call_.out[0])) set_scale(0, old_[0]);
         for (std::size_t k = 1; k < 3; ++k) {
-            if (call_.out[k].scale) set_scale(k, moment_scale(bounds[k - 1], old_[kOperandOf[k]]));
+            if (has_scale(call_.out[k]))
+                set_scale(k, moment_scale(bounds[k - 1], old_[kOperandOf[k]]));
         }
     }
 
     void choose_scales() {
-        if (call_.out[0].scale && op_.keep_scale) set_scale(0, old_[0]);
-        const bool w_scale = call_.out[0].scale && !op_.keep_scale;
-        if (!w_scale && !call_.out[1].scale && !call_.out[2].scale) return;
+        if (has_scale(call_.out[0]) && op_.keep_scale) set_scale(0, old_[0]);
+        const bool w_scale = has_scale(call_.out[0]) && !op_.keep_scale;
+        if (!w_scale && !has_scale(call_.out[1]) && !has_scale(call_.out[2])) return;
         std::array<SharedAmax, 3> tops;
         for_chunks([&](std::int64_t, std::int64_t n, const std::array<Chunk, 3>& x) {
             for (std::size_t k = 0; k < 3; ++k) tops[k].raise(amax(x[k].data(), Dtype::f32, n));
         });
         for (std::size_t k = 0; k < 3; ++k) {
             const TensorRef& t = call_.out[k];
-            if (!t.scale || (k == 0 && op_.keep_scale)) continue;
+            if (!has_scale(t) || (k == 0 && op_.keep_scale)) continue;
             const ScaleRule rule{t.type.dtype, k == 0 ? kMasterRounding : op_.scale_rounding, 0};
             set_scale(k, next_scale(rule, tops[k].value(), old_[kOperandOf[k]]));
         }
@@ -198,10 +213,11 @@ class States {
     // x may be changed on the way.
     void encode(std::size_t k, std::int64_t at, std::int64_t n, float* x) const {
         const TensorRef& t = call_.out[k];
+        if (is_expanded(t)) return expand(x, n, element(t, at), groups_at(t, at));
         if (t.type.dtype != Dtype::bf16 || !op_.stochastic) {
             float inverse = 1.0f / next_[k];
             const bool floors = k == 2 && op_.v_floor;
-            if (k > 0 && t.scale && (op_.stochastic_moments || floors)) {
+            if (k > 0 && has_scale(t) && (op_.stochastic_moments || floors)) {
                 dispatch_float(t.type.dtype, [&](auto tag) {
                     using T = typename decltype(tag)::type;
                     if constexpr (requires { T::kFormat; }) prepare_cast<T>(k, at, n, inverse, x);

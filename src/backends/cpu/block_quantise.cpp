@@ -22,8 +22,8 @@ struct Job {
     float amax_of(std::int64_t row, std::int64_t column, std::int64_t n) const {
         return amax(element(x, row * columns + column), x.type.dtype, n);
     }
-    float scale_of(float amax) const {
-        return block_scale(amax, max_value(op.to), op.floor, op.rounding);
+    Scale scale_of(float amax) const {
+        return BlockScale{max_value(op.to), op.floor, op.rounding, op.rule}(amax);
     }
     float& scale(std::int64_t row, std::int64_t column) const {
         return y.scales()[layout.scale_at(row, column)];
@@ -35,17 +35,17 @@ struct Job {
 };
 
 void quantise_row(const Job& j, std::int64_t row) {
-    const float scale = j.scale_of(j.amax_of(row, 0, j.columns));
-    j.scale(row, 0) = scale;
-    j.cast(row, 0, j.columns, 1.0f / scale);
+    const Scale s = j.scale_of(j.amax_of(row, 0, j.columns));
+    j.scale(row, 0) = s.scale;
+    j.cast(row, 0, j.columns, s.inv_scale);
 }
 
 void quantise_1x128(const Job& j, std::int64_t row) {
     for (std::int64_t column = 0; column < j.columns; column += kScaleBlock) {
         const std::int64_t n = std::min(kScaleBlock, j.columns - column);
-        const float scale = j.scale_of(j.amax_of(row, column, n));
-        j.scale(row, column) = scale;
-        j.cast(row, column, n, 1.0f / scale);
+        const Scale s = j.scale_of(j.amax_of(row, column, n));
+        j.scale(row, column) = s.scale;
+        j.cast(row, column, n, s.inv_scale);
     }
 }
 
@@ -56,9 +56,9 @@ void quantise_128x128(const Job& j, std::int64_t first) {
         const std::int64_t n = std::min(kScaleBlock, j.columns - column);
         SharedAmax top;
         for (std::int64_t row = first; row < last; ++row) top.raise(j.amax_of(row, column, n));
-        const float scale = j.scale_of(top.value());
-        j.scale(first, column) = scale;
-        for (std::int64_t row = first; row < last; ++row) j.cast(row, column, n, 1.0f / scale);
+        const Scale s = j.scale_of(top.value());
+        j.scale(first, column) = s.scale;
+        for (std::int64_t row = first; row < last; ++row) j.cast(row, column, n, s.inv_scale);
     }
 }
 
@@ -75,7 +75,7 @@ void cast_group(const Job& j, std::int64_t row, std::int64_t column, std::int64_
 }
 
 void quantise_groups(const Job& j, std::int64_t row, float whole) {
-    const float scale = j.scale_of(whole), inv_scale = 1.0f / scale;
+    const auto [scale, inv_scale] = j.scale_of(whole);
     j.scale(row, 0) = scale;
     for (std::int64_t column = 0; column < j.columns; column += j.op.scaling.group) {
         const std::int64_t n = std::min<std::int64_t>(j.op.scaling.group, j.columns - column);

@@ -34,12 +34,6 @@ struct Sides {
     Side rows[kResults], columns[kResults];
 };
 
-struct Rule {
-    float floor, max;
-    ScaleRounding rounding;
-    __device__ float scale(float amax) const { return block_scale(amax, max, floor, rounding); }
-};
-
 // What elements are multiplied by, in this order.
 struct Factors {
     float inverse, inv_scale;
@@ -128,17 +122,17 @@ __global__ void __launch_bounds__(kBlock)
 // The factors of one group of one row (or column) from its amax; its scale and exponent go where
 // they belong. `line` counts rows (columns), `block` the 128-blocks along it.
 template <Granularity kGranularity, int kGroup>
-__device__ Factors factors_of(const Side& side, const Rule& rule, std::uint32_t top,
+__device__ Factors factors_of(const Side& side, const BlockScale& rule, std::uint32_t top,
                               std::int64_t line, std::int64_t lines, std::int64_t block, int group,
                               bool empty) {
     const bool inside = line < lines;
     if constexpr (kGranularity == Granularity::block_1x128) {
-        const float scale = rule.scale(__uint_as_float(top));
+        const auto [scale, inv_scale] = rule(__uint_as_float(top));
         if (line < side.pitch) side.scales[block * side.pitch + line] = inside ? scale : 0;
-        return {1.0f, 1.0f / scale};
+        return {1.0f, inv_scale};
     } else {
         const float whole = inside ? __uint_as_float(side.tops[line * side.top_step]) : 0.0f;
-        const float scale = rule.scale(whole);
+        const auto [scale, inv_scale] = rule(whole);
         if (inside && block == 0 && group == 0) side.scales[line] = scale;
         int exponent = unit_exponent();
         if constexpr (kGranularity == Granularity::micro) {
@@ -148,14 +142,14 @@ __device__ Factors factors_of(const Side& side, const Rule& rule, std::uint32_t 
             side.groups[block * side.group_pitch + line * (kTile / kGroup) + group] =
                 static_cast<std::uint8_t>(exponent);
         }
-        return {group_inverse(exponent), 1.0f / scale};
+        return {group_inverse(exponent), inv_scale};
     }
 }
 
 template <class To, Granularity kGranularity, int kGroup, class T, class Source>
 __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
     lines_kernel(Source source, std::int64_t m, std::int64_t n,
-                 const __grid_constant__ Sides<Source::kResults> sides, Rule rule) {
+                 const __grid_constant__ Sides<Source::kResults> sides, BlockScale rule) {
     constexpr int kGroups = kTile / kGroup;
     __shared__ TileTops tops;
     __shared__ Factors factors[2][kGroups][kTile];
@@ -204,7 +198,7 @@ __device__ inline void write_block_scale(const Side& side, std::int64_t down, st
 template <class To, class T, class Source>
 __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
     blocks_kernel(Source source, std::int64_t m, std::int64_t n,
-                  const __grid_constant__ Sides<Source::kResults> sides, Rule rule) {
+                  const __grid_constant__ Sides<Source::kResults> sides, BlockScale rule) {
     __shared__ std::uint32_t block_top[Source::kResults];
     if (threadIdx.x < Source::kResults) block_top[threadIdx.x] = 0;
     const Place at(m, n, blockIdx.x, blockIdx.y);
@@ -220,12 +214,12 @@ __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
 #pragma unroll
     for (int r = 0; r < Source::kResults; ++r) {
         const Side &rows = sides.rows[r], &columns = sides.columns[r];
-        const float scale = rule.scale(__uint_as_float(block_top[r]));
+        const auto [scale, inv_scale] = rule(__uint_as_float(block_top[r]));
         if (threadIdx.x == 0) {
             if (rows.codes) write_block_scale(rows, at.down, at.across, gridDim.x, scale);
             if (columns.codes) write_block_scale(columns, at.across, at.down, gridDim.y, scale);
         }
-        write_square<To>(squares[r], at, rows.codes, columns.codes, 1.0f / scale);
+        write_square<To>(squares[r], at, rows.codes, columns.codes, inv_scale);
     }
 }
 
@@ -259,11 +253,15 @@ Sides<kResults> sides_of(const BlockQuantise& op, std::span<const TensorRef> out
     return sides;
 }
 
+BlockScale scale_rule(const BlockQuantise& op) {
+    return {max_value(op.to), op.floor, op.rounding, op.rule};
+}
+
 template <class To, class T, class Source>
 void launch(const BlockQuantise& op, const Source& source, std::int64_t m, std::int64_t n,
             const Sides<Source::kResults>& sides) {
     const dim3 tiles = tiles_of(m, n);
-    const Rule rule{op.floor, max_value(op.to), op.rounding};
+    const BlockScale rule = scale_rule(op);
     const auto lines = [&]<Granularity kGranularity, int kGroup>() {
         if (kGranularity != Granularity::block_1x128) {
             tops_kernel<T><<<tiles, kBlock, 0, stream()>>>(source, m, n, sides);
@@ -302,7 +300,7 @@ struct FillScales {
 };
 
 void fill_scales(const BlockQuantise& op, std::span<const TensorRef> out) {
-    const float scale = block_scale(0, max_value(op.to), op.floor, op.rounding);
+    const float scale = scale_rule(op)(0).scale;
     for (const TensorRef& y : out) {
         for_elements("block_quantise", scale_count(y.type), FillScales{y.scales(), scale});
     }
