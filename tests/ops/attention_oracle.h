@@ -10,19 +10,18 @@ struct AttentionCase {
     Dtype dtype = Dtype::f32;
     std::int64_t cache = 0;     // keys in a cache, and positions as the fourth operand
     double sigma = 1;           // of q and k
-    std::int64_t document = 0;  // documents of about this many tokens, and starts as the fourth
+    std::int64_t document = 0;  // tokens of a document, and starts as the fourth operand
 
     std::int64_t keys() const { return cache ? cache : t; }
     float scale() const { return 1.0f / std::sqrt(static_cast<float>(d)); }
     Attention op() const { return {scale(), document > 0}; }
-    // Where the document of query t begins. They have document, 1, document, 1, ... tokens, in odd
+    // Where the document of a query begins. They have document, 1, document, 1, ... tokens, in odd
     // rows of the batch with one more in front.
-    std::int64_t start(std::int64_t batch, std::int64_t t) const {
-        if (document == 0) return 0;
-        const std::int64_t shift = batch % 2, place = t - shift;
-        if (place < 0) return 0;
+    std::int64_t start(std::int64_t batch, std::int64_t query) const {
+        const std::int64_t place = query - batch % 2;
+        if (document == 0 || place < 0) return 0;
         const std::int64_t within = place % (document + 1);
-        return t - (within < document ? within : 0);
+        return query - (within < document ? within : 0);
     }
 };
 

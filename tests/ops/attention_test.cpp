@@ -118,7 +118,7 @@ TEST(Attention, Refuses) {
     EXPECT_EQ(error_of({q, cache, cache, {Dtype::i32, {2, 5}}}, documents),
               "attention: without positions there are as many keys as queries, got f32[2, 5, 6, 8] "
               "and f32[2, 9, 3, 8]");
-    EXPECT_EQ(error_of({q, cache, cache}, documents), "attention: expected 4 operands, got 3");
+    EXPECT_EQ(error_of({q, cache, cache}, documents), "attention takes 4 operands, got 3");
 }
 
 TEST(Attention, HasNoGradientWithPositionsOrThroughLse) {

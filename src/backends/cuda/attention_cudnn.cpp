@@ -160,6 +160,9 @@ Refusal reject(const Shapes& s) {
     }
     if (s.batch == 0 || s.time == 0) return "no elements";
     if (s.dim % 8 != 0) return fmt::format("a head of {} is no multiple of 8", s.dim);
+    if (s.documents && s.time % 8 != 0) {
+        return fmt::format("documents in sequences of {}, no multiple of 8", s.time);
+    }
     if (bias_bytes(s) > kMostBiasBytes) {
         return fmt::format("a bias of {} MB to keep documents apart", bias_bytes(s) / 1000000);
     }
