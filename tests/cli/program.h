@@ -13,6 +13,7 @@
 #include <fstream>
 #include <sstream>
 #include <string>
+#include <system_error>
 #include <vector>
 
 extern char** environ;
@@ -46,8 +47,11 @@ class Process {
         posix_spawn_file_actions_addopen(&actions, 1, log_.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
                                          0644);
         posix_spawn_file_actions_adddup2(&actions, 1, 2);
-        EXPECT_EQ(posix_spawn(&pid_, OCTAVO_BINARY, &actions, nullptr, argv.data(), environ), 0);
+        const int error =
+            posix_spawn(&pid_, OCTAVO_BINARY, &actions, nullptr, argv.data(), environ);
         posix_spawn_file_actions_destroy(&actions);
+        // Without a child there must be nothing to signal or wait for: -1 would mean everybody.
+        if (error != 0) throw std::system_error(error, std::generic_category(), OCTAVO_BINARY);
     }
 
     void send(int signal) const { kill(pid_, signal); }
