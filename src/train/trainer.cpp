@@ -217,11 +217,15 @@ class Trainer {
                 state_bytes += data_bytes(e.type) + scale_bytes(e.type) + group_bytes(e.type);
             }
         }
-        return {.name = folder_.path.filename().string(),
-                .recipe = describe(config_.recipe),
-                .model = describe(architecture()),
-                .parameters = parameter_count(architecture()),
-                .state_bytes = state_bytes};
+        RunInfo info{.name = folder_.path.filename().string(),
+                     .recipe = describe(config_.recipe),
+                     .model = describe(architecture()),
+                     .parameters = parameter_count(architecture()),
+                     .state_bytes = state_bytes};
+        for (const MemoryRow& row : program_.program().memory()) {
+            info.memory.emplace_back(row.what, row.bytes);
+        }
+        return info;
     }
 
     // Micro-batch `i` of a step goes to batch_ and stays there.
