@@ -88,6 +88,7 @@ figure { margin: 0; }
 .bar { display: block; height: 4px; margin: 2px 0 0 auto; background: var(--c); }
 h3 { font-size: 14px; font-weight: 600; margin: 14px 0 0; }
 .sample { white-space: pre-wrap; overflow-wrap: anywhere; margin-top: 4px; }
+.samples { margin: 0 0 32px; }
 .casts { margin: 0 0 28px; }
 .heat { display: block; min-width: 640px; width: 100%; height: auto; margin: 10px 0 4px;
   font-size: 11px; font-variant-numeric: tabular-nums; }

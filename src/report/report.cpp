@@ -240,7 +240,7 @@ void put_memory(std::string& out, std::span<const RunData> runs) {
 // One below the other, so that lines can be compared.
 void put_samples(std::string& out, std::span<const RunData> runs) {
     if (std::ranges::all_of(runs, [](const RunData& run) { return run.sample.empty(); })) return;
-    out += "<section><h2>Samples</h2>";
+    out += "<section class='samples'><h2>Samples</h2>";
     for (std::size_t r = 0; r < runs.size(); ++r) {
         if (runs[r].sample.empty()) continue;
         put(out, "<h3>{}{}</h3><pre class='sample'>{}</pre>", legend_mark(static_cast<int>(r)),
