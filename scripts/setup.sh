@@ -14,7 +14,7 @@ packages=(
     g++ cmake ninja-build pkg-config ccache
     libdnnl-dev libfmt-dev nlohmann-json3-dev libtomlplusplus-dev libcli11-dev
     libzstd-dev libxxhash-dev libpcre2-dev libutf8proc-dev libgtest-dev
-    libcpp-httplib-dev
+    libcpp-httplib-dev curl
 )
 frontend=no
 for option in "$@"; do

@@ -3,18 +3,14 @@
 #include <pthread.h>
 #include <signal.h>
 
-#include <algorithm>
 #include <random>
-#include <thread>
 
 #include "base/process.h"
 #include "cli/device.h"
 #include "cli/model_folder.h"
+#include "cli/text_engine.h"
 #include "cli/verbs.h"
-#include "models/weights.h"
 #include "serve/api.h"
-#include "serve/generator_engine.h"
-#include "train/run_tokenizer.h"
 
 namespace octavo {
 namespace {
@@ -56,7 +52,7 @@ std::string name_of(const Args& args) {
 
 ServedModel served_model(const Args& args, const ModelFolder& folder, const Architecture& arch) {
     ServedModel model{.name = name_of(args),
-                      .tokenizer = tokenizer_of_model(folder.path, folder.extra),
+                      .tokenizer = matching_tokenizer(folder, arch),
                       .chat = read_chat_template(folder.path),
                       .after_end_of_text = folder.recipe.has_value(),
                       .created = static_cast<std::int64_t>(unix_time_s())};
@@ -66,27 +62,7 @@ ServedModel served_model(const Args& args, const ModelFolder& folder, const Arch
             "there.",
             folder.path.string());
     }
-    check(model.tokenizer->vocabulary() <= arch.vocab_size,
-          "{}: the tokenizer has {} tokens, the model's vocabulary only {}\n"
-          "  They do not belong together.",
-          folder.path.string(), model.tokenizer->vocabulary(), arch.vocab_size);
     return model;
-}
-
-std::unique_ptr<TextEngine> make_engine(const Args& args, const ModelFolder& folder,
-                                        const Architecture& arch, Backend& backend) {
-    const auto& asked = args.flag<std::string>("recipe");
-    const Recipe recipe = asked.empty() && folder.recipe
-                              ? *folder.recipe
-                              : recipe_named(asked.empty() ? "bf16" : asked);
-    const auto limit = args.flag<std::int64_t>("context");
-    const std::int64_t context =
-        limit > 0 ? std::min(limit, arch.max_positions) : arch.max_positions;
-    auto generator = std::make_unique<Generator>(backend, arch, recipe, context);
-    generator->allocate(backend.available_bytes());
-    load_weights(folder.path, generator->state());
-    generator->refresh();
-    return std::make_unique<GeneratorEngine>(std::move(generator), context, arch.vocab_size);
 }
 
 // Waits for a signal, ends as the requests under way allow, and returns the exit code.
@@ -117,7 +93,9 @@ int run_serve(const Args& args) {
     const Architecture arch = read_hf_config(folder.path);
     ServedModel model = served_model(args, folder, arch);
     const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
-    EngineLoop engine(make_engine(args, folder, arch, *backend), args.flag<std::int64_t>("queue"));
+    EngineLoop engine(make_text_engine(folder, arch, *backend, args.flag<std::string>("recipe"),
+                                       args.flag<std::int64_t>("context")),
+                      args.flag<std::int64_t>("queue"));
     const std::string name = model.name, chat(model.chat ? model.chat->name() : "none");
     Api api(std::move(model), engine,
             {.key = args.flag<std::string>("api-key"),

@@ -11,6 +11,7 @@
 namespace octavo {
 namespace {
 
+constexpr std::string_view kStep = "step";
 constexpr int kColors = 8;
 constexpr double kMarkSpacing = 16;  // pixels between markers of one series
 constexpr double kLabelHeight = 15;
@@ -83,14 +84,14 @@ void put_grid(std::string& out, const Frame& frame) {
             y + 4, tick.label);
     }
     for (const Tick& tick : chart.x.ticks(chart.width > 600 ? 8 : 5)) {
-        if (tick.value != std::round(tick.value)) continue;  // there is no half a step
+        if (chart.x_label == kStep && tick.value != std::round(tick.value)) continue;
         const double x = frame.x(tick.value);
         put(lines, "M{:.1f} {:.1f}v5", x, frame.bottom());
         put(labels, "<text x='{:.1f}' y='{:.1f}' text-anchor='middle'>{}</text>", x,
             frame.bottom() + 19, tick.label);
     }
-    put(labels, "<text class='name' x='{:.1f}' y='{:.1f}' text-anchor='end'>step</text>",
-        frame.right(), frame.bottom() + 35);
+    put(labels, "<text class='name' x='{:.1f}' y='{:.1f}' text-anchor='end'>{}</text>",
+        frame.right(), frame.bottom() + 35, html_escape(chart.x_label));
     put(labels, "<text class='name' x='2' y='13'>{}</text>", html_escape(chart.y_label));
     put(out, "<path class='grid' d='{}'/><path class='axis' d='M{:.1f} {:.1f}H{:.1f}'/>", lines,
         frame.left, frame.bottom(), frame.right());
@@ -120,8 +121,10 @@ void put_line(std::string& out, const ChartSeries& series, const Frame& frame) {
         put(out, "<circle class='dot {}' cx='{:.1f}' cy='{:.1f}' r='3'/>", style, line[0].x,
             line[0].y);
     }
-    if (marks.size() > 1)
-        put(out, "<path class='held {}' d='{}'/>", style, path_data(marks, frame));
+    if (marks.size() > 1) {
+        put(out, "<path class='held {}' d='{}'/>", style,
+            path_data(decimate(marks, frame.chart.bucket), frame));
+    }
 }
 
 void put_marks(std::string& out, const ChartSeries& series, const Frame& frame) {
@@ -225,10 +228,10 @@ std::string render_svg(const Chart& chart) {
     std::string out;
     put(out,
         "<svg class='chart' viewBox='0 0 {} {}' role='img' aria-labelledby='{}-t {}-d' "
-        "data-x='{} {} {:d}' data-y='{} {} {:d}' data-box='{} {} {} {}'>",
-        chart.width, chart.height, chart.id, chart.id, chart.x.lo(), chart.x.hi(), chart.x.log(),
-        chart.y.lo(), chart.y.hi(), chart.y.log(), frame.left, frame.top, frame.width,
-        frame.height);
+        "data-unit='{}' data-x='{} {} {:d}' data-y='{} {} {:d}' data-box='{} {} {} {}'>",
+        chart.width, chart.height, chart.id, chart.id, html_escape(chart.x_label), chart.x.lo(),
+        chart.x.hi(), chart.x.log(), chart.y.lo(), chart.y.hi(), chart.y.log(), frame.left,
+        frame.top, frame.width, frame.height);
     put(out, "<title id='{}-t'>{}</title><desc id='{}-d'>{}</desc>", chart.id,
         html_escape(chart.title), chart.id, html_escape(chart.description));
     put(out,

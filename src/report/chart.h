@@ -22,6 +22,7 @@ struct Chart {
     std::string title, description;
     std::string y_label;
     Axis x, y;
+    std::string x_label = "step";  // steps have no halves
     int width = 470, height = 250;
     double bucket = 1;        // pixels that one pair of extremes may stand for
     bool end_labels = false;  // names at the right ends of the lines

@@ -20,10 +20,26 @@ std::vector<Point> collect(const RunData& run, const Getter& get) {
     return points;
 }
 
+double loss_of(const StepMetrics& step) { return step.loss; }
+
 std::vector<Point> held_out(const RunData& run) {
     std::vector<Point> points;
     for (const StepMetrics& step : run.steps) {
         if (step.held_out_loss) points.push_back({double(step.step), *step.held_out_loss});
+    }
+    return points;
+}
+
+// By run, then by step: what stands for the step on the x axis.
+using Places = std::vector<std::vector<double>>;
+
+// Points of steps, moved to the places of these steps.
+std::vector<Point> moved(std::vector<Point> points, const RunData& run,
+                         const std::vector<double>& places) {
+    std::size_t i = 0;
+    for (Point& p : points) {
+        while (double(run.steps[i].step) < p.x) ++i;
+        p.x = places[i];
     }
     return points;
 }
@@ -111,7 +127,7 @@ Chart loss_view(std::string id, std::string title, Axis x, Axis shown,
     }
     return {.id = std::move(id),
             .title = title,
-            .description = describe(title + ", training loss against step.", series),
+            .description = describe(title + ", training loss.", series),
             .y_label = "loss, nats per token",
             .x = x,
             .y = range.linear(0.04),
@@ -176,7 +192,6 @@ std::vector<Point> relative(const std::vector<Point>& points, const std::vector<
 }
 
 Chart difference_chart(std::span<const RunData> runs) {
-    const Getter loss = [](const StepMetrics& step) { return step.loss; };
     const std::string& first = runs[0].info.name;
     Chart chart{.id = "difference",
                 .title = "Loss relative to " + first,
@@ -189,11 +204,11 @@ Chart difference_chart(std::span<const RunData> runs) {
                 .series = {}};
     Range range;
     range.include(0);
-    const auto first_loss = collect(runs[0], loss), first_held_out = held_out(runs[0]);
+    const auto first_loss = collect(runs[0], loss_of), first_held_out = held_out(runs[0]);
     for (std::size_t r = 1; r < runs.size(); ++r) {
         ChartSeries series{.name = runs[r].info.name,
                            .style = static_cast<int>(r),
-                           .faint = relative(collect(runs[r], loss), first_loss),
+                           .faint = relative(collect(runs[r], loss_of), first_loss),
                            .line = {},
                            .marks = relative(held_out(runs[r]), first_held_out)};
         series.line = smooth(series.faint);
@@ -219,10 +234,23 @@ double find_extra(const StepMetrics& step, const std::string& name) {
 
 }  // namespace
 
-LossFigure loss_figure(std::span<const RunData> runs) {
+std::vector<double> training_time(const RunData& run) {
+    std::vector<double> seconds;
+    double sum = 0;
+    for (const StepMetrics& step : run.steps) {
+        // The tokens of steps that were not recorded took time as well.
+        const auto before = seconds.empty() ? 0 : run.steps[seconds.size() - 1].tokens;
+        const double took = double(step.tokens - before) / step.tokens_per_s;
+        if (std::isfinite(took) && took > 0) sum += took;
+        seconds.push_back(sum);
+    }
+    return seconds;
+}
+
+std::vector<LossView> loss_views(std::span<const RunData> runs) {
     std::vector<ChartSeries> series;
     for (std::size_t r = 0; r < runs.size(); ++r) {
-        auto points = collect(runs[r], [](const StepMetrics& step) { return step.loss; });
+        auto points = collect(runs[r], loss_of);
         series.push_back({.name = runs[r].info.name,
                           .style = static_cast<int>(r),
                           .faint = show_raw(runs) ? points : std::vector<Point>(),
@@ -234,9 +262,46 @@ LossFigure loss_figure(std::span<const RunData> runs) {
     // The first steep steps would press all that follows into a line along the bottom; the view
     // with log steps has room for them.
     const Axis settled(last / 25, last);
-    return {loss_view("loss-whole", "Loss, whole run", whole, settled, runs, series),
-            loss_view("loss-log", "Loss, steps on a log scale", log_steps, log_steps, runs, series),
-            loss_view("loss-half", "Loss, last half", half, half, runs, series)};
+    std::vector<LossView> views{
+        {"whole", "whole run",
+         loss_view("loss-whole", "Loss, whole run", whole, settled, runs, series)},
+        {"log", "log steps",
+         loss_view("loss-log", "Loss, steps on a log scale", log_steps, log_steps, runs, series)},
+        {"half", "last half", loss_view("loss-half", "Loss, last half", half, half, runs, series)}};
+
+    const auto add_against = [&](const std::string& id, const std::string& what,
+                                 const Places& places) {
+        double end = 0;
+        std::vector<ChartSeries> placed = series;
+        for (std::size_t r = 0; r < runs.size(); ++r) {
+            placed[r].faint.clear();  // shown against steps, and most of the page's bytes
+            placed[r].line = moved(std::move(placed[r].line), runs[r], places[r]);
+            placed[r].marks = moved(std::move(placed[r].marks), runs[r], places[r]);
+            end = std::max(end, places[r].back());
+        }
+        views.push_back({id, id,
+                         loss_view("loss-" + id, "Loss against " + what, Axis(0, end),
+                                   Axis(end / 25, end), runs, placed)});
+        views.back().chart.x_label = what;
+        views.back().chart.bucket *= 3;  // smooth lines lose nothing by it
+    };
+    Places tokens, time;
+    for (const RunData& run : runs) {
+        tokens.emplace_back();
+        for (const StepMetrics& step : run.steps) tokens.back().push_back(double(step.tokens));
+        time.push_back(training_time(run));
+    }
+    add_against("tokens", "tokens", tokens);
+    double longest = 0;
+    for (const auto& seconds : time) longest = std::max(longest, seconds.back());
+    const auto [unit, size] = longest > 2 * 3600 ? std::pair{"h", 3600.0}
+                              : longest > 2 * 60 ? std::pair{"min", 60.0}
+                                                 : std::pair{"s", 1.0};
+    for (auto& seconds : time) {
+        for (double& second : seconds) second /= size;
+    }
+    add_against("time", fmt::format("training time, {}", unit), time);
+    return views;
 }
 
 std::vector<Chart> side_figures(std::span<const RunData> runs) {

@@ -10,12 +10,18 @@
 
 namespace octavo {
 
-struct LossFigure {
-    Chart whole, log_steps, last_half;
+struct LossView {
+    std::string id, label;  // "half", "last half"
+    Chart chart;
 };
 
-// Train loss (every step faint, smoothed on top) and held-out points, in three views.
-LossFigure loss_figure(std::span<const RunData> runs);
+// Train loss (every step faint, smoothed on top) and held-out points: against steps (all of them,
+// on a log scale, the last half), against tokens, and against the time spent on training.
+std::vector<LossView> loss_views(std::span<const RunData> runs);
+
+// Seconds of training by the end of each step: those of the steps themselves, without evaluations,
+// checkpoints and pauses.
+std::vector<double> training_time(const RunData& run);
 
 // The others, in reading order: loss relative to the first run, gradient norm, speed, learning
 // rate, share of the machine's bound. Those with nothing to show are left out.

@@ -56,7 +56,8 @@ td small { display: block; color: var(--muted); font-size: 12px; }
 .loss input:focus-visible + label { outline: 2px solid var(--c0); outline-offset: 2px; }
 .loss .scroll { display: none; }
 #view-whole:checked ~ .view-whole, #view-log:checked ~ .view-log,
-#view-half:checked ~ .view-half { display: block; }
+#view-half:checked ~ .view-half, #view-tokens:checked ~ .view-tokens,
+#view-time:checked ~ .view-time { display: block; }
 .legend { list-style: none; margin: 8px 0 6px; padding: 0; display: flex; flex-wrap: wrap;
   gap: 2px 22px; font-size: 14px; }
 .grid-of-charts { display: grid; gap: 28px 20px; margin: 0 0 32px;
@@ -81,6 +82,13 @@ figure { margin: 0; }
 .d0.line, .d0 .line { stroke-dasharray: 1 4; }
 .d1.line, .d1 .line { stroke-dasharray: 7 4; }
 .d2.line, .d2 .line { stroke-dasharray: 8 3 1 4; }
+.memory { margin: 8px 0 32px; width: auto; }
+.memory td { min-width: 130px; }
+.memory tbody tr:last-child > * { border-top: 1px solid var(--axis); font-weight: 600; }
+.bar { display: block; height: 4px; margin: 2px 0 0 auto; background: var(--c); }
+h3 { font-size: 14px; font-weight: 600; margin: 14px 0 0; }
+.sample { white-space: pre-wrap; overflow-wrap: anywhere; margin-top: 4px; }
+.samples { margin: 0 0 32px; }
 .casts { margin: 0 0 28px; }
 .heat { display: block; min-width: 640px; width: 100%; height: auto; margin: 10px 0 4px;
   font-size: 11px; font-variant-numeric: tabular-nums; }
@@ -147,7 +155,9 @@ for (const svg of document.querySelectorAll('svg.chart')) {
       .matrixTransform(svg.getScreenCTM().inverse());
     if (point.x < left || point.x > left + width) return hide();
     curves ??= read();
-    const lines = ['step ' + Math.round(value(numbers('x'), (point.x - left) / width))];
+    const at = value(numbers('x'), (point.x - left) / width), unit = svg.dataset.unit;
+    const lines = [unit == 'step' ? 'step ' + Math.round(at)
+                                  : Number(at.toPrecision(4)).toLocaleString('en') + ' ' + unit];
     for (const curve of curves) {
       const y = height_at(curve.pieces, point.x);
       if (y === undefined) continue;

@@ -150,26 +150,29 @@ void put_legend(std::string& out, std::span<const RunData> runs) {
 }
 
 void put_loss(std::string& out, std::span<const RunData> runs) {
-    const LossFigure figure = loss_figure(runs);
+    const std::vector<LossView> views = loss_views(runs);
     // Radio buttons and `:checked` switch the views without a script.
     out += "<section class='loss'><h2>Loss</h2>";
-    out +=
-        "<input type='radio' name='view' id='view-whole' checked>"
-        "<label for='view-whole'>whole run</label>"
-        "<input type='radio' name='view' id='view-log'><label for='view-log'>log steps</label>"
-        "<input type='radio' name='view' id='view-half'><label for='view-half'>last half</label>\n";
-    put_legend(out, runs);
-    put(out, "<div class='scroll view-whole'>{}", render_svg(figure.whole));
-    if (figure.whole.y.hi() < figure.log_steps.y.hi()) {
-        out += "<p class='note'>The steep start is cut off; the view with log steps shows it.</p>";
+    for (const LossView& view : views) {
+        put(out,
+            "<input type='radio' name='view' id='view-{0}'{2}><label for='view-{0}'>{1}</label>",
+            view.id, view.label, &view == &views.front() ? " checked" : "");
     }
-    out += "</div>";
-    put(out, "<div class='scroll view-log'>{}</div>", render_svg(figure.log_steps));
-    put(out, "<div class='scroll view-half'>{}</div>", render_svg(figure.last_half));
+    put_legend(out, runs);
+    double highest = 0;
+    for (const LossView& view : views) highest = std::max(highest, view.chart.y.hi());
+    for (const LossView& view : views) {
+        put(out, "<div class='scroll view-{}'>{}", view.id, render_svg(view.chart));
+        if (view.id != "half" && view.chart.y.hi() < highest) {
+            out +=
+                "<p class='note'>The steep start is cut off; the view with log steps shows it.</p>";
+        }
+        out += "</div>";
+    }
     out +=
         "<p class='note'>Line: training loss, mean over neighbouring steps. Faint: every step "
-        "(lowest and highest per pixel). Marks: held-out loss. Cross: not a finite number.</p>"
-        "</section>\n";
+        "(lowest and highest per pixel). Marks: held-out loss. Cross: not a finite number. Time is "
+        "that of the steps, without evaluations, checkpoints and pauses.</p></section>\n";
 }
 
 void put_charts(std::string& out, const std::vector<Chart>& charts) {
@@ -192,6 +195,58 @@ void put_extras(std::string& out, std::span<const RunData> runs) {
     }
     put_charts(out, charts);
     out += "</details>\n";
+}
+
+// What the runs asked the device for before their first step.
+void put_memory(std::string& out, std::span<const RunData> runs) {
+    std::vector<std::string> parts;
+    std::int64_t largest = 0;
+    std::vector<std::int64_t> sums;
+    for (const RunData& run : runs) {
+        std::int64_t& sum = sums.emplace_back(0);
+        for (const auto& [part, bytes] : run.info.memory) {
+            if (std::ranges::find(parts, part) == parts.end()) parts.push_back(part);
+            largest = std::max(largest, bytes);
+            sum += bytes;
+        }
+    }
+    if (largest <= 0) return;
+    out +=
+        "<section><h2>Memory plan</h2><div class='scroll'><table class='memory'><thead><tr>"
+        "<th scope='col'>part</th>";
+    for (std::size_t r = 0; r < runs.size(); ++r) {
+        put(out, "<th scope='col'>{}{}</th>", legend_mark(static_cast<int>(r)),
+            html_escape(runs[r].info.name));
+    }
+    out += "</tr></thead><tbody>";
+    for (const std::string& part : parts) {
+        put(out, "<tr><th scope='row'>{}</th>", html_escape(part));
+        for (std::size_t r = 0; r < runs.size(); ++r) {
+            const auto& memory = runs[r].info.memory;
+            const auto found =
+                std::ranges::find(memory, part, &std::pair<std::string, std::int64_t>::first);
+            const std::int64_t bytes = found == memory.end() ? 0 : found->second;
+            put(out, "<td>{}<span class='bar {}' style='width: {:.1f}%'></span></td>",
+                bytes > 0 ? format_bytes(bytes) : "–", style_class(static_cast<int>(r)),
+                100 * double(std::max<std::int64_t>(bytes, 0)) / double(largest));
+        }
+        out += "</tr>";
+    }
+    out += "<tr><th scope='row'>total</th>";
+    for (const std::int64_t sum : sums) put(out, "<td>{}</td>", sum > 0 ? format_bytes(sum) : "–");
+    out += "</tr></tbody></table></div></section>\n";
+}
+
+// One below the other, so that lines can be compared.
+void put_samples(std::string& out, std::span<const RunData> runs) {
+    if (std::ranges::all_of(runs, [](const RunData& run) { return run.sample.empty(); })) return;
+    out += "<section class='samples'><h2>Samples</h2>";
+    for (std::size_t r = 0; r < runs.size(); ++r) {
+        if (runs[r].sample.empty()) continue;
+        put(out, "<h3>{}{}</h3><pre class='sample'>{}</pre>", legend_mark(static_cast<int>(r)),
+            html_escape(runs[r].info.name), html_escape(runs[r].sample));
+    }
+    out += "</section>\n";
 }
 
 // Folded away where the page is about several runs.
@@ -280,6 +335,8 @@ std::string render_report(std::span<const RunData> given) {
     put_table(out, summaries);
     put_loss(out, runs);
     put_charts(out, side_figures(runs));
+    put_samples(out, runs);
+    put_memory(out, runs);
     put_casts(out, runs);
     put_extras(out, runs);
     for (const RunData& run : runs) put_config(out, run, runs.front());

@@ -18,11 +18,17 @@ constexpr const char* kRunFile = "run.json";
 RunInfo read_run_info(const std::filesystem::path& path) {
     const Json json = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
     try {
-        return {.name = json.at("name"),
-                .recipe = json.at("recipe"),
-                .model = json.at("model"),
-                .parameters = json.at("parameters"),
-                .state_bytes = json.at("state_bytes")};
+        RunInfo info{.name = json.at("name"),
+                     .recipe = json.at("recipe"),
+                     .model = json.at("model"),
+                     .parameters = json.at("parameters"),
+                     .state_bytes = json.at("state_bytes")};
+        if (const auto memory = json.find("memory"); memory != json.end()) {
+            for (const auto& [part, bytes] : memory->items()) {
+                info.memory.emplace_back(part, bytes.get<std::int64_t>());
+            }
+        }
+        return info;
     } catch (const Json::exception&) {
         fail(
             "{}: expected an object with name, recipe, model, parameters and state_bytes\n"
@@ -48,6 +54,7 @@ void write_run_info(const std::filesystem::path& folder, const RunInfo& info) {
     json["model"] = info.model;
     json["parameters"] = info.parameters;
     json["state_bytes"] = info.state_bytes;
+    for (const auto& [part, bytes] : info.memory) json["memory"][part] = bytes;
     write_file_atomically(folder / kRunFile,
                           json.dump(2, ' ', false, Json::error_handler_t::replace) + '\n');
 }

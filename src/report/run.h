@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "report/metrics.h"
@@ -21,6 +22,8 @@ struct RunInfo {
     std::string model;   // "llama, 6 layers of 256"
     std::int64_t parameters = 0;
     std::int64_t state_bytes = 0;  // weights, masters, moments, scales: all that a checkpoint holds
+    // The memory plan, in bytes by part: "state: master weights", "activations", ...
+    std::vector<std::pair<std::string, std::int64_t>> memory = {};
 
     bool operator==(const RunInfo&) const = default;
 };
@@ -33,6 +36,7 @@ struct RunData {
     std::vector<StepMetrics> steps;
     std::vector<CastStep> casts;  // empty if none were measured
     std::string note;             // what the readers passed over
+    std::string sample = {};      // a text of the model; not from the folder
 };
 
 // Throws Error if the folder is missing, is no run, or has no step yet.

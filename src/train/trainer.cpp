@@ -207,11 +207,15 @@ class Trainer {
                 state_bytes += data_bytes(e.type) + scale_bytes(e.type) + group_bytes(e.type);
             }
         }
-        return {.name = folder_.path.filename().string(),
-                .recipe = describe(config_.recipe),
-                .model = describe(architecture()),
-                .parameters = parameter_count(architecture()),
-                .state_bytes = state_bytes};
+        RunInfo info{.name = folder_.path.filename().string(),
+                     .recipe = describe(config_.recipe),
+                     .model = describe(architecture()),
+                     .parameters = parameter_count(architecture()),
+                     .state_bytes = state_bytes};
+        for (const MemoryRow& row : program_.program().memory()) {
+            info.memory.emplace_back(row.what, row.bytes);
+        }
+        return info;
     }
 
     // All that a step learns from, and the weight of each of its targets: the loss is the mean over

@@ -4,6 +4,7 @@
 #include <regex>
 
 #include "base/file.h"
+#include "report/figures.h"
 #include "sample.h"
 
 namespace octavo {
@@ -51,9 +52,13 @@ TEST(Report, ComparesTwoRuns) {
     EXPECT_NE(page.find("0.40 % above bf16, at 1.00 times its tokens/s."), std::string::npos);
     EXPECT_NE(page.find("Loss relative to bf16"), std::string::npos);
     EXPECT_NE(page.find("+0.40 %"), std::string::npos);
-    // Three views of the loss and four charts, each with words for those who do not see it.
-    EXPECT_EQ(count(page, "<svg class='chart'"), 7u);
-    EXPECT_EQ(count(page, "<desc id="), 7u);
+    // Five views of the loss and four charts, each with words for those who do not see it.
+    EXPECT_EQ(count(page, "<svg class='chart'"), 9u);
+    EXPECT_EQ(count(page, "<desc id="), 9u);
+    EXPECT_EQ(count(page, ">tokens</text>"), 1u);
+    EXPECT_EQ(count(page, ">training time, min</text>"), 1u);
+    EXPECT_EQ(count(page, "<h2>Memory plan"), 0u);
+    EXPECT_EQ(count(page, "<h2>Samples"), 0u);
     EXPECT_NE(page.find("recipe = &quot;fp8-lm&quot;</mark>"), std::string::npos);
     EXPECT_NE(page.find("\nsteps = 600\n"), std::string::npos);
     EXPECT_NE(page.find("<mark>x = 1</mark>"), std::string::npos);  // under another table
@@ -185,6 +190,50 @@ TEST(Report, HeatMapsOfALargeModelStaySmall) {
     expect_well_formed(page);
     EXPECT_LT(page.size(), 1500000u);
     EXPECT_GT(count(page, "<path class='h"), 500u);
+}
+
+TEST(Report, ShowsTheMemoryPlan) {
+    RunData a = sample_run("a", 30), b = sample_run("b", 30);
+    a.info.memory = {{"state: weights", 4000000}, {"activations", 1000000}};
+    b.info.memory = {{"state: weights", 2000000}, {"<scratch>", 0}};
+    const std::string page = render_report(std::vector{a, b, sample_run("unknown", 30)});
+    expect_well_formed(page);
+    for (const char* part :
+         {"<h2>Memory plan</h2>",
+          "<th scope='row'>state: weights</th><td>4.00 MB<span class='bar "
+          "c0' style='width: 100.0%'></span></td><td>2.00 MB<span class='bar c1' style='width: "
+          "50.0%'></span></td><td>–",
+          "<th scope='row'>&lt;scratch&gt;</th>",
+          "<th scope='row'>total</th><td>5.00 MB</td><td>2.00 MB</td><td>–</td>"}) {
+        EXPECT_NE(page.find(part), std::string::npos) << part;
+    }
+}
+
+TEST(Report, ShowsSamples) {
+    RunData a = sample_run("a", 30);
+    a.sample = "It was <b>\n\"so\"";
+    const std::string page = render_report(std::vector{a, sample_run("none", 30)});
+    expect_well_formed(page);
+    EXPECT_NE(page.find("<pre class='sample'>It was &lt;b&gt;\n&quot;so&quot;</pre>"),
+              std::string::npos);
+    EXPECT_EQ(count(page, "<pre class='sample'>"), 1u);
+}
+
+TEST(Report, TrainingTimeIsThatOfTheSteps) {
+    RunData run = sample_run("a", 3);
+    for (StepMetrics& step : run.steps) step.tokens_per_s = 1024;  // two seconds a step
+    run.steps[2].time_s += 1e6;                                    // a pause
+    EXPECT_EQ(training_time(run), (std::vector<double>{2, 4, 6}));
+    run.steps.erase(run.steps.begin() + 1);
+    EXPECT_EQ(training_time(run), (std::vector<double>{2, 6}));
+    run.steps[0].tokens_per_s = 0;
+    run.steps[1].tokens_per_s = std::nan("");
+    EXPECT_EQ(training_time(run), (std::vector<double>{0, 0}));
+
+    // In the unit that suits the longest run.
+    RunData slow = sample_run("slow", 3);
+    for (StepMetrics& step : slow.steps) step.tokens_per_s = 0.5;
+    EXPECT_NE(render_report(std::vector{run, slow}).find("training time, h"), std::string::npos);
 }
 
 TEST(Report, NeedsRunsWithSteps) {

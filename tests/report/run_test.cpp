@@ -15,7 +15,8 @@ void write_run(const std::filesystem::path& folder, const RunData& run) {
 
 TEST(LoadRun, ReadsWhatTheFolderHolds) {
     const TempFolder folder;
-    const RunData run = sample_run("bf16", 3);
+    RunData run = sample_run("bf16", 3);
+    run.info.memory = {{"state: weights", 12}, {"activations", 34}};
     write_run(folder.path(), run);
     write_run_info(folder.path(), run.info);
     write_text(folder.path() / "config.toml", "[train]\nsteps = 3\n");

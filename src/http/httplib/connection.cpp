@@ -14,7 +14,7 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLinger{1000};
-constexpr milliseconds kCutCheck{100};  // how often a blocked write looks whether it is to end
+constexpr milliseconds kCutCheck{100};  // how often who waits looks whether it is to end
 
 int wait_for(int socket, short events, milliseconds time) {
     pollfd one{.fd = socket, .events = events, .revents = 0};
@@ -61,10 +61,12 @@ ssize_t Connection::read(char* data, std::size_t size) {
     }
     while (at_ == end_) {
         const auto left = std::chrono::ceil<milliseconds>(deadline_ - Clock::now());
-        if (left.count() <= 0 || wait_for(socket_, POLLIN, left) == 0) {
+        if (cut_) return -1;
+        if (left.count() <= 0) {
             trouble_ = 408;
             return -1;
         }
+        if (wait_for(socket_, POLLIN, std::min(left, kCutCheck)) == 0) continue;
         const ssize_t n = recv(socket_, buffer_.data(), buffer_.size(), 0);
         if (n == 0) return 0;
         if (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) return -1;
