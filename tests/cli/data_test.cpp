@@ -61,6 +61,17 @@ TEST_F(DataFlow, TokenFilesOfOtherProgramsAreTheSameData) {
     }
     EXPECT_EQ(losses("run-a.bin").size(), 12u);
     EXPECT_EQ(losses("run-b.ds"), losses("run-a.bin"));
+    // The mean is over the step, however its samples are cut into micro-batches with more or fewer
+    // targets that count.
+    for (const auto& [batch, micros] : {std::pair("4", "1"), std::pair("1", "4")}) {
+        const std::string dir = std::string("cut-") + batch;
+        succeed(train(
+            dir, "fp32",
+            {"--data.train", path("a.bin"), "--train.batch", batch, "--train.grad_accum", micros}));
+        const auto cut = losses(dir), as_before = losses("run-a.bin");
+        ASSERT_EQ(cut.size(), 12u);
+        for (std::size_t i = 0; i < cut.size(); ++i) EXPECT_NEAR(cut[i], as_before[i], 1e-4);
+    }
     EXPECT_EQ(losses("run-c.bin"), losses("run-a.bin"));
     expect_words(run({"inspect", "tokens", path("c.bin")}),
                  "documents     3, the longest of 800 tokens");
