@@ -101,7 +101,7 @@ struct Api::Run {
     std::size_t begun = 0;  // texts whose first part is out
     std::unique_ptr<Job> job = {};
     Usage usage = {};
-    Clock::time_point deadline = {};
+    Clock::time_point deadline = {}, look = {};  // when to look again who is gone
 };
 
 void Api::Run::submit(const ApiOptions& options, std::uint64_t seed,
@@ -159,13 +159,15 @@ void Api::Run::submit(const ApiOptions& options, std::uint64_t seed,
 std::optional<Choice> Api::Run::next(const std::function<bool()>& gone) {
     if (begun < texts.size()) return begin(begun++);
     while (!over()) {
+        if (const auto now = Clock::now(); now >= look) {  // also while tokens come
+            look = now + kGoneCheck;
+            if (gone()) throw ApiError(503, "the client or the server is about to end");
+            if (now > deadline) throw ApiError(503, "the request took too long", "", "timeout");
+        }
         if (auto event = job->next(kGoneCheck)) {
             if (!texts[event->id].over) return take(std::move(*event));
-            continue;  // it came while its text was being cancelled
+            // Else it came while its text was being cancelled.
         }
-        if (gone()) throw ApiError(503, "the client or the server is about to end");
-        if (Clock::now() > deadline)
-            throw ApiError(503, "the request took too long", "", "timeout");
     }
     return std::nullopt;
 }

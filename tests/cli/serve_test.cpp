@@ -18,7 +18,8 @@ class Serve : public Workspace {
     }
     // A server of the run or folder `model`, once it listens.
     Process serve(const std::string& model, std::vector<std::string> more = {}) {
-        std::vector<std::string> args{"serve", "--model", path(model), "--port", "0"};
+        std::vector<std::string> args{"serve", "--model",   path(model), "--port",
+                                      "0",     "--backend", "cpu"};
         args.insert(args.end(), more.begin(), more.end());
         Process server(args, folder_ / "serve.log");
         EXPECT_TRUE(server.wait_for_text("/v1 (")) << server.log();
@@ -38,7 +39,8 @@ class Serve : public Workspace {
         return Json::parse(reply.substr(reply.find("\r\n\r\n") + 4));
     }
     std::string generate(const std::vector<std::string>& flags) const {
-        std::vector<std::string> args{"generate", path("run"), "--tokens", "20"};
+        std::vector<std::string> args{"generate", path("run"), "--tokens",
+                                      "20",       "--backend", "cpu"};
         args.insert(args.end(), flags.begin(), flags.end());
         return run(args).text;
     }

@@ -44,7 +44,7 @@ document.title = 'seen ' + seen.join(' ');
 def chromium(profile, *args):
     return subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars",
-         "--enable-logging=stderr", "--window-size=1040,2000", f"--user-data-dir={profile}", *args],
+         "--enable-logging=stderr", "--window-size=1040,1800", f"--user-data-dir={profile}", *args],
         capture_output=True, text=True, timeout=120)
 
 

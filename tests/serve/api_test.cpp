@@ -323,6 +323,27 @@ TEST_F(ApiTest, CancelsWhenTheClientIsGoneOrTimeIsUp) {
     EXPECT_EQ(Json::parse(last)["error"]["code"], "timeout");
 }
 
+// Not only while nothing comes.
+TEST_F(ApiTest, CancelsInTheMidstOfTokens) {
+    control_.reply = std::string(100000, 'a');
+    control_.context = 200000;
+    control_.step_us = 1000;
+    const std::string endless = R"({"prompt":"a","max_tokens":100000})";
+    std::thread client([&] {
+        eventually([&] { return control_.steps > 20; });
+        gone_ = true;
+    });
+    complete(endless, 503);
+    client.join();
+    EXPECT_TRUE(eventually([&] { return control_.cancelled == 1; }));
+    EXPECT_LT(control_.steps, 50000);
+    gone_ = false;
+    routes_.clear();
+    api_.reset();
+    start(false, {.time_limit = std::chrono::milliseconds(300)});
+    EXPECT_EQ(complete(endless, 503)["error"]["code"], "timeout");
+}
+
 TEST_F(ApiTest, AStreamEndsWhenNobodyTakesIt) {
     start();
     const HttpReply reply = call("/v1/completions", R"({"prompt":"a","stream":true})");

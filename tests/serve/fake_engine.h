@@ -21,6 +21,7 @@ struct FakeControl {
     bool scores_prompts = true;
     std::atomic<int> hold_after = -1;  // steps after which it waits; -1: it never does
     std::atomic<int> fail_after = -1;  // steps after which it fails
+    std::atomic<int> step_us = 0;      // how long a step takes
     std::atomic<int> steps = 0, cancelled = 0, submitted = 0;
 };
 
@@ -51,6 +52,7 @@ class FakeEngine final : public TextEngine {
         }
         check(control_.fail_after < 0 || control_.steps < control_.fail_after,
               "the device fell off");
+        std::this_thread::sleep_for(std::chrono::microseconds(control_.step_us));
         ++control_.steps;
         std::vector<TokenEvent> events;
         for (std::int64_t i = 0; i < running(); ++i) advance(texts_[i], events);

@@ -38,5 +38,14 @@ TEST(ByteTokenizer, DecodeRefusesOtherIds) {
     EXPECT_THROW(ByteTokenizer().decode(Tokens{-1}), Error);
 }
 
+TEST(ByteTokenizer, PromptsBeginAsTextsDidInTraining) {
+    const ByteTokenizer tokenizer;
+    EXPECT_EQ(prompt_begin(tokenizer, true), Tokens{256});
+    EXPECT_EQ(prompt_begin(tokenizer, false), Tokens{});
+    EXPECT_EQ(prompt_ids(tokenizer, "a", true), (Tokens{256, 'a'}));
+    EXPECT_EQ(prompt_ids(tokenizer, "a", false), Tokens{'a'});
+    EXPECT_EQ(prompt_ids(tokenizer, "", false), Tokens{256});  // there must be something
+}
+
 }  // namespace
 }  // namespace octavo

@@ -26,6 +26,7 @@ const Chat kChat = {{"user", " hi\n"}, {"assistant", "hell "}};
 TEST(ChatTemplate, ChatMl) {
     const ChatTemplate t = ChatTemplate::recognise(kChatMl, "<s>");
     EXPECT_EQ(t.name(), "chatml");
+    EXPECT_EQ(t.end_of_turn(), "<|im_end|>");
     EXPECT_EQ(t.text(kChat, false),
               "<|im_start|>user\n hi\n<|im_end|>\n<|im_start|>assistant\nhell <|im_end|>\n");
     EXPECT_EQ(t.text(Chat{{"user", "q"}}, true),
@@ -86,6 +87,7 @@ TEST(ChatTemplate, OtherSystemMessagesAreRefused) {
 TEST(ChatTemplate, Llama3) {
     const ChatTemplate t = ChatTemplate::recognise(kLlama3, "<|begin_of_text|>");
     EXPECT_EQ(t.name(), "llama3");
+    EXPECT_EQ(t.end_of_turn(), "<|eot_id|>");
     EXPECT_EQ(t.text(kChat, true),
               "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|>"
               "<|start_header_id|>assistant<|end_header_id|>\n\nhell<|eot_id|>"
@@ -109,6 +111,7 @@ TEST(ChatTemplate, Qwen3Goldens) {
     const auto t = read_chat_template(tokenizer_fixture("qwen3"));
     ASSERT_TRUE(t);
     EXPECT_EQ(t->name(), "qwen3");
+    EXPECT_EQ(t->end_of_turn(), "<|im_end|>");
     const BpeTokenizer tokenizer(parse_tokenizer_json(fixture_json("qwen3")), "");
     const auto encoder = tokenizer.encoder();
     std::ifstream file(tokenizer_fixture("qwen3") / "chats.jsonl");
