@@ -77,10 +77,10 @@ OpCase blocks(std::string name, const Scaling& scaling, Q of, std::size_t operan
 }
 
 // In place, as an update is.
-OpCase adamw(std::string name, Dtype w, Dtype g, Dtype m, Dtype v, AdamW op) {
+OpCase adamw(std::string name, Dtype w, Dtype g, MomentFormat m, MomentFormat v, AdamW op) {
     return {std::move(name), [=](Builder& b, const Sizes& s) {
-                const auto state = [&](const char* which, Dtype dtype) {
-                    return b.load(which, state_type(dtype, {s.rows, s.columns}));
+                const auto state = [&](const char* which, const MomentFormat& format) {
+                    return b.load(which, state_type(format, {s.rows, s.columns}));
                 };
                 const Values next = b.emit(
                     op, {state("w", w), state("g", g), state("m", m), state("v", v), fresh(b, kOne),
@@ -210,6 +210,7 @@ std::vector<OpCase> cases() {
               Dtype::e5m2, {.v_floor = true}),
         adamw("adamw, the same, stochastic moments", Dtype::f16, f32, Dtype::e4m3, Dtype::e5m2,
               {.stochastic_moments = true, .v_floor = true}),
+        adamw("adamw, w g f32, m v expanded", f32, f32, kExpandedMoment, kExpandedMoment, {}),
         plain("global_norm", GlobalNorm{}, alike(4)),
         plain("embedding", Embedding{},
               [](S s) { return std::vector{s.matrix(), Type{Dtype::i32, {s.rows}}}; }),

@@ -85,6 +85,7 @@ struct RunConfig {
         std::string granularity = "auto";
         std::string rounding = "pow2";
         std::string source = "current";
+        std::string channel_update = "micro_batch";
         bool operator==(const Smooth&) const = default;
     };
 

@@ -172,6 +172,10 @@ void add_smooth(std::vector<Key>& keys) {
     s.key("source", &S::source,
           "scale of the quotient: its own amax, or those of past steps as published",
           one_of({"current", "delayed"}));
+    s.key("channel_update", &S::channel_update,
+          "factors of channels: of this micro-batch, or of the step before, whose weights are cast "
+          "once a step",
+          one_of({"micro_batch", "step"}));
 }
 
 void add_optimizer(std::vector<Key>& keys) {

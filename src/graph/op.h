@@ -66,6 +66,7 @@ OCTAVO_PLAIN_OP(Concat);
 OCTAVO_PLAIN_OP(Embedding);
 OCTAVO_PLAIN_OP(GatherRows);
 OCTAVO_PLAIN_OP(KvWrite);
+OCTAVO_PLAIN_OP(Maximum);
 OCTAVO_PLAIN_OP(MeasureCast);
 OCTAVO_PLAIN_OP(Mul);
 OCTAVO_PLAIN_OP(Normalise);
@@ -293,7 +294,8 @@ struct ScaleByPowers {
 struct SmoothSwiGlu {
     Axis axis = Axis::row;  // whose maxima are divided out
     ScaleRounding rounding = ScaleRounding::pow2;
-    bool amax = false;  // a result more: the amax of h
+    bool amax = false;   // a result more: the amax of h
+    bool given = false;  // column: divides by factors that are operands
     bool operator==(const SmoothSwiGlu&) const = default;
 };
 struct ScaledAdd {

@@ -144,9 +144,9 @@ struct Attributes {
     }
     std::string operator()(const ScaleAlong& o) const { return text(o); }
     std::string operator()(const SmoothSwiGlu& o) const {
-        return fmt::format("{}{}{}", axis_name(o.axis),
+        return fmt::format("{}{}{}{}", axis_name(o.axis),
                            o.rounding == ScaleRounding::exact ? " exact" : "",
-                           o.amax ? " amax" : "");
+                           o.given ? " given" : "", o.amax ? " amax" : "");
     }
     std::string operator()(const ScaleByPowers& o) const {
         std::string s;

@@ -3,6 +3,8 @@
 //     h = silu(gate) * (up / s)
 //     gate, up: same type, float -> h of that type, s (rows) or (columns) in f32 (f64 for f64);
 //     with `amax` also max |h| (1) f32, as h is stored
+// With `given`, h is divided by factors that are one operand more, (columns) like s, which is what
+// the next ones follow from.
 //
 // A row of gate is a token, a column a channel of the feed-forward layer. Whoever uses h multiplies
 // by s (ScaleAlong), which is a constant for the gradient: it cancels.
@@ -13,12 +15,17 @@ namespace octavo {
 namespace {
 
 Types type(const SmoothSwiGlu& op, Operands in) {
-    in.expect_count(2);
+    in.expect_count(op.given ? 3 : 2);
     in.expect_float(0);
     in.expect_like(1, 0);
     const Shape& x = in[0].shape;
     const std::int64_t factors = op.axis == Axis::row ? x.rows() : x.last();
     Types out{in[0], {accumulator(in[0].dtype), {factors}}};
+    if (op.given) {
+        check(op.axis == Axis::column, "smooth_swiglu: only factors of columns can be given");
+        in.expect_dtype(2, out[1].dtype);
+        in.expect_shape(2, out[1].shape);
+    }
     if (op.amax) out.push_back({Dtype::f32, {1}});
     return out;
 }
@@ -26,8 +33,11 @@ Types type(const SmoothSwiGlu& op, Operands in) {
 // dh is the gradient of SwiGlu / s.
 Values vjp(Builder& b, const SmoothSwiGlu& op, const Values& in, const Values& out,
            const Values& dout) {
-    const Value dh = b.one(ScaleAlong{op.axis, /*inverse=*/true}, {dout[0], out[1]});
-    return b.emit(SwiGluGrad{}, {in[0], in[1], dh});
+    const Value factors = op.given ? in[2] : out[1];
+    const Value dh = b.one(ScaleAlong{op.axis, /*inverse=*/true}, {dout[0], factors});
+    Values grads = b.emit(SwiGluGrad{}, {in[0], in[1], dh});
+    if (op.given) grads.emplace_back();
+    return grads;
 }
 
 Values decompose(Builder& b, const SmoothSwiGlu& op, const Values& in) {

@@ -17,6 +17,7 @@ std::string working_name(Dtype dtype, std::string_view weight) {
 }
 
 constexpr std::string_view kScaleRole = "work.scale/";
+constexpr std::string_view kFoldedRole = "work.folded/";
 
 bool is_master(const Load& load) { return load.name.find('/') == std::string::npos; }
 
@@ -36,6 +37,13 @@ Dtype master_dtype(const Recipe& recipe, const Matcher& match, Value weight) {
         return reads_table(match.graph().node(reader));
     });
     return table ? recipe.table_states().master : recipe.states.master;
+}
+
+// Of a weight that takes factors of channels: its scale is measured when it is made.
+Format folded_format(const Recipe& recipe) {
+    Format format = *recipe.weight;
+    format.provider = Provider::current;
+    return format;
 }
 
 // A working copy of what `weight` loads.
@@ -108,7 +116,7 @@ class Quantiser {
         for (const Node& n : g_.nodes()) {
             const auto* matmul = std::get_if<Matmul>(&n.op);
             if (!matmul || !quantised(n, *matmul)) {
-                rewrite_.keep(n);
+                note_factors(n, rewrite_.keep(n));
                 continue;
             }
             rewrite_.stand_at(n);
@@ -124,6 +132,17 @@ class Quantiser {
     bool quantised(const Node& n, const Matmul& op) const {
         if (op.kind == MatmulKind::plain) return false;
         return recipe_.quantise_head || !n.label.ends_with("lm_head");
+    }
+
+    // For the next step, the factors that this micro-batch asks for.
+    void note_factors(const Node& n, const Values& out) {
+        const auto* smooth = std::get_if<SmoothSwiGlu>(&n.op);
+        if (!training_ || !smooth || !smooth->given) return;
+        Builder& b = rewrite_.b;
+        const Node* given = match_.producer_as<Load>(n.in[2]);
+        check(given, "'{}': factors of the step before are loaded", n.label);
+        const std::string name = smooth_seen_name(parameter_of(std::get<Load>(given->op).name));
+        b.store(name, b.one(Maximum{}, {b.load(name, b.type(out[1])), out[1]}));
     }
 
     // What an operand is follows from where it was made: weights are loaded, activations come from
@@ -165,15 +184,23 @@ class Quantiser {
                match_.producer_as<Load>(source.in[0]);
     }
 
-    // Made in this micro-batch, so its scale is measured now.
+    // Made in this micro-batch, so its scale is measured now; with factors that lie in State, so
+    // does its copy.
     Value folded_weight(const Node& n, Value v) {
         if (!recipe_.weight) return rewrite_(v);
-        Format format = *recipe_.weight;
-        format.provider = Provider::current;
-        check_tiles(n, {format.dtype, g_.type(v).shape, scaling_of(format)});
+        const Format format = folded_format(recipe_);
+        const Type type{format.dtype, g_.type(v).shape, scaling_of(format)};
+        check_tiles(n, type);
         Value& q = quantised_[{v.id, false}];
-        if (!q) q = quantise(format, rewrite_(v), n.label + ".w");
-        return q;
+        if (q) return q;
+        const Node& fold = match_.producer(v);
+        if (!match_.producer_as<Load>(fold.in[1])) {
+            return q = quantise(format, rewrite_(v), n.label + ".w");
+        }
+        const auto& weight = std::get<Load>(match_.producer(fold.in[0]).op);
+        return q = load_copy(rewrite_.b, recipe_,
+                             std::string(kFoldedRole) + std::string(parameter_of(weight.name)),
+                             type, weight);
     }
 
     Value weight(Value v, const Load& load) {
@@ -289,9 +316,34 @@ Value cast_master(Builder& b, const WorkingWeight& w, Value master, Dtype to) {
     return scaled ? b.one(Dequantise{to}, {master}) : b.cast(master, to);
 }
 
+// A tensor of State with a factor for each channel of a folded weight.
+Value load_factors(Builder& b, const WorkingWeight& w, const std::string& name) {
+    return b.load(name, {Dtype::f32, {w.type.shape.last()}});
+}
+
+Value fold(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master, Value factors) {
+    return b.one(ScaleAlong{Axis::column}, {cast_master(b, w, master, recipe.compute), factors});
+}
+
+// With the factors of the step that ends, where there is one, which become those of the next.
+void refresh_folded(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
+                    Refresh::Kind kind) {
+    const bool first = kind == Refresh::Kind::first;
+    const std::string name = smooth_factor_name(w.weight), seen = smooth_seen_name(w.weight);
+    const Value factors = load_factors(b, w, first ? name : seen);
+    const Value folded = fold(b, recipe, w, master, factors);
+    b.store(w.state, emit_quantise(b, folded_format(recipe), folded, w.state, 1).value);
+    if (first) return;
+    b.store(name, factors);
+    b.store(seen, b.constant(b.type(factors), 0));
+}
+
 }  // namespace
 
 Value cast_source(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master) {
+    if (w.state.starts_with(kFoldedRole)) {
+        return fold(b, recipe, w, master, load_factors(b, w, smooth_factor_name(w.weight)));
+    }
     if (has_fine_scales(w.type)) return cast_master(b, w, master, recipe.compute);
     return w.exponent ? divided(b, master, *w.exponent, b.dtype(master)) : master;
 }
@@ -305,6 +357,7 @@ void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeigh
         return;
     }
     if (!recipe.weight) fail("{}: recipe {} quantises no weights", w.state, recipe.name);
+    if (w.state.starts_with(kFoldedRole)) return refresh_folded(b, recipe, w, master, refresh.kind);
     const Format& format = *recipe.weight;
     if (has_fine_scales(w.type)) {
         b.store(w.state, emit_blocks(b, format, cast_source(b, recipe, w, master)));

@@ -75,6 +75,12 @@ std::string scale_counter_name(std::string_view slot) {
 std::string scale_bound_name(std::string_view weight) {
     return fmt::format("scale.bound/{}", weight);
 }
+std::string smooth_factor_name(std::string_view weight) {
+    return fmt::format("smooth.factor/{}", weight);
+}
+std::string smooth_seen_name(std::string_view weight) {
+    return fmt::format("smooth.seen/{}", weight);
+}
 std::string moment_bounds_name(std::string_view weight) {
     return fmt::format("scale.moments/{}", weight);
 }

@@ -78,10 +78,14 @@ Type state_type(const MomentFormat&, const Shape&);
 // Smooth-SwiGLU (arXiv 2409.12517): before it is quantised, the result of a SwiGLU is divided by
 // the largest |up| of each token (rows) or channel (columns), which the product that reads it gets
 // back: in its result, or in the rows of its weight, which is quantised anew in each micro-batch.
+// Or channels are divided by the maxima of the step before, and the weight that takes them lies in
+// State as `work.folded/<weight>`.
 struct Smooth {
     Axis axis = Axis::row;
     ScaleRounding rounding = ScaleRounding::pow2;  // of what is divided out
     Format hidden{};                               // of the quotient, in place of `activation`
+    bool step_before = false;                      // of columns
+    bool in_state() const { return step_before && axis == Axis::column; }
     bool operator==(const Smooth&) const = default;
 };
 
@@ -193,6 +197,10 @@ std::string scale_counter_name(std::string_view slot);
 std::string scale_value_name(std::string_view slot);
 // The predicted amax of a weight, [1] f32.
 std::string scale_bound_name(std::string_view weight);
+// By the weight that takes them: the factors of channels, and the largest of the running step's
+// micro-batches so far, [ffn] f32.
+std::string smooth_factor_name(std::string_view weight);
+std::string smooth_seen_name(std::string_view weight);
 
 // The parameter that a State tensor belongs to: what follows its role, or its whole name.
 std::string_view parameter_of(std::string_view state);

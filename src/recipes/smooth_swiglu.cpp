@@ -41,10 +41,23 @@ class Smoother {
   private:
     void divide(const Node& swiglu, const Node& product) {
         rewrite_.stand_at(swiglu);
-        const SmoothSwiGlu op{.axis = smooth_.axis, .rounding = smooth_.rounding};
-        const Values out = rewrite_.b.emit(op, rewrite_(swiglu.in));
+        SmoothSwiGlu op{.axis = smooth_.axis, .rounding = smooth_.rounding};
+        Values in = rewrite_(swiglu.in);
+        if (const auto given = factors_in_state(swiglu, product)) {
+            op.given = true;
+            in.push_back(rewrite_.b.one(*given, {}));
+        }
+        const Values out = rewrite_.b.emit(op, in);
         rewrite_.replace(swiglu.out[0], out[0]);
-        factors_[product.out[0].id] = out[1];
+        factors_[product.out[0].id] = op.given ? in.back() : out[1];
+    }
+
+    // Those of the step before.
+    std::optional<Load> factors_in_state(const Node& swiglu, const Node& product) const {
+        const Node* weight = match_.producer_as<Load>(product.in[1]);
+        if (!smooth_.in_state() || !weight || !std::get<Matmul>(product.op).trans_b) return {};
+        const std::int64_t channels = match_.graph().type(swiglu.in[1]).shape.last();
+        return Load{smooth_factor_name(std::get<Load>(weight->op).name), {Dtype::f32, {channels}}};
     }
 
     Value factors_of(const Node& n) const {

@@ -104,8 +104,13 @@ void set_smooth(Recipe& r, const RunConfig& config) {
     if (!r.smooth) {
         refuse_key(o.rounding != plain.rounding, "smooth.rounding", "there is no Smooth-SwiGLU");
         refuse_key(o.source != plain.source, "smooth.source", "there is no Smooth-SwiGLU");
+        refuse_key(o.channel_update != plain.channel_update, "smooth.channel_update",
+                   "there is no Smooth-SwiGLU");
         return;
     }
+    r.smooth->step_before = o.channel_update == "step";
+    refuse_key(r.smooth->step_before && r.smooth->axis == Axis::row, "smooth.channel_update",
+               "factors are those of tokens, which are of one micro-batch");
     const bool delayed = o.source == "delayed";
     refuse_key(delayed && !has_tensor_scale(*r.activation), "smooth.source",
                fmt::format("recipe {} has no delayed scales", r.name));
@@ -167,6 +172,12 @@ void set_states(Recipe& r, const RunConfig& config) {
             level.weight_cast);
     }
     r.cache_weights = level.weight_cast == "cached";
+    if (!r.cache_weights && r.smooth && r.smooth->in_state()) {
+        fail_usage(
+            "recipe.weight_cast: expected cached with smooth.channel_update = \"step\", which is "
+            "for casting down projections once a step, got {}",
+            level.weight_cast);
+    }
     if (level.level != "O0") r.states = fp8_lm_states(level.level);
     const RunConfig::Optimizer &o = config.optimizer, plain;
     const auto set = [](Dtype& dtype, const std::string& text) {

@@ -136,6 +136,21 @@ TEST_F(Resume, SmoothedChannelsAndRandomMomentsGoOnExactly) {
     expect_same_run("whole", "parts");
 }
 
+TEST_F(Resume, ChannelsOfTheStepBeforeGoOnExactly) {
+    const std::vector<std::string> options{"--smooth.granularity", "channel",
+                                           "--smooth.channel_update", "step"};
+    ASSERT_EQ(run(train("whole", "smooth-swiglu", options)).exit_code, 0);
+    auto stopped = options;
+    stopped.insert(stopped.end(), {"--stop-after", "7"});
+    ASSERT_EQ(run(train("parts", "smooth-swiglu", stopped)).exit_code, 130);
+    const Finished refused =
+        run(train("parts", "smooth-swiglu", {"--smooth.granularity", "channel"}));
+    EXPECT_EQ(refused.exit_code, 1) << refused.text;
+    EXPECT_NE(refused.text.find("smooth.factor/model"), std::string::npos) << refused.text;
+    ASSERT_EQ(run(train("parts", "smooth-swiglu", options)).exit_code, 0);
+    expect_same_run("whole", "parts");
+}
+
 // Across and between measured amaxes, at steps 5, 10, 15 and 20.
 TEST_F(Resume, PredictedScalesGoOnExactly) {
     const std::vector<std::string> predicted{"--recipe.interval", "5", "--recipe.weight_scale",

@@ -265,5 +265,34 @@ TEST(SmoothSwiGlu, RefusesOtherTypes) {
               "smooth_swiglu: operands 0 and 1 must have the same type, got f32[4] and f32[3]");
 }
 
+// Divided by what it is told, h is SwiGLU over that; s is still its own.
+TEST(SmoothSwiGlu, TakesFactorsOfColumns) {
+    const SmoothSwiGlu own{.axis = Axis::column}, given{.axis = Axis::column, .given = true};
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16}) {
+        const Shape shape{37, 40};
+        const HostTensor gate = random_tensor(dtype, shape, 1), up = random_tensor(dtype, shape, 2);
+        std::vector<double> factors(40);
+        for (std::size_t i = 0; i < 40; ++i)
+            factors[i] = std::ldexp(1.0, static_cast<int>(i % 7) - 3);
+        const auto a = run(as_is(own), {gate, up});
+        const auto b = run(as_is(given), {gate, up, vector(Dtype::f32, factors)});
+        const auto same = run(as_is(given), {gate, up, a[1]});
+        expect_identical(b[1], a[1]);
+        expect_identical(same[0], a[0]);
+        for (std::size_t i = 0; i < b[0].values.size(); ++i) {
+            const double want = a[0].values[i] * a[1].values[i % 40] / factors[i % 40];
+            EXPECT_NEAR(b[0].values[i], want, rounding(dtype) * 2 * std::abs(want)) << i;
+        }
+    }
+    const HostTensor x = random_tensor(Dtype::f64, {3, 4}, 3),
+                     y = random_tensor(Dtype::f64, {3, 4}, 4);
+    const auto h = [&](Builder& b, const Values& in) { return Values{b.emit(given, in)[0]}; };
+    check_gradient(h, {x, y, tensor(Dtype::f64, {4}, {1, 2, 0.5, 4})}, {0, 1});
+    SmoothSwiGlu rows = given;
+    rows.axis = Axis::row;
+    EXPECT_EQ(refusal(as_is(rows), {{Dtype::f32, {3, 4}}, {Dtype::f32, {3, 4}}, {Dtype::f32, {3}}}),
+              "smooth_swiglu: only factors of columns can be given");
+}
+
 }  // namespace
 }  // namespace octavo::test

@@ -170,6 +170,79 @@ TEST(SmoothSwiGlu, ChannelsScaleTheWeightAndItsGradient) {
                     .contains("work.bf16/model.layers.0.mlp.down_proj.weight"));
 }
 
+StepOptions step_before_options(std::string_view recipe) {
+    StepOptions o = smooth_options(recipe, Axis::column);
+    o.recipe.smooth->step_before = true;
+    return o;
+}
+
+// Factors of the step before: their weight is cast by the update, and read as it lies.
+TEST(SmoothSwiGlu, ChannelsOfTheStepBeforeAreState) {
+    const std::string weight = "model.layers.1.mlp.down_proj.weight";
+    for (const char* recipe : {"smooth-swiglu", "blockwise", "moss"}) {
+        SCOPED_TRACE(recipe);
+        const StepOptions o = step_before_options(recipe);
+        const Graph g = micro_graph(o, /*add_to_gradients=*/true);
+        verify(g);
+        for (const Node* n : down_products(g, MatmulKind::fprop)) {
+            const Node* load = producer_as<Load>(g, n->in[1]);
+            ASSERT_TRUE(load);
+            EXPECT_EQ(std::get<Load>(load->op).name, "work.folded/" + n->label + ".weight");
+        }
+        EXPECT_FALSE(names_of(g, false, "work.bf16/").contains("work.bf16/" + weight));
+        EXPECT_TRUE(names_of(g, true, "").contains("smooth.seen/" + weight));
+        EXPECT_FALSE(names_of(g, true, "").contains("smooth.factor/" + weight));
+        EXPECT_TRUE(names_of(eval_graph(o), true, "").empty());
+        const Graph update = update_graph(o, g);
+        verify(update);
+        for (const char* state : {"work.folded/", "smooth.factor/", "smooth.seen/"}) {
+            EXPECT_TRUE(names_of(update, true, "").contains(state + weight)) << state;
+        }
+    }
+    EXPECT_TRUE(is_saved("smooth.factor/w"));
+    EXPECT_FALSE(is_saved("smooth.seen/w"));
+}
+
+// The largest factor of a step's micro-batches becomes that of the next, and goes into the weight.
+TEST(SmoothSwiGlu, ChannelsOfTheStepBeforeFollowTheMaxima) {
+    const std::string weight = "model.layers.1.mlp.down_proj.weight";
+    const StepOptions o = step_before_options("smooth-swiglu");
+    Session s(o, /*accumulates=*/true);
+    const auto factors = [&](const std::string& role) {
+        return test::read_f32(s.state(), role + "/" + weight);
+    };
+    const std::vector<float> ones(96, 1.0f);
+    EXPECT_EQ(factors("smooth.factor"), ones);
+    s.micro(test::random_batch(o, 1));
+    const std::vector<float> first = factors("smooth.seen");
+    s.micro(test::random_batch(o, 2), /*first=*/false);
+    const std::vector<float> both = factors("smooth.seen");
+    for (std::size_t i = 0; i < both.size(); ++i) {
+        EXPECT_GE(both[i], first[i]);
+        int exponent = 0;
+        EXPECT_EQ(std::frexp(both[i], &exponent), 0.5f);
+    }
+    EXPECT_NE(both, ones);
+    EXPECT_EQ(factors("smooth.factor"), ones);
+    s.program.update(1e-3, 1);
+    EXPECT_EQ(factors("smooth.factor"), both);
+    EXPECT_EQ(factors("smooth.seen"), std::vector<float>(96));
+
+    const test::HostTensor master = test::read_tensor(s.state().tensor(weight));
+    const test::HostTensor folded = test::read_tensor(s.state().tensor("work.folded/" + weight));
+    double error = 0, size = 0;
+    for (std::size_t i = 0; i < folded.values.size(); ++i) {
+        const double want = master.values[i] * both[i % 96];
+        error += std::pow(folded.values[i] - want, 2);
+        size += want * want;
+    }
+    EXPECT_LT(std::sqrt(error / size), 0.04);
+    // Made anew from masters they are the same.
+    const auto codes = folded.codes;
+    s.program.refresh();
+    EXPECT_EQ(test::read_tensor(s.state().tensor("work.folded/" + weight)).codes, codes);
+}
+
 TEST(SmoothSwiGlu, ChannelsTakeAnyMaster) {
     for (const Dtype master : {Dtype::f32, Dtype::bf16, Dtype::f16}) {
         for (const bool cached : {true, false}) {
@@ -269,12 +342,14 @@ TEST(SmoothSwiGlu, StatesTakeFourBytes) {
 struct Composition {
     const char* recipe;
     Axis axis;
+    bool step_before = false;
 };
 class SmoothRecipes : public testing::TestWithParam<Composition> {};
 
 // Learns one batch by heart, about as fast as without; with recomputation, to the same bits.
 TEST_P(SmoothRecipes, Learn) {
-    const StepOptions o = smooth_options(GetParam().recipe, GetParam().axis);
+    StepOptions o = smooth_options(GetParam().recipe, GetParam().axis);
+    o.recipe.smooth->step_before = GetParam().step_before;
     const auto losses = [](const StepOptions& options, int steps) {
         Session s(options);
         std::vector<float> found;
@@ -305,11 +380,15 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Composition{"smooth-swiglu", Axis::row},
                     Composition{"smooth-swiglu", Axis::column}, Composition{"fp8-lm", Axis::row},
                     Composition{"moss", Axis::row}, Composition{"moss", Axis::column},
-                    Composition{"blockwise", Axis::row}, Composition{"blockwise", Axis::column}),
+                    Composition{"blockwise", Axis::row}, Composition{"blockwise", Axis::column},
+                    Composition{"smooth-swiglu", Axis::column, true},
+                    Composition{"moss", Axis::column, true},
+                    Composition{"blockwise", Axis::column, true}),
     [](const auto& test) {
         std::string name = test.param.recipe;
         std::erase(name, '-');
-        return name + (test.param.axis == Axis::row ? "_token" : "_channel");
+        return name + (test.param.axis == Axis::row ? "_token" : "_channel") +
+               (test.param.step_before ? "_step" : "");
     });
 
 }  // namespace

@@ -394,6 +394,26 @@ TEST(Setup, LevelsSetTheStatesThatKeysDoNot) {
     EXPECT_EQ(error_of([&] { recipe_of(c); }), "recipe.level: expected O0, O1, O2 or O3, got 'O4'");
 }
 
+TEST(Setup, ChannelsMayTakeFactorsOfTheStepBefore) {
+    RunConfig c = config();
+    c.recipe.name = "smooth-swiglu";
+    c.smooth = {.granularity = "channel", .channel_update = "step"};
+    EXPECT_TRUE(recipe_of(c).smooth->in_state());
+    c.recipe.weight_cast = "per_forward";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "recipe.weight_cast: expected cached with smooth.channel_update = \"step\", which is "
+              "for casting down projections once a step, got per_forward");
+    c.recipe.weight_cast = "cached";
+    c.smooth.granularity = "token";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "smooth.channel_update: factors are those of tokens, which are of one micro-batch\n"
+              "  Leave it out.");
+    c.recipe.name = "fp8-lm";
+    c.smooth.granularity = "auto";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "smooth.channel_update: there is no Smooth-SwiGLU\n  Leave it out.");
+}
+
 TEST(Setup, StepOptionsTakeTheirs) {
     RunConfig c = config();
     c.train.batch = 3;

@@ -45,6 +45,7 @@ void smooth_swiglu(const KernelCall& call, const SmoothSwiGlu& op) {
     C* s = call.out[1].as<C>();
     const std::int64_t rows = up.type.shape.rows(), columns = up.type.shape.last();
     if (op.axis == Axis::column) column_factors<T>(up, op.rounding, call.scratch, s);
+    const C* divisors = op.given ? call.in[2].as<C>() : s;
     SharedAmax top;
     parallel_for(rows, row_grain(columns), [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t row = begin; row < end; ++row) {
@@ -62,7 +63,7 @@ void smooth_swiglu(const KernelCall& call, const SmoothSwiGlu& op) {
 #pragma omp simd
                 for (std::int64_t i = 0; i < columns; ++i) {
                     const C a = C(g[i]);
-                    y[i] = round_to<T>(a * sigmoid(a) * (C(u[i]) * (C(1) / s[i])));
+                    y[i] = round_to<T>(a * sigmoid(a) * (C(u[i]) * (C(1) / divisors[i])));
                 }
             }
             if (op.amax) top.raise(amax(y, up.type.dtype, columns));

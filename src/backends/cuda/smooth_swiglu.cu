@@ -72,8 +72,9 @@ struct SmoothRows {
     using C = compute_t<T>;
     const T *gate, *up;
     T* h;
-    C* s;
-    float* amax;  // null: not asked for
+    C* s;               // of rows: to write
+    const C* divisors;  // of columns
+    float* amax;        // null: not asked for
     std::int64_t columns;
     ScaleRounding rounding;
 
@@ -99,7 +100,7 @@ struct SmoothRows {
             C a[N], b[N], f[N];
             load<N>(g + i, a);
             load<N>(u + i, b);
-            if constexpr (!kRow) load<N>(s + i, f);
+            if constexpr (!kRow) load<N>(divisors + i, f);
 #pragma unroll
             for (int k = 0; k < N; ++k) {
                 b[k] *= kRow ? whole : C(1) / f[k];
@@ -120,9 +121,10 @@ void smooth_swiglu(const KernelCall& call, const SmoothSwiGlu& op) {
     float* const amax = op.amax ? call.out[2].as<float>() : nullptr;
     if (amax) clear(amax, sizeof(float));
     if (!kRow) column_factors<T>(call.in[1], op.rounding, call.scratch, s);
-    for_rows("smooth_swiglu", shape.rows(), shape.last(),
-             SmoothRows<T, kRow>{call.in[0].as<T>(), call.in[1].as<T>(), call.out[0].as<T>(), s,
-                                 amax, shape.last(), op.rounding});
+    for_rows(
+        "smooth_swiglu", shape.rows(), shape.last(),
+        SmoothRows<T, kRow>{call.in[0].as<T>(), call.in[1].as<T>(), call.out[0].as<T>(), s,
+                            op.given ? call.in[2].as<C>() : s, amax, shape.last(), op.rounding});
 }
 
 Prepared prepare(const NodeView& node) {
