@@ -126,8 +126,7 @@ void add_recipe(std::vector<Key>& keys) {
           "scales are powers of two, or exact; auto: exact in blockwise, else pow2",
           one_of({"auto", "pow2", "exact"}));
     s.key("block_rule", &R::block_rule,
-          "blockwise: a scale is amax / max, or as TransformerEngine has it 1 / (max / amax)",
-          one_of({"recip", "te"}));
+          "blockwise: a scale is amax / max, or (te) 1 / (max / amax)", one_of({"recip", "te"}));
     s.key("gradient", &R::gradient,
           "codes of output gradients; auto: e4m3 in moss and blockwise, else e5m2",
           one_of({"auto", "e4m3", "e5m2"}));
@@ -189,11 +188,10 @@ void add_optimizer(std::vector<Key>& keys) {
     s.key("gradient_sum", &O::gradient_sum,
           "what the micro-batches of a step are summed in before e4m3", one_of({"f32", "bf16"}));
     const Rule moments = one_of({"auto", "f32", "bf16", "f16", "e4m3", "e5m2", "expanded"});
-    s.key("m", &O::m,
-          "first moments of matrices; f16 and 8 bits in Linear weights only, else bf16; expanded: "
-          "e4m3 whose range follows that of 128 neighbours",
+    s.key("m", &O::m, "first moments of matrices; f16 and 8 bits in Linear weights only, else bf16",
           moments);
-    s.key("v", &O::v, "second moments, likewise", moments);
+    s.key("v", &O::v, "second moments, likewise; expanded: e4m3 with the range of 128 neighbours",
+          moments);
     s.key("v_storage", &O::v_storage,
           "v in e4m3 or e5m2: as it is, or its root, which needs half the range",
           one_of({"v", "sqrt_v"}));
