@@ -184,9 +184,12 @@ TEST_F(Verbs, ReportComparesRuns) {
     ASSERT_EQ(run(train("a", "bf16")).exit_code, 0);
     ASSERT_EQ(run(train("b", "fp8-lm")).exit_code, 0);
     const std::string table =
-        expect_success({"report", path("a"), path("b"), "--out", path("report.html")});
+        expect_success({"report", path("a"), path("b"), "--out", path("report.html"), "--prompt",
+                        "line <7>", "--tokens", "5"});
     expect_text(table, "fp8-lm");
     const std::string page = slurp(folder_ / "report.html");
+    expect_text(page, "<pre class='sample'>line &lt;7&gt;");
+    expect_text(page, "<th scope='row'>activations</th><td>");
     expect_text(page, "<svg");
     expect_text(page, "fp8-lm");
     expect_text(slurp(folder_ / "a" / "report.html"), "<svg");
@@ -196,6 +199,7 @@ TEST_F(Verbs, ReportComparesRuns) {
 TEST_F(Verbs, DoctorAndBench) {
     const std::string doctor = expect_success({"doctor"});
     expect_text(doctor, "oneDNN");
+    expect_text(doctor, "HTTP");
     expect_text(doctor, "TFLOP/s");
     expect_text(expect_success({"bench", "step", path("run.toml"), "--repeats", "1", "--json",
                                 path("bench.jsonl")}),
