@@ -44,6 +44,12 @@ Value ModelBuilder::table(std::string_view name, Shape shape, double sigma) {
     return v;
 }
 
+Value ModelBuilder::router(Shape shape) {
+    const Value v = parameter("weight", shape, Init::normal, kSigma);
+    parameters_.back().router = true;
+    return v;
+}
+
 Value ModelBuilder::attend(Value q, Value k, Value v) {
     const std::int64_t batch = b.shape(q)[0], time = b.shape(q)[1];
     const Attention op{static_cast<float>(1.0 / std::sqrt(static_cast<double>(arch.head_dim)))};

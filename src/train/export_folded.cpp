@@ -28,6 +28,10 @@ Graph measuring_graph(const StepOptions& options) {
 }
 
 Factors measure(const ExportRequest& request, const Architecture& arch, Backend& backend) {
+    check(arch.experts.count == 0,
+          "{}: expected a model whose layers have one SwiGLU each, got {} experts\n"
+          "  Channels of experts are not folded. Use octavo convert.",
+          request.model.string(), arch.experts.count);
     check(request.seq <= arch.max_positions,
           "sequences of {} tokens are longer than the model's {} positions", request.seq,
           arch.max_positions);
