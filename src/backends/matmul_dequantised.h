@@ -13,7 +13,10 @@ Prepared prepare_matmul_dequantised(const KernelRegistry& registry, const NodeVi
                                     Dequantise dequantise) {
     const auto op = std::get<Matmul>(node.op);
     const Type a{Dtype::f32, node.in[0].shape}, b{Dtype::f32, node.in[1].shape};
-    const Prepared product = prepare_matmul(registry, op, a, b);
+    std::vector<Type> operands(node.in.begin(), node.in.end());
+    operands[0] = a;
+    operands[1] = b;
+    const Prepared product = prepare_op(registry, op, operands);
     ScratchCounter scratch;
     const std::int64_t a_at = scratch.reserve(total_bytes(a));
     const std::int64_t b_at = scratch.reserve(total_bytes(b));

@@ -25,6 +25,11 @@ struct RunConfig {
         double rope_theta = 10000;
         double norm_eps = 1e-5;
         bool tie_embeddings = true;
+        std::int64_t num_experts = 0;  // qwen3_moe alone, and what follows
+        std::int64_t num_experts_per_tok = 0;
+        std::int64_t moe_intermediate_size = 0;
+        std::int64_t decoder_sparse_step = 1;
+        bool norm_topk_prob = true;
         bool operator==(const Model&) const = default;
     };
 
@@ -52,6 +57,8 @@ struct RunConfig {
         double eps = 1e-8;
         double weight_decay = 0.1;
         double clip = 1;
+        double router_aux_loss_coef = -1;  // -1: what config.json asks for
+        double router_z_loss_coef = 0;
         std::int64_t seed = 1;
         bool operator==(const Train&) const = default;
     };

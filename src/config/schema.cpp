@@ -48,7 +48,8 @@ void add_model(std::vector<Key>& keys) {
     s.key("preset", &M::preset, "a named model; other model keys change single values of it",
           one_of(model_preset_names()));
     s.key("path", &M::path, "Hugging Face folder to start from, instead of preset and shape");
-    s.key("family", &M::family, "architecture", one_of({"llama", "qwen2", "qwen3", "gpt2"}));
+    s.key("family", &M::family, "architecture",
+          one_of({"llama", "qwen2", "qwen3", "qwen3_moe", "gpt2"}));
     // The upper bounds keep products of a few of these within 64 bits.
     s.key("vocab_size", &M::vocab_size, "rows of the embedding", between(1, 1 << 24), "tokens");
     s.key("hidden_size", &M::hidden_size, "width of the residual stream", between(1, 1 << 20));
@@ -63,6 +64,14 @@ void add_model(std::vector<Key>& keys) {
     s.key("rope_theta", &M::rope_theta, "base of the rotary angles", above(0));
     s.key("norm_eps", &M::norm_eps, "added to the mean square in norms", between(0, 1));
     s.key("tie_embeddings", &M::tie_embeddings, "the output head is the embedding");
+    s.key("num_experts", &M::num_experts, "qwen3_moe: experts of a layer", between(0, 1 << 16));
+    s.key("num_experts_per_tok", &M::num_experts_per_tok, "qwen3_moe: experts that a token chooses",
+          between(0, 1 << 16));
+    s.key("moe_intermediate_size", &M::moe_intermediate_size, "qwen3_moe: width of an expert",
+          between(0, 1 << 22));
+    s.key("decoder_sparse_step", &M::decoder_sparse_step,
+          "qwen3_moe: every so many blocks have experts", between(1, 4096));
+    s.key("norm_topk_prob", &M::norm_topk_prob, "qwen3_moe: a token's gates add up to 1");
 }
 
 void add_data(std::vector<Key>& keys) {
@@ -104,6 +113,10 @@ void add_train(std::vector<Key>& keys) {
     s.key("eps", &T::eps, "added to the root of AdamW's second moment", above(0));
     s.key("weight_decay", &T::weight_decay, "decoupled decay of matrices", at_least(0));
     s.key("clip", &T::clip, "longest gradient norm; 0: no clipping", at_least(0));
+    s.key("router_aux_loss_coef", &T::router_aux_loss_coef,
+          "load-balancing loss of routers; -1: as the config.json of model.path has it, else 0",
+          between(-1, 1e6));
+    s.key("router_z_loss_coef", &T::router_z_loss_coef, "z-loss of routers", between(0, 1e6));
     s.key("seed", &T::seed, "of initial weights and data order", at_least(0));
 }
 

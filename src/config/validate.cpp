@@ -24,6 +24,15 @@ void validate_model(const RunConfig& config) {
                 "train.seq: expected at most model.max_positions ({}), got {}\n"
                 "  Shorten the sequences or raise model.max_positions.",
                 m.max_positions, config.train.seq);
+    const bool sparse = m.family == "qwen3_moe";
+    check_usage(sparse == (m.num_experts > 0),
+                "model.num_experts: expected {} in family {}, got {}", sparse ? "1 or more" : "0",
+                m.family, m.num_experts);
+    check_usage(!sparse || (m.num_experts_per_tok >= 1 && m.num_experts_per_tok <= m.num_experts),
+                "model.num_experts_per_tok: expected 1 to model.num_experts ({}), got {}",
+                m.num_experts, m.num_experts_per_tok);
+    check_usage(!sparse || m.moe_intermediate_size > 0,
+                "model.moe_intermediate_size: expected the width of an expert, got 0");
     if (m.family != "gpt2") {
         check_usage(m.head_dim % 2 == 0,
                     "model.head_dim: expected an even number for rotary positions, got {}",

@@ -62,7 +62,10 @@ enum class Axis : std::uint8_t { row, column };
     }
 OCTAVO_PLAIN_OP(Amax);
 OCTAVO_PLAIN_OP(Codes);
+OCTAVO_PLAIN_OP(Combine);
+OCTAVO_PLAIN_OP(CombineGrad);
 OCTAVO_PLAIN_OP(Concat);
+OCTAVO_PLAIN_OP(Dispatch);
 OCTAVO_PLAIN_OP(Embedding);
 OCTAVO_PLAIN_OP(GatherRows);
 OCTAVO_PLAIN_OP(KvWrite);
@@ -73,7 +76,6 @@ OCTAVO_PLAIN_OP(Normalise);
 OCTAVO_PLAIN_OP(ScaleOf);
 OCTAVO_PLAIN_OP(SplitPower);
 OCTAVO_PLAIN_OP(SumRows);
-OCTAVO_PLAIN_OP(Transpose);
 #undef OCTAVO_PLAIN_OP
 
 // Exponents are of factors 2^exponent, which scale propagation (arXiv 2407.17353) puts where a
@@ -208,6 +210,12 @@ struct EmbeddingGrad {
     std::int64_t vocab = 0;
     bool operator==(const EmbeddingGrad&) const = default;
 };
+// Where tokens go that have chosen experts: rows sorted by expert.
+struct ExpertOrder {
+    std::int64_t experts = 1;
+    std::int64_t alignment = 1;  // each expert's rows begin at a multiple of it
+    bool operator==(const ExpertOrder&) const = default;
+};
 struct Gelu {
     int exponent = 0;
     bool operator==(const Gelu&) const = default;
@@ -256,6 +264,12 @@ struct Matmul {
     bool bias = false;        // operand 2 is added to each row of the product
     bool accumulate = false;  // the last operand is added to the product
     int exponent = 0;         // of the product
+    // Products of as many experts, whose rows lie one after the other: operand 2 has their first
+    // rows. They cut the rows of a, and b is a stack of matrices; or with `group_k` they cut K, and
+    // the result is a stack.
+    std::int64_t groups = 0;
+    bool group_k = false;
+    std::int64_t alignment = 1;  // first rows are multiples of it
     bool operator==(const Matmul&) const = default;
 };
 struct PredictAmax {
@@ -286,6 +300,23 @@ struct Rope {
     std::int64_t max_positions = 0;
     bool inverse = false;
     bool operator==(const Rope&) const = default;
+};
+struct RouteTopK {
+    std::int64_t k = 1;
+    bool normalise = true;  // gates of a token add up to 1
+    bool operator==(const RouteTopK&) const = default;
+};
+struct RouteTopKGrad {
+    bool normalise = true;
+    bool operator==(const RouteTopKGrad&) const = default;
+};
+struct RouterLoss {
+    float balance = 0, z = 0;  // coefficients
+    bool operator==(const RouterLoss&) const = default;
+};
+struct RouterLossGrad {
+    float balance = 0, z = 0;
+    bool operator==(const RouterLossGrad&) const = default;
 };
 struct ScaleByPowers {
     std::vector<int> exponents{};
@@ -323,6 +354,10 @@ struct SwiGlu {
 struct SwiGluGrad {
     int exponent = 0;  // of the gate
     bool operator==(const SwiGluGrad&) const = default;
+};
+struct Transpose {
+    bool batched = false;  // of each matrix of a stack
+    bool operator==(const Transpose&) const = default;
 };
 
 #define OP(T, file) , T

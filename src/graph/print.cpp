@@ -107,6 +107,9 @@ struct Attributes {
         static constexpr std::string_view kNames[] = {" l2", " l1", " max"};
         return std::string(kNames[static_cast<int>(o.statistic)]) + text("", o.exponent);
     }
+    std::string operator()(const ExpertOrder& o) const {
+        return fmt::format(" experts={} alignment={}", o.experts, o.alignment);
+    }
     std::string operator()(const Gelu& o) const { return text("", o.exponent); }
     std::string operator()(const GeluGrad& o) const { return text("", o.exponent); }
     std::string operator()(const HeadLoss& o) const {
@@ -126,9 +129,15 @@ struct Attributes {
         return fmt::format(" eps={}{}", o.eps, o.statistics ? " statistics" : "");
     }
     std::string operator()(const Matmul& o) const {
-        return fmt::format("{}{}{}{}{}{}", o.trans_a ? " trans_a" : "", o.trans_b ? " trans_b" : "",
-                           kind_name(o.kind), o.bias ? " bias" : "",
-                           o.accumulate ? " accumulate" : "", text("", o.exponent));
+        return fmt::format("{}{}{}{}{}{}{}", o.trans_a ? " trans_a" : "",
+                           o.trans_b ? " trans_b" : "", kind_name(o.kind), groups(o),
+                           o.bias ? " bias" : "", o.accumulate ? " accumulate" : "",
+                           text("", o.exponent));
+    }
+    static std::string groups(const Matmul& o) {
+        if (o.groups == 0) return "";
+        return fmt::format(" groups={}{} alignment={}", o.groups, o.group_k ? " of k" : "",
+                           o.alignment);
     }
     std::string operator()(const PredictAmax& o) const { return fmt::format(" bound={}", o.bound); }
     std::string operator()(const Quantise& o) const {
@@ -141,6 +150,12 @@ struct Attributes {
         return fmt::format(" theta={}{}{}", o.theta,
                            o.scaling.kind == RopeScaling::Kind::llama3 ? " llama3" : "",
                            o.inverse ? " inverse" : "");
+    }
+    std::string operator()(const RouteTopK& o) const {
+        return fmt::format(" k={}{}", o.k, o.normalise ? " normalise" : "");
+    }
+    std::string operator()(const RouterLoss& o) const {
+        return fmt::format(" balance={} z={}", o.balance, o.z);
     }
     std::string operator()(const ScaleAlong& o) const { return text(o); }
     std::string operator()(const SmoothSwiGlu& o) const {
@@ -161,6 +176,7 @@ struct Attributes {
     std::string operator()(const SiluGrad& o) const { return text("", o.exponent); }
     std::string operator()(const SwiGlu& o) const { return text("gate", o.exponent); }
     std::string operator()(const SwiGluGrad& o) const { return text("gate", o.exponent); }
+    std::string operator()(const Transpose& o) const { return o.batched ? " batched" : ""; }
     template <class T>
     std::string operator()(const T&) const {
         return "";

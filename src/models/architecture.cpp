@@ -12,6 +12,7 @@ struct FamilyName {
 constexpr FamilyName kFamilies[] = {{Family::llama, "llama"},
                                     {Family::qwen2, "qwen2"},
                                     {Family::qwen3, "qwen3"},
+                                    {Family::qwen3_moe, "qwen3_moe"},
                                     {Family::gpt2, "gpt2"}};
 
 void check_rope(const Architecture& a) {
@@ -25,6 +26,25 @@ void check_rope(const Architecture& a) {
           "model: rope scaling llama3 needs a positive factor, original_max_position_embeddings "
           "and low_freq_factor below high_freq_factor, got {}, {}, {} and {}",
           s.factor, s.original_max_positions, s.low_freq_factor, s.high_freq_factor);
+}
+
+void check_experts(const Architecture& a) {
+    const Experts& e = a.experts;
+    if (a.family != Family::qwen3_moe) {
+        check(e.count == 0, "model: family {} has no experts, got {}", name(a.family), e.count);
+        return;
+    }
+    check(e.count > 0 && e.count < (1 << 20) && e.intermediate_size > 0 &&
+              e.intermediate_size < (std::int64_t{1} << 31) && e.sparse_step > 0,
+          "model: qwen3_moe needs experts, their intermediate size and a sparse step above 0, got "
+          "{}, {} and {}",
+          e.count, e.intermediate_size, e.sparse_step);
+    check(e.per_token > 0 && e.per_token <= e.count,
+          "model: experts per token must be 1 to {}, got {}", e.count, e.per_token);
+    for (const std::int64_t layer : e.dense_layers) {
+        check(layer >= 0 && layer < a.layers,
+              "model: layers without experts must be 0 to {}, got {}", a.layers - 1, layer);
+    }
 }
 
 }  // namespace
@@ -61,6 +81,7 @@ void check_architecture(const Architecture& a) {
     }
     check(a.heads % a.kv_heads == 0, "model: heads must be a multiple of kv_heads, got {} and {}",
           a.heads, a.kv_heads);
+    check_experts(a);
     check(a.norm_eps > 0, "model: norm_eps must be positive, got {}", a.norm_eps);
     if (a.family != Family::gpt2) {
         check_rope(a);

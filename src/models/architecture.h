@@ -5,15 +5,31 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "graph/op.h"
 
 namespace octavo {
 
-enum class Family : std::uint8_t { llama, qwen2, qwen3, gpt2 };
+enum class Family : std::uint8_t { llama, qwen2, qwen3, qwen3_moe, gpt2 };
 
 std::string_view name(Family);
 Family family_named(std::string_view text);  // Error listing the families
+
+// Feed-forward layers that are mixtures of experts.
+struct Experts {
+    std::int64_t count = 0;  // of a layer; 0: no layer has any
+    std::int64_t per_token = 0;
+    std::int64_t intermediate_size = 0;      // of one expert
+    bool normalise_gates = true;             // those of a token add up to 1
+    std::int64_t sparse_step = 1;            // every so many layers have experts
+    std::vector<std::int64_t> dense_layers;  // but not these
+    // What a trainer adds to the loss if config.json asks for it (output_router_logits).
+    double aux_loss_coef = 0.001;
+    bool aux_loss = false;
+
+    bool operator==(const Experts&) const = default;
+};
 
 struct Architecture {
     Family family = Family::llama;
@@ -29,6 +45,7 @@ struct Architecture {
     RopeScaling rope_scaling{};
     double norm_eps = 1e-5;
     bool tie_embeddings = false;
+    Experts experts{};  // of qwen3_moe
 
     bool operator==(const Architecture&) const = default;
 };
@@ -36,6 +53,9 @@ struct Architecture {
 // Throws Error naming the field that makes no model (zero sizes, heads not a multiple of kv_heads,
 // odd head_dim, ...).
 void check_architecture(const Architecture&);
+
+// Whether the feed-forward part of this layer is a mixture of experts.
+bool is_sparse(const Architecture&, std::int64_t layer);
 
 std::int64_t parameter_count(const Architecture&);
 

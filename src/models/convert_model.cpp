@@ -13,6 +13,7 @@
 #include "base/convert.h"
 #include "base/file.h"
 #include "base/parallel.h"
+#include "models/experts.h"
 #include "models/llmc_checkpoint.h"
 #include "models/model.h"
 #include "models/stored_weights.h"
@@ -60,7 +61,9 @@ Source open_folder(const fs::path& folder) {
     const auto stored = std::make_shared<StoredWeights>(folder);
     std::vector<StoredWeights::Expected> expected;
     for (const Parameter& p : parameters(source.architecture)) {
-        expected.push_back({p.name, {Dtype::f32, p.shape}});
+        for (StoredParameter& s : stored_parameters(p.name, p.shape)) {
+            expected.push_back({std::move(s.name), {Dtype::f32, s.shape}});
+        }
     }
     for (StoredWeight& w : stored->match(expected)) {
         source.weights.push_back({w.tensor.name, w.tensor.shape,

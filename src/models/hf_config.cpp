@@ -120,6 +120,41 @@ void check_quantisation(const Reader& r) {
     r.refuse_unless("weight_block_size", Json::array({kWeightBlock, kWeightBlock}));
 }
 
+std::vector<std::int64_t> integers(const Reader& r, std::string_view key) {
+    std::vector<std::int64_t> values;
+    if (!r.has(key)) return values;
+    const Json& list = r.json()[key];
+    check(list.is_array(), "{}: {} must be a list, got {}", r.where(), key, list.dump());
+    for (const Json& value : list) {
+        check(value.is_number_integer(), "{}: {} must be a list of integers, got {}", r.where(),
+              key, list.dump());
+        values.push_back(value.get<std::int64_t>());
+    }
+    return values;
+}
+
+// transformers <= 4 has num_experts, >= 5 num_local_experts.
+std::int64_t read_expert_count(const Reader& r) {
+    if (!r.has("num_local_experts")) return r.integer("num_experts");
+    const std::int64_t count = r.integer("num_local_experts");
+    check(r.integer("num_experts", count) == count,
+          "{}: num_experts and num_local_experts contradict each other, got {} and {}.\n"
+          "  Keep one of the two dialects.",
+          r.where(), r.integer("num_experts", count), count);
+    return count;
+}
+
+Experts read_experts(const Reader& r) {
+    return {.count = read_expert_count(r),
+            .per_token = r.integer("num_experts_per_tok", 8),
+            .intermediate_size = r.integer("moe_intermediate_size", 768),
+            .normalise_gates = r.boolean("norm_topk_prob", false),
+            .sparse_step = r.integer("decoder_sparse_step", 1),
+            .dense_layers = integers(r, "mlp_only_layers"),
+            .aux_loss_coef = r.number("router_aux_loss_coef", 0.001),
+            .aux_loss = r.boolean("output_router_logits", false)};
+}
+
 Architecture read_llama(const Reader& r, Family family) {
     Architecture a{.family = family,
                    .vocab_size = r.integer("vocab_size"),
@@ -133,6 +168,7 @@ Architecture read_llama(const Reader& r, Family family) {
     check(a.heads > 0, "{}: num_attention_heads must be positive, got {}", r.where(), a.heads);
     a.kv_heads = r.integer("num_key_value_heads", a.heads);
     a.head_dim = r.integer("head_dim", family == Family::qwen3 ? 128 : a.hidden_size / a.heads);
+    if (family == Family::qwen3_moe) a.experts = read_experts(r);
     read_rope(r, a);
     r.refuse_unless("hidden_act", "silu");
     r.refuse_unless("mlp_bias", false);
@@ -205,6 +241,23 @@ Architecture read_hf_config(const std::filesystem::path& folder) {
     return parse_hf_config(read_file(path), path.string());
 }
 
+namespace {
+
+// The number of experts in both dialects: other programs ask for the older one.
+void write_experts(const Experts& e, Json& j) {
+    j["num_experts"] = e.count;
+    j["num_local_experts"] = e.count;
+    j["num_experts_per_tok"] = e.per_token;
+    j["moe_intermediate_size"] = e.intermediate_size;
+    j["norm_topk_prob"] = e.normalise_gates;
+    j["decoder_sparse_step"] = e.sparse_step;
+    j["mlp_only_layers"] = e.dense_layers;
+    j["router_aux_loss_coef"] = e.aux_loss_coef;
+    j["output_router_logits"] = e.aux_loss;
+}
+
+}  // namespace
+
 std::string to_hf_config(const Architecture& a, std::string_view dtype) {
     Json j;
     if (a.family == Family::gpt2) {
@@ -220,6 +273,7 @@ std::string to_hf_config(const Architecture& a, std::string_view dtype) {
     } else {
         std::string type(name(a.family)), class_name = type;
         class_name[0] = static_cast<char>(std::toupper(class_name[0]));
+        if (a.family == Family::qwen3_moe) class_name = "Qwen3Moe";
         Json rope = {{"rope_theta", a.rope_theta}, {"rope_type", "default"}};
         if (const RopeScaling& s = a.rope_scaling; s.kind == RopeScaling::Kind::llama3) {
             rope = {{"rope_theta", a.rope_theta},
@@ -241,6 +295,7 @@ std::string to_hf_config(const Architecture& a, std::string_view dtype) {
              {"max_position_embeddings", a.max_positions},
              {"rms_norm_eps", a.norm_eps},
              {"rope_parameters", rope}};
+        if (a.family == Family::qwen3_moe) write_experts(a.experts, j);
     }
     j["vocab_size"] = a.vocab_size;
     j["tie_word_embeddings"] = a.tie_embeddings;

@@ -1,5 +1,5 @@
-// Llama, Qwen2 (bias on q, k, v) and Qwen3 (norms on q and k): pre-norm decoders with rotary
-// positions, grouped-query attention and SwiGLU.
+// Llama, Qwen2 (bias on q, k, v), Qwen3 (norms on q and k) and Qwen3-MoE (experts, too): pre-norm
+// decoders with rotary positions, grouped-query attention and SwiGLU.
 #include "models/model.h"
 
 namespace octavo {
@@ -31,7 +31,8 @@ Value attention(ModelBuilder& m, Value x) {  // (B, T, C) -> (B, T, C)
     const auto scope = m.b.scope("self_attn");
     const Architecture& a = m.arch;
     const std::int64_t batch = m.b.shape(x)[0], time = m.b.shape(x)[1];
-    const bool bias = a.family == Family::qwen2, qk_norm = a.family == Family::qwen3;
+    const bool bias = a.family == Family::qwen2;
+    const bool qk_norm = a.family == Family::qwen3 || a.family == Family::qwen3_moe;
 
     const auto project = [&](std::string_view name, std::int64_t heads) {
         const Value y = linear(m, name, x, heads * a.head_dim, kSigma, bias);
@@ -73,7 +74,8 @@ Value llama_backbone(ModelBuilder& m, Value ids) {
     for (std::int64_t i = 0; i < m.arch.layers; ++i) {
         const auto layer = b.scope(fmt::format("layers.{}", i));
         x = b.add(x, attention(m, norm(m, "input_layernorm", x)));
-        x = b.add(x, mlp(m, norm(m, "post_attention_layernorm", x)));
+        const Value h = norm(m, "post_attention_layernorm", x);
+        x = b.add(x, is_sparse(m.arch, i) ? mixture_of_experts(m, h) : mlp(m, h));
     }
     return norm(m, "norm", x);
 }

@@ -48,6 +48,12 @@ Value ModelBuilder::positions() const {
     return cache ? cache->positions : documents ? documents->positions : Value{};
 }
 
+Value ModelBuilder::router(Shape shape) {
+    const Value v = parameter("weight", shape, Init::normal, kSigma);
+    parameters_.back().router = true;
+    return v;
+}
+
 Value ModelBuilder::attend(Value q, Value k, Value v) {
     const std::int64_t batch = b.shape(q)[0], time = b.shape(q)[1];
     const Attention op{static_cast<float>(1.0 / std::sqrt(static_cast<double>(arch.head_dim))),

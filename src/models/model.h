@@ -17,8 +17,9 @@ struct Parameter {
     std::string name;
     Shape shape;
     Init init = Init::normal;
-    double sigma = 0;    // of Init::normal
-    bool table = false;  // an embedding's or the head's: each row belongs to a token or a position
+    double sigma = 0;     // of Init::normal
+    bool table = false;   // an embedding's or the head's: each row belongs to a token or a position
+    bool router = false;  // a router's, which stays in f32 under every recipe
 
     // Weight decay is for matrices; norms and biases are left alone.
     bool decays() const { return shape.rank() >= 2; }
@@ -42,6 +43,14 @@ struct DocumentContext {
 inline constexpr double kSigma = 0.02;
 double residual_sigma(const Architecture&);
 
+// What a layer's router made of its tokens.
+struct Router {
+    std::string label;  // "model.layers.0.mlp"
+    Value logits;       // (T, E) f32
+    Value ids;          // (T, k) i32
+    Value counts;       // (E) i32: choices of each expert
+};
+
 // Hands out parameters to a model function and remembers them.
 class ModelBuilder {
   public:
@@ -52,6 +61,7 @@ class ModelBuilder {
     // `name` is relative to the open scope, unless it starts with '/'.
     Value parameter(std::string_view name, Shape shape, Init init, double sigma = 0);
     Value table(std::string_view name, Shape shape, double sigma);
+    Value router(Shape shape);
     const std::vector<Parameter>& parameters() const { return parameters_; }
     const Values& values() const { return values_; }  // in the order of parameters()
 
@@ -65,6 +75,7 @@ class ModelBuilder {
     const Architecture& arch;
     std::optional<CacheContext> cache;
     std::optional<DocumentContext> documents;
+    std::vector<Router> routers;  // in the order of the layers
 
   private:
     std::vector<Parameter> parameters_;
@@ -80,6 +91,10 @@ Value head(ModelBuilder&, Value hidden);
 // ignored.
 Value language_model_loss(ModelBuilder&, Value logits, Value targets, Value weight);
 
+// The auxiliary losses of all routers with these coefficients (ops/router_loss.cpp); there must be
+// one. `weight` is that of the language model's loss.
+Value router_loss(ModelBuilder&, double balance, double z, Value weight);
+
 std::vector<Parameter> parameters(const Architecture&);
 // The largest power of two up to the standard deviation of a parameter's initial values, as
 // exponent.
@@ -92,8 +107,9 @@ std::uint64_t random_stream(std::string_view parameter);
 std::vector<float> initial_values(const Parameter&, std::uint64_t seed);
 
 // One function per family of equations.
-Value llama_backbone(ModelBuilder&, Value ids);  // Llama, Qwen2, Qwen3
+Value llama_backbone(ModelBuilder&, Value ids);  // Llama, Qwen2, Qwen3, Qwen3-MoE
 Value llama_head(ModelBuilder&, Value hidden);
+Value mixture_of_experts(ModelBuilder&, Value x);
 Value gpt2_backbone(ModelBuilder&, Value ids);
 Value gpt2_head(ModelBuilder&, Value hidden);
 

@@ -7,6 +7,16 @@
 //     [bias (N) of dtype `out`], [acc like c]
 //         -> c of dtype `out`: a's shape with N in K's place, or (M, N) with trans_a
 //
+// With `groups` = E, a product for each of E experts, of which expert e has the rows (with
+// `group_k` the indices along K) from offsets[e] up to offsets[e + 1]. What follows after
+// offsets[E] is not read; rows of c are those of acc there, or 0.
+//     rows: a (R, K), b (E, K, N) or with trans_b (E, N, K), offsets (E + 1) i32, [acc]
+//         -> c (R, N): c[r] = a[r] op(b[e])
+//     k: a (M, R) or with trans_a (R, M), b (R, N) or with trans_b (N, R), offsets, [acc]
+//         -> c (E, M, N): c[e] = op(a)[:, rows] op(b)[rows, :]
+// Blocks of scales must not reach across experts: 128 x 128 blocks of b need matrices of whole
+// blocks, and scales along R need offsets that are multiples of their length.
+//
 // Sums round to `out` once. Codes (e4m3, e5m2), which saturate, come from unscaled codes alone,
 // without acc.
 //
@@ -63,8 +73,40 @@ void expect_pair(const Operands& in) {
           to_string(a), to_string(b));
 }
 
+// The result's shape.
+Shape grouped(const Matmul& op, const Operands& in) {
+    check(!op.bias, "matmul: products of groups add no bias");
+    in.expect_dtype(2, Dtype::i32);
+    in.expect_shape(2, {op.groups + 1});
+    in.expect_rank(0, 2);
+    const Shape &a = in[0].shape, &b = in[1].shape;
+    if (op.group_k) {
+        in.expect_rank(1, 2);
+        return {op.groups, a[op.trans_a ? 1 : 0], b[op.trans_b ? 0 : 1]};
+    }
+    in.expect_rank(1, 3);
+    check(!op.trans_a && b[0] == op.groups,
+          "matmul: expected rows of a, not transposed, and a stack of {} matrices, got {} and {}",
+          op.groups, to_string(in[0]), to_string(in[1]));
+    check(in[1].scaling.granularity != Granularity::block_128x128 ||
+              (b[1] % kScaleBlock == 0 && b[2] % kScaleBlock == 0),
+          "matmul: expected a stack of matrices of whole 128x128 blocks, got {}", to_string(in[1]));
+    return {a[0], b[op.trans_b ? 1 : 2]};
+}
+
+// K and N of the product; of one expert's where groups are rows.
+struct Extents {
+    std::int64_t a_k, b_k, n;
+};
+Extents extents(const Matmul& op, const Shape& a, const Shape& b) {
+    const std::int64_t a_k = op.trans_a ? a.rows() : a.last();
+    if (op.groups > 0 && !op.group_k) return {a_k, b[op.trans_b ? 2 : 1], b[op.trans_b ? 1 : 2]};
+    return {a_k, op.trans_b ? b.last() : b.rows(), op.trans_b ? b.rows() : b.last()};
+}
+
 Types type(const Matmul& op, Operands in) {
-    in.expect_count(2 + std::size_t{op.bias} + std::size_t{op.accumulate});
+    in.expect_count(2 + std::size_t{op.groups > 0} + std::size_t{op.bias} +
+                    std::size_t{op.accumulate});
     expect_operand(in, 0, !op.trans_a);
     expect_operand(in, 1, op.trans_b);
     expect_pair(in);
@@ -78,15 +120,16 @@ Types type(const Matmul& op, Operands in) {
           name(op.out));
 
     const Shape &a = in[0].shape, &b = in[1].shape;
-    const std::int64_t a_k = op.trans_a ? a.rows() : a.last();
-    const std::int64_t b_k = op.trans_b ? b.last() : b.rows();
+    const Shape of_groups = op.groups > 0 ? grouped(op, in) : Shape{};
+    const auto [a_k, b_k, n] = extents(op, a, b);
     check(a_k == b_k, "matmul: K of both operands must agree, got {} and {} from {}{} and {}{}",
           a_k, b_k, to_string(in[0]), op.trans_a ? " transposed" : "", to_string(in[1]),
           op.trans_b ? " transposed" : "");
 
-    const std::int64_t n = op.trans_b ? b.rows() : b.last();
     Shape shape{a.last(), n};
-    if (!op.trans_a) {
+    if (op.groups > 0) {
+        shape = of_groups;
+    } else if (!op.trans_a) {
         shape = a;
         shape[-1] = n;
     }
@@ -114,10 +157,11 @@ Values decompose(Builder& b, const Matmul& op, const Values& in) {
 
 // c = a b:  da = dc b^T,  db = a^T dc.    c = a b^T:  da = dc b,  db = dc^T a.
 Values vjp(Builder& b, const Matmul& op, const Values& in, const Values&, const Values& dout) {
-    check(!op.trans_a && !op.bias && !op.accumulate && op.exponent == 0,
-          "matmul: no gradient with a transposed first operand, a bias, an accumulator or an "
-          "exponent");
-    for (Value v : in) {
+    check(
+        !op.trans_a && !op.bias && !op.accumulate && op.exponent == 0 && !op.group_k,
+        "matmul: no gradient with a transposed first operand, a bias, an accumulator, an exponent "
+        "or groups along K");
+    for (Value v : {in[0], in[1]}) {
         check(b.type(v).scaling == kUnscaled,
               "matmul: no gradient for the scaled operand {}\n"
               "  Quantise after differentiating, as recipes do.",
@@ -126,18 +170,31 @@ Values vjp(Builder& b, const Matmul& op, const Values& in, const Values&, const 
     const bool plain = op.kind == MatmulKind::plain;
     const Matmul dgrad{.trans_b = !op.trans_b,
                        .kind = plain ? MatmulKind::plain : MatmulKind::dgrad,
-                       .out = b.dtype(in[0])};
+                       .out = b.dtype(in[0]),
+                       .groups = op.groups,
+                       .alignment = op.alignment};
     const Matmul wgrad{.trans_a = true,
                        .kind = plain ? MatmulKind::plain : MatmulKind::wgrad,
-                       .out = accumulator(b.dtype(in[1]))};
+                       .out = accumulator(b.dtype(in[1])),
+                       .groups = op.groups,
+                       .group_k = op.groups > 0,
+                       .alignment = op.alignment};
     const Value dc = dout[0];
-    const Value db = b.one(wgrad, op.trans_b ? Values{dc, in[0]} : Values{in[0], dc});
-    return {b.one(dgrad, {dc, in[1]}), b.reshape(db, b.shape(in[1]))};
+    Values for_a{dc, in[1]}, for_b = op.trans_b ? Values{dc, in[0]} : Values{in[0], dc};
+    if (op.groups > 0) {
+        for_a.push_back(in[2]);
+        for_b.push_back(in[2]);
+    }
+    Values gradients{b.one(dgrad, for_a), b.reshape(b.one(wgrad, for_b), b.shape(in[1]))};
+    gradients.resize(in.size());
+    return gradients;
 }
 
 // The sum of K independent products grows by sqrt(K); what operands lack to their sizes goes into
 // the same factor.
 ScaledValues scale(ScaleBuilder& s, const Matmul& op, const ScaledValues& in) {
+    check(op.groups == 0, "matmul '{}': scales do not pass through products of groups",
+          s.b.label());
     check(!op.bias && !op.accumulate,
           "matmul '{}': scales are propagated before products add a bias or accumulate",
           s.b.label());
@@ -152,7 +209,7 @@ ScaledValues scale(ScaleBuilder& s, const Matmul& op, const ScaledValues& in) {
     return {{s.b.one(scaled, {in[0].data, in[1].data}), c}};
 }
 
-// An accumulator alone, or one that follows a bias.
+// An accumulator alone, or one that follows a bias or offsets.
 constexpr RulesFor<Matmul> kMatmul{.type = type,
                                    .decompose = decompose,
                                    .vjp = vjp,

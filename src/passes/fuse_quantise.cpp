@@ -7,6 +7,12 @@
 namespace octavo::fusions {
 namespace {
 
+// Quantisers turn a matrix on the way, but no stack of them.
+bool turns(const Node& n) {
+    const auto* transpose = std::get_if<Transpose>(&n.op);
+    return transpose && !transpose->batched;
+}
+
 // codes and their transposed copy  ->  one pass over the values writes both. Same bits.
 template <class Op>
 bool write_transposed(const Matcher& match, const Node& n, Rewriter& rewrite) {
@@ -14,7 +20,7 @@ bool write_transposed(const Matcher& match, const Node& n, Rewriter& rewrite) {
     if (!op || op->transpose || !is_fp8(match.graph().type(n.out[0]).dtype)) return false;
     for (const std::int32_t reader : match.readers(n.out[0])) {
         const Node& r = match.graph().node(reader);
-        if (!std::holds_alternative<Transpose>(r.op)) continue;
+        if (!turns(r)) continue;
         Op fused = *op;
         fused.transpose = true;
         rewrite.replace(r.out[0], rewrite.keep(n, fused)[n.out.size()]);
@@ -91,16 +97,15 @@ bool quantise_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) 
     const auto* op = std::get_if<Quantise>(&n.op);
     if (!op || op->copies != Copies::rows || !is_fp8(op->to)) return false;
     const auto readers = match.readers(n.out[0]);
-    const auto turns = std::ranges::find_if(readers, [&](std::int32_t reader) {
-        return std::holds_alternative<Transpose>(match.graph().node(reader).op);
-    });
-    if (turns == readers.end()) return false;
+    const auto turned = std::ranges::find_if(
+        readers, [&](std::int32_t reader) { return turns(match.graph().node(reader)); });
+    if (turned == readers.end()) return false;
     const bool alone = match.used_once(n.out[0]);
     rewrite.stand_at(n);
     const Values out =
         rewrite.b.emit(Quantise{op->to, alone ? Copies::columns : Copies::both}, rewrite(n.in));
     if (!alone) rewrite.replace(n.out[0], out[0]);
-    rewrite.replace(match.graph().node(*turns).out[0], out.back());
+    rewrite.replace(match.graph().node(*turned).out[0], out.back());
     return true;
 }
 
@@ -110,13 +115,14 @@ bool block_quantise_columns(const Matcher& match, const Node& n, Rewriter& rewri
     const auto* op = std::get_if<BlockQuantise>(&n.op);
     if (!op || op->copies != Copies::rows) return false;
     const Node* turned = match.producer_as<Transpose>(n.in[0]);
+    if (turned && !turns(*turned)) return false;
     const Value x = turned ? turned->in[0] : n.in[0];
     const Node *rows = turned ? nullptr : &n, *columns = turned ? &n : nullptr;
     const auto is_twin = [&](const Node& r) { return r.op == n.op; };
     for (const std::int32_t reader : match.readers(x)) {
         const Node& r = match.graph().node(reader);
         if (!rows && is_twin(r)) rows = &r;
-        if (columns || !std::holds_alternative<Transpose>(r.op)) continue;
+        if (columns || !turns(r)) continue;
         for (const std::int32_t next : match.readers(r.out[0])) {
             if (is_twin(match.graph().node(next))) columns = &match.graph().node(next);
         }

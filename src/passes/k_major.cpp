@@ -21,8 +21,9 @@ class KMajor {
             rewrite_.stand_at(n);
             Matmul op = *matmul;
             Values in = rewrite_(n.in);
-            if (op.trans_a) in[0] = transposed(n.in[0]);
-            if (!op.trans_b) in[1] = transposed(n.in[1]);
+            const bool stack = op.groups > 0 && !op.group_k;
+            if (op.trans_a) in[0] = transposed(n.in[0], false);
+            if (!op.trans_b) in[1] = transposed(n.in[1], stack);
             op.trans_a = false;
             op.trans_b = true;
             rewrite_.keep(n, op, std::move(in));
@@ -31,9 +32,9 @@ class KMajor {
     }
 
   private:
-    Value transposed(Value v) {
+    Value transposed(Value v, bool batched) {
         Value& copy = copies_[v.id];
-        if (!copy) copy = rewrite_.b.one(Transpose{}, {rewrite_(v)});
+        if (!copy) copy = rewrite_.b.one(Transpose{batched}, {rewrite_(v)});
         return copy;
     }
 

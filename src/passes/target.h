@@ -16,6 +16,8 @@ struct Target {
     bool accumulate_products = false;
     // Whether a product with a bias, `a` by `b`, adds it for nothing; null: none does.
     bool (*adds_bias)(const Matmul&, const Type& a, const Type& b) = nullptr;
+    // The rows of an expert begin at multiples of this: products of groups take whole tiles.
+    std::int64_t expert_rows = 1;
     // Quantisers that compute what they quantise save passes over memory.
     bool fused_quantisers = false;
 };

@@ -2,6 +2,7 @@
 #include <map>
 #include <set>
 
+#include "passes/align_experts.h"
 #include "passes/fuse.h"
 #include "passes/rewriter.h"
 #include "passes/simplify.h"
@@ -21,10 +22,16 @@ constexpr std::string_view kFoldedRole = "work.folded/";
 
 bool is_master(const Load& load) { return load.name.find('/') == std::string::npos; }
 
+// A router's product, which stays in f32, with the master of its weight.
+bool is_router(const Op& op) {
+    const auto* matmul = std::get_if<Matmul>(&op);
+    return matmul && matmul->kind == MatmulKind::plain;
+}
+
 // Matrices as products and embeddings read them; norm weights and biases stay f32 masters.
 bool reads_working_copy(const Op& op) {
-    return std::holds_alternative<Matmul>(op) || std::holds_alternative<Embedding>(op) ||
-           std::holds_alternative<ScaleAlong>(op);
+    return (std::holds_alternative<Matmul>(op) && !is_router(op)) ||
+           std::holds_alternative<Embedding>(op) || std::holds_alternative<ScaleAlong>(op);
 }
 
 // Models tell by Parameter::table which weights are an embedding's or the head's; graphs tell by
@@ -93,7 +100,9 @@ Graph lower(const Graph& g, const Recipe& recipe) {
         for (Value v : n.in) in.push_back(operand(n, v));
         Op op = n.op;
         if (auto* matmul = std::get_if<Matmul>(&op); matmul && matmul->kind != MatmulKind::wgrad) {
-            matmul->out = rewrite.b.dtype(in[0]);
+            const bool to_tokens = n.phase == Phase::backward && !matmul->trans_a;
+            if (!is_router(op)) matmul->out = rewrite.b.dtype(in[0]);
+            if (is_router(op) && to_tokens) matmul->out = compute;
         }
         if (auto* load = std::get_if<Load>(&op)) {
             if (load->name.starts_with("kv/")) load->type.dtype = compute;
@@ -121,9 +130,10 @@ class Quantiser {
             }
             rewrite_.stand_at(n);
             Matmul op = *matmul;
-            const Values in{operand(n, n.in[0], op.trans_a, false),
-                            operand(n, n.in[1], op.trans_b, true)};
-            rewrite_.keep(n, op, in);
+            Values in{operand(n, n.in[0], op.trans_a, false),
+                      operand(n, n.in[1], op.trans_b, true)};
+            for (std::size_t i = 2; i < n.in.size(); ++i) in.push_back(rewrite_(n.in[i]));
+            rewrite_.keep(n, op, std::move(in));
         }
         return remove_dead(rewrite_.finish());
     }
@@ -216,12 +226,16 @@ class Quantiser {
         const bool fine =
             has_fine_scales(weight) ||
             (recipe_.activation && scales_along_rows(scaling_of(*recipe_.activation)));
-        for (int i = 0; fine && i < weight.shape.rank(); ++i) {
-            if (weight.shape[i] % 16 == 0) continue;
+        // Experts share no blocks: those of one begin where its matrix does.
+        const bool experts = weight.shape.rank() == 3;
+        const bool blocks = weight.scaling.granularity == Granularity::block_128x128;
+        const std::int64_t tile = experts && blocks ? kScaleBlock : 16;
+        for (const int i : {-2, -1}) {
+            if (!fine || weight.shape[i] % tile == 0) continue;
             fail_usage(
-                "'{}': recipe {} needs features in multiples of 16, got a weight of {}\n"
+                "'{}': recipe {} needs features in multiples of {}, got a weight of {}\n"
                 "  Change the model's sizes, or take a recipe with one scale per tensor.",
-                n.label, recipe_.name, to_string(weight.shape));
+                n.label, recipe_.name, tile, to_string(weight.shape));
         }
     }
 
@@ -261,6 +275,14 @@ class Quantiser {
 
 Graph apply(const Recipe& recipe, const Graph& step, bool training) {
     Graph g = lower(step, recipe);
+    // Scales along the rows of experts, as their weight gradients have them, are of one expert
+    // each.
+    const auto along_rows = [](const std::optional<Format>& f) {
+        return f && scales_along_rows(scaling_of(*f));
+    };
+    if (along_rows(recipe.activation) || along_rows(recipe.output_grad)) {
+        g = align_experts(g, kScaleBlock);
+    }
     if (recipe.activation || recipe.weight || recipe.output_grad) {
         g = Quantiser(recipe, g, training).run();
     }

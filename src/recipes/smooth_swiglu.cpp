@@ -75,7 +75,9 @@ class Smoother {
         const bool trans_b = std::get<Matmul>(product.op).trans_b;
         const Axis along_k = trans_b ? Axis::column : Axis::row;
         const Value w = rewrite_.b.one(ScaleAlong{along_k}, {rewrite_(product.in[1]), s});
-        rewrite_.keep(product, product.op, {rewrite_(product.in[0]), w});
+        Values in = rewrite_(product.in);
+        in[1] = w;
+        rewrite_.keep(product, product.op, std::move(in));
     }
 
     const Smooth& smooth_;

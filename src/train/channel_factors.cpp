@@ -25,6 +25,10 @@ Graph measuring_graph(const StepOptions& options) {
 
 ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend) {
     const Architecture arch = read_hf_config(request.model);
+    check(arch.experts.count == 0,
+          "{}: expected a model whose layers have one SwiGLU each, got {} experts\n"
+          "  Channels of experts are not folded. Convert without --fold-channels.",
+          request.model.string(), arch.experts.count);
     check(request.seq <= arch.max_positions,
           "sequences of {} tokens are longer than the model's {} positions", request.seq,
           arch.max_positions);

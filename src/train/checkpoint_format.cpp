@@ -6,6 +6,8 @@
 #include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "models/experts.h"
+
 namespace octavo {
 namespace {
 
@@ -79,11 +81,16 @@ std::vector<Part> parts_of(const State::Entry& e) {
     return parts;
 }
 
-Part model_part(const State::Entry& e) {
-    if (!has_values(e)) return parts_of(e)[0];
-    check(e.type.scaling == kPerTensor, "'{}': a master weight has one scale or none, got {}",
-          e.name, to_string(e.type));
-    return {Part::values, e.name, {Dtype::f32, e.type.shape}};
+std::vector<Part> model_parts(const State::Entry& e) {
+    check(!has_values(e) || e.type.scaling == kPerTensor,
+          "'{}': a master weight has one scale or none, got {}", e.name, to_string(e.type));
+    const auto kind = has_values(e) ? Part::values : Part::codes;
+    const Dtype dtype = has_values(e) ? Dtype::f32 : e.type.dtype;
+    std::vector<Part> parts;
+    for (StoredParameter& p : stored_parameters(e.name, e.type.shape)) {
+        parts.push_back({kind, std::move(p.name), {dtype, p.shape}, std::ssize(parts)});
+    }
+    return parts;
 }
 
 std::byte* part_data(const TensorRef& t, Part::Kind kind) {

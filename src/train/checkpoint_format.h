@@ -25,6 +25,8 @@ struct Part {
     enum Kind { codes, scales, groups, values } kind;
     std::string name;
     Type type;  // unscaled
+    // Of a stack of experts: which of its matrices.
+    std::int64_t matrix = 0;
 };
 
 std::vector<Part> parts_of(const State::Entry&);
@@ -35,8 +37,9 @@ std::byte* part_data(const TensorRef&, Part::Kind);
 // name belongs to its values in the model's files.
 std::string saved_name(const State::Entry&);
 bool has_values(const State::Entry&);  // such a master weight
-// What the model's files hold of a master weight: itself, or its values in f32.
-Part model_part(const State::Entry&);
+// What the model's files hold of a master weight: itself, or its values in f32; of a stack of
+// experts each matrix by itself (models/experts.h).
+std::vector<Part> model_parts(const State::Entry&);
 
 struct FileSum {
     std::int64_t bytes = 0;

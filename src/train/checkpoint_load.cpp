@@ -4,6 +4,7 @@
 
 #include "base/scale_rule.h"
 #include "io/safetensors.h"
+#include "models/experts.h"
 #include "train/checkpoint_format.h"
 
 namespace octavo {
@@ -30,6 +31,32 @@ Stored open_shards(const fs::path& checkpoint, const Manifest& manifest) {
         stored.scaled.insert(file.metadata().begin(), file.metadata().end());
     }
     return stored;
+}
+
+// Matrices of experts as the stack that State has. They lie one after the other, as they were
+// written.
+void join_experts(Stored& stored, const State& state) {
+    for (const State::Entry& e : state.entries()) {
+        if (state_role(e.name) != "weight" || !is_expert_stack(e.name, e.type.shape)) continue;
+        TensorInfo stack{e.name, e.type.dtype, e.type.shape, {}};
+        std::vector<std::string> names;
+        for (const StoredParameter& p : stored_parameters(e.name, e.type.shape)) {
+            const auto it = stored.tensors.find(p.name);
+            if (it == stored.tensors.end() || it->second.shape != p.shape) break;
+            const TensorInfo& t = it->second;
+            const bool follows =
+                names.empty() || (t.dtype == stack.dtype &&
+                                  t.bytes.data() == stack.bytes.data() + stack.bytes.size());
+            check(follows, "'{}': expected the experts of a layer one after the other", p.name);
+            stack.dtype = t.dtype;
+            stack.bytes = {names.empty() ? t.bytes.data() : stack.bytes.data(),
+                           stack.bytes.size() + t.bytes.size()};
+            names.push_back(p.name);
+        }
+        if (std::ssize(names) != e.type.shape[0]) continue;  // missed by name later
+        for (const std::string& name : names) stored.tensors.erase(name);
+        stored.tensors.emplace(e.name, stack);
+    }
 }
 
 std::string type_text(const Stored& stored, const TensorInfo& t) {
@@ -200,7 +227,8 @@ CheckpointInfo load_checkpoint(const fs::path& checkpoint, State& state, Verify 
                                std::vector<std::string>* converted) {
     Manifest manifest = read_manifest(checkpoint);
     if (verify == Verify::contents) verify_files(checkpoint, manifest);
-    const Stored stored = open_shards(checkpoint, manifest);
+    Stored stored = open_shards(checkpoint, manifest);
+    join_experts(stored, state);
     const std::vector<Difference> found = differences(stored, state);
     const bool bridged = converted && std::ranges::all_of(found, &Difference::bridged);
     if (!found.empty() && !bridged) refuse(checkpoint, manifest, found);

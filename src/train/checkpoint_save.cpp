@@ -23,7 +23,7 @@ using Shard = std::vector<Tensor>;
 std::vector<Part> parts_in(const State::Entry& e, bool model) {
     if (!is_saved(e.name)) return {};
     const bool weight = state_role(e.name) == "weight";
-    if (model) return weight ? std::vector{model_part(e)} : std::vector<Part>{};
+    if (model) return weight ? model_parts(e) : std::vector<Part>{};
     return weight && !has_values(e) ? std::vector<Part>{} : parts_of(e);
 }
 
@@ -99,24 +99,36 @@ class Saver {
 
   private:
     std::span<const std::byte> read(const State::Entry& e, const Part& part) {
+        fetch(e);
+        const TensorRef tensor = tensor_at(e.type, host_.data());
+        const auto bytes = static_cast<std::size_t>(data_bytes(part.type));
+        const auto* const data = part.kind == Part::values
+                                     ? reinterpret_cast<const std::byte*>(decoded(tensor))
+                                     : part_data(tensor, part.kind);
+        return {data + static_cast<std::size_t>(part.matrix) * bytes, bytes};
+    }
+
+    // All of a tensor to host_, once for its parts, which follow each other.
+    void fetch(const State::Entry& e) {
+        if (fetched_ == &e) return;
+        fetched_ = &e;
+        values_.clear();
         host_.resize(static_cast<std::size_t>(total_bytes(e.type)));
         if (e.type.scaling == kUnscaled) {
             state_.read(e.name, host_.data());
         } else {
             state_.read_all_parts(e.name, host_.data());
         }
-        if (part.kind == Part::values) return decoded(tensor_at(e.type, host_.data()));
-        return {part_data(tensor_at(e.type, host_.data()), part.kind),
-                static_cast<std::size_t>(data_bytes(part.type))};
     }
 
-    std::span<const std::byte> decoded(const TensorRef& t) {
-        values_ = values_of(t.type, t.data, t.scales());
-        return std::as_bytes(std::span(values_));
+    const float* decoded(const TensorRef& t) {
+        if (values_.empty()) values_ = values_of(t.type, t.data, t.scales());
+        return values_.data();
     }
 
     const fs::path& folder_;
     const State& state_;
+    const State::Entry* fetched_ = nullptr;  // what is in host_
     std::vector<std::byte> host_;
     std::vector<float> values_;
     std::map<std::string, FileSum> sums_;

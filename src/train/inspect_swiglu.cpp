@@ -73,7 +73,7 @@ std::vector<Alignment> inspect_swiglu(const std::filesystem::path& model) {
     }
     check(!layers.empty(), "{}: expected weights '*{}', got none\n  Only models with SwiGLU align.",
           model.string(), kGate);
-    std::ranges::sort(layers, {}, &Layer::number);
+    std::ranges::stable_sort(layers, {}, &Layer::number);
     std::vector<Alignment> found;
     for (const Layer& layer : layers) {
         const TensorInfo gate = file.at(layer.name + std::string(kGate));

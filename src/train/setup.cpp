@@ -16,7 +16,13 @@ Architecture architecture_of(const RunConfig& config) {
                          .max_positions = m.max_positions,
                          .rope_theta = m.rope_theta,
                          .norm_eps = m.norm_eps,
-                         .tie_embeddings = m.tie_embeddings || m.family == "gpt2"};
+                         .tie_embeddings = m.tie_embeddings || m.family == "gpt2",
+                         .experts = {.count = m.num_experts,
+                                     .per_token = m.num_experts_per_tok,
+                                     .intermediate_size = m.moe_intermediate_size,
+                                     .normalise_gates = m.norm_topk_prob,
+                                     .sparse_step = m.decoder_sparse_step,
+                                     .dense_layers = {}}};
     check_architecture(a);
     return a;
 }
@@ -248,6 +254,19 @@ StepOptions step_options_of(const RunConfig& config) {
             "smooth.granularity: Smooth-SwiGLU needs a model with SwiGLU, got family gpt2\n"
             "  Take another recipe, or set smooth.granularity = \"off\".");
     }
+    const Experts& experts = architecture.experts;
+    const bool sparse = experts.count > 0;
+    if (recipe.propagation && sparse) {
+        fail_usage(
+            "recipe.name: recipe {} has no scales for mixtures of experts, got family {}\n"
+            "  Take another recipe.",
+            recipe.name, name(architecture.family));
+    }
+    refuse_key(!sparse && t.router_aux_loss_coef > 0, "train.router_aux_loss_coef",
+               "the model has no routers");
+    refuse_key(!sparse && t.router_z_loss_coef > 0, "train.router_z_loss_coef",
+               "the model has no routers");
+    const double asked = experts.aux_loss ? experts.aux_loss_coef : 0;
     return {.architecture = architecture,
             .recipe = recipe,
             .batch = t.batch,
@@ -264,6 +283,8 @@ StepOptions step_options_of(const RunConfig& config) {
                       .sqrt_v = o.v_storage == "sqrt_v",
                       .v_floor = o.v_floor},
             .clip = static_cast<float>(t.clip),
+            .router_balance = t.router_aux_loss_coef < 0 ? asked : t.router_aux_loss_coef,
+            .router_z = t.router_z_loss_coef,
             .recompute = recompute_named(config.runtime.recompute),
             .fuse = config.runtime.fuse,
             .measure = config.diag.interval > 0};
@@ -275,7 +296,8 @@ std::int64_t memory_limit(const RunConfig& config, const Backend& backend) {
 }
 
 std::string describe(const Architecture& a) {
-    return fmt::format("{}, {} layers of {}", name(a.family), a.layers, a.hidden_size);
+    return fmt::format("{}, {} layers of {}{}", name(a.family), a.layers, a.hidden_size,
+                       a.experts.count > 0 ? fmt::format(", {} experts", a.experts.count) : "");
 }
 
 std::string describe(const RunConfig::Recipe& r) {

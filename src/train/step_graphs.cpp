@@ -1,5 +1,6 @@
 #include "train/step_graphs.h"
 
+#include "passes/align_experts.h"
 #include "passes/fuse.h"
 #include "passes/k_major.h"
 #include "passes/schedule.h"
@@ -12,11 +13,13 @@ namespace {
 struct Forward {
     Graph graph;
     Value loss, logits;
+    Value router_loss;                                         // none without coefficients
+    std::vector<std::pair<std::string, Value>> expert_counts;  // by layer
     std::vector<Parameter> parameters;
     Values weights;  // in their order
 };
 
-Forward forward_part(const StepOptions& o) {
+Forward forward_part(const StepOptions& o, bool training = false) {
     Forward f;
     Builder b(f.graph);
     ModelBuilder m(b, o.architecture);
@@ -29,20 +32,28 @@ Forward forward_part(const StepOptions& o) {
     }
     const Value logits = head(m, backbone(m, ids));
     Values values = m.values();
+    const std::size_t weights = values.size();
     values.insert(values.end(), {language_model_loss(m, logits, targets, weight), logits});
+    for (const Router& r : m.routers) values.push_back(r.counts);
+    const bool has_router_loss = o.router_balance != 0 || o.router_z != 0;
+    if (training && has_router_loss && !m.routers.empty()) {
+        values.push_back(router_loss(m, o.router_balance, o.router_z, weight));
+    }
     f.graph = rewrite_forward(o.recipe, f.graph, values);
     f.parameters = m.parameters();
-    f.logits = values.back();
-    values.pop_back();
-    f.loss = values.back();
-    values.pop_back();
-    f.weights = values;
+    auto next = values.begin() + static_cast<std::ptrdiff_t>(weights);
+    f.weights.assign(values.begin(), next);
+    f.loss = *next++;
+    f.logits = *next++;
+    for (const Router& r : m.routers) f.expert_counts.emplace_back(r.label, *next++);
+    if (next != values.end()) f.router_loss = *next;
     return f;
 }
 
 // What every graph goes through after its recipe.
 Graph finish(const Graph& g, const StepOptions& o, bool measure = false) {
-    Graph whole = o.fuse ? fuse(g, o.target, layout_free_fusions()) : g;
+    Graph whole = align_experts(g, o.target.expert_rows);
+    if (o.fuse) whole = fuse(whole, o.target, layout_free_fusions());
     if (measure) whole = measure_casts(o.recipe, whole);
     const Graph placed = o.target.k_major_fp8 ? k_major(whole) : whole;
     const Graph scheduled = store_early(remove_dead(merge_equal(placed)));
@@ -94,16 +105,17 @@ Value moment_bounds(Builder& b, const StepOptions& o, const std::string& paramet
 }  // namespace
 
 StateFormats formats_of(const Recipe& recipe, const Parameter& p) {
-    if (!p.decays()) return {};  // vectors are small
+    if (!p.decays() || p.router) return {};  // vectors are small, and so are routers
     return p.table ? recipe.table_states() : recipe.states;
 }
 
 std::string gradient_name(std::string_view parameter) { return fmt::format("grad/{}", parameter); }
 
 Graph micro_graph(const StepOptions& o, bool add_to_gradients, bool measure) {
-    Forward f = forward_part(o);
+    Forward f = forward_part(o, /*training=*/true);
     Builder b(f.graph);
-    const Values gradients = differentiate(b, f.loss, f.weights);
+    const Value whole_loss = f.router_loss ? b.add(f.loss, f.router_loss) : f.loss;
+    const Values gradients = differentiate(b, whole_loss, f.weights);
     b.set_phase(Phase::backward);
     for (std::size_t i = 0; i < gradients.size(); ++i) {
         const Parameter& p = f.parameters[i];
@@ -123,6 +135,10 @@ Graph micro_graph(const StepOptions& o, bool add_to_gradients, bool measure) {
     b.set_label("loss");
     const Value loss = add_to_gradients ? b.add(b.load(kLossName, b.type(f.loss)), f.loss) : f.loss;
     b.store(kLossName, loss);
+    if (f.router_loss) b.store(kRouterLossName, f.router_loss);
+    for (const auto& [layer, counts] : f.expert_counts) {
+        b.store(std::string(kExpertCounts) + layer, counts);
+    }
     return finish(apply(o.recipe, f.graph, /*training=*/true), o, measure);
 }
 

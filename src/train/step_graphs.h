@@ -30,6 +30,8 @@ struct StepOptions {
     bool documents = false;           // tokens see their own document only
     AdamW adamw{};                    // weight_decay applies to matrices only
     float clip = 0;                   // 0: no clipping
+    // Coefficients of the auxiliary losses of routers, which training alone adds to the loss.
+    double router_balance = 0, router_z = 0;
     Recompute recompute = Recompute::none;
     bool fuse = true;
     bool measure = false;  // some steps measure their casts to 8 bits
@@ -38,8 +40,8 @@ struct StepOptions {
 
 // Inputs: ids, targets (batch, seq) i32 and weight [1] f32, with `documents` also starts and
 // positions (batch, seq) i32 (DocumentContext). Targets below 0 count for nothing. Gradients and
-// loss are left in State: nobody has to wait for a micro-batch. With `measure`, the outputs of
-// measure_casts (recipe.h).
+// loss are left in State: nobody has to wait for a micro-batch. The loss is the language model's alone.
+// With `measure`, the outputs of measure_casts (recipe.h).
 Graph micro_graph(const StepOptions&, bool add_to_gradients, bool measure = false);
 // The same inputs. Output: loss [1].
 Graph eval_graph(const StepOptions&);
@@ -61,6 +63,10 @@ Graph inspection_graph(const StepOptions&, bool gradients);
 StateFormats formats_of(const Recipe&, const Parameter&);
 
 inline constexpr const char* kLossName = "step/loss";
+// With mixtures of experts, of a step's last micro-batch: the auxiliary losses (1) f32, if there
+// are any, and how many tokens chose each expert of a layer, (E) i32.
+inline constexpr const char* kRouterLossName = "step/router_loss";
+inline constexpr std::string_view kExpertCounts = "step/expert_counts.";
 std::string gradient_name(std::string_view parameter);  // "grad/<parameter>"
 
 }  // namespace octavo

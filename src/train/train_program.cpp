@@ -1,6 +1,8 @@
 #include "train/train_program.h"
 
+#include <algorithm>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "base/dtype_traits.h"
@@ -106,6 +108,27 @@ float TrainProgram::loss() const {
     return loss;
 }
 
+std::optional<double> TrainProgram::expert_load() const {
+    std::optional<double> largest;
+    std::vector<std::int32_t> counts;
+    for (const State::Entry& e : program_.state().entries()) {
+        if (!e.name.starts_with(kExpertCounts)) continue;
+        counts.resize(static_cast<std::size_t>(e.type.shape.elements()));
+        program_.state().read(e.name, counts.data());
+        const double sum = std::accumulate(counts.begin(), counts.end(), 0.0);
+        const double mean = sum / static_cast<double>(counts.size());
+        largest = std::max(largest.value_or(0), std::ranges::max(counts) / mean);
+    }
+    return largest;
+}
+
+std::optional<double> TrainProgram::router_loss() const {
+    if (!program_.state().contains(kRouterLossName)) return std::nullopt;
+    float loss = 0;
+    program_.state().read(kRouterLossName, &loss);
+    return loss;
+}
+
 float TrainProgram::evaluate(std::span<const std::int32_t> ids,
                              std::span<const std::int32_t> targets, float weight,
                              const DocumentSpans& documents) {
@@ -162,7 +185,7 @@ std::map<std::string, double> linear_state_bytes(const TrainProgram& program) {
     double weights = 0;
     std::set<std::string, std::less<>> linear;
     for (const Parameter& p : parameters(program.options().architecture)) {
-        if (!p.decays() || p.table) continue;
+        if (!p.decays() || p.table || p.router) continue;
         linear.insert(p.name);
         weights += static_cast<double>(p.shape.elements());
     }
@@ -190,7 +213,13 @@ std::string memory_text(const TrainProgram& program) {
 double flops_per_token(const Architecture& a, std::int64_t seq) {
     double weights = static_cast<double>(a.vocab_size * a.hidden_size);
     for (const Parameter& p : parameters(a)) {
-        if (p.shape.rank() == 2 && !p.table) weights += static_cast<double>(p.shape.elements());
+        if (p.shape.rank() < 2 || p.table) continue;
+        // A token meets a few of the experts.
+        const bool experts = p.shape.rank() == 3;
+        const double met = experts ? static_cast<double>(a.experts.per_token) /
+                                         static_cast<double>(a.experts.count)
+                                   : 1.0;
+        weights += met * static_cast<double>(p.shape.elements());
     }
     return 6.0 * weights + 6.0 * static_cast<double>(a.layers * a.heads * a.head_dim * seq);
 }

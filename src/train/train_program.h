@@ -58,6 +58,11 @@ class TrainProgram {
     // The same for a batch, without gradients.
     float evaluate(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
                    float weight, const DocumentSpans& documents = {});
+    // Of the last micro-batch of a model with experts: how often the busiest expert of a layer was
+    // chosen over how often an average one was, in the layer where that is largest.
+    std::optional<double> expert_load() const;
+    // And the auxiliary losses of its routers times its share of the step, where there are any.
+    std::optional<double> router_loss() const;
     // Optimizer step number `t` >= 1. Returns the gradient norm before clipping; if that
     // or the loss is not finite, weights and moments were left alone.
     float update(double lr, std::int64_t t);
@@ -81,9 +86,9 @@ std::map<std::string, double> linear_state_bytes(const TrainProgram&);
 // process already takes on the host.
 std::string memory_text(const TrainProgram&);
 
-// Training floating-point operations per token: 6 per weight of the linear layers and the head, and
-// attention at half for causality (6 * layers * heads * head_dim * seq); recompute and the input
-// embedding are not counted.
+// Training floating-point operations per token: 6 per weight of the linear layers (of experts: of
+// those that a token chooses) and the head, and attention at half for causality (6 * layers * heads
+// * head_dim * seq); recompute and the input embedding are not counted.
 double flops_per_token(const Architecture&, std::int64_t seq);
 
 }  // namespace octavo

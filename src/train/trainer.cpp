@@ -273,7 +273,15 @@ class Trainer {
             m.held_out_loss = evaluate(*held_out_);
         }
         m.extra = worst_of(casts_);
+        if (config_.diag.interval > 0 && (step == 1 || due(config_.diag.interval))) {
+            add_expert_metrics(m);
+        }
         return m;
+    }
+
+    void add_expert_metrics(StepMetrics& m) const {
+        if (const auto load = program_.expert_load()) m.extra.emplace_back("expert_load", *load);
+        if (const auto loss = program_.router_loss()) m.extra.emplace_back("router_loss", *loss);
     }
 
     double evaluate(const BatchSource& held_out) {

@@ -86,6 +86,48 @@ INSTANTIATE_TEST_SUITE_P(Recipes, ResumeRecipe,
                              return name;
                          });
 
+// Experts of a layer are one tensor of State and many of the checkpoint.
+TEST_F(Resume, MixturesOfExpertsGoOnExactly) {
+    for (const std::string recipe : {"bf16", "fp8-lm", "moss"}) {
+        const std::vector<std::string> experts{"--model.family",
+                                               "qwen3_moe",
+                                               "--model.num_experts",
+                                               "4",
+                                               "--model.num_experts_per_tok",
+                                               "2",
+                                               "--model.moe_intermediate_size",
+                                               "48",
+                                               "--train.router_aux_loss_coef",
+                                               "0.01"};
+        const std::string whole = "whole-" + recipe, parts = "parts-" + recipe;
+        const Finished once = run(train(whole, recipe, experts));
+        ASSERT_EQ(once.exit_code, 0) << once.text;
+        for (const auto& [steps, code] : {std::pair{"7", 130}, {"0", 0}}) {
+            auto some = experts;
+            some.insert(some.end(), {"--stop-after", steps});
+            const Finished done = run(train(parts, recipe, some));
+            ASSERT_EQ(done.exit_code, code) << done.text;
+        }
+        expect_same_run(whole, parts);
+        const auto steps = read_metrics(folder_ / whole / "metrics.jsonl").steps;
+        const auto load = std::ranges::find(steps[0].extra, "expert_load",
+                                            &std::pair<std::string, double>::first);
+        ASSERT_NE(load, steps[0].extra.end());
+        EXPECT_GE(load->second, 1);
+        const Finished text = run({"generate", path(whole), "--prompt", "line", "--tokens", "8"});
+        EXPECT_EQ(text.exit_code, 0) << text.text;
+    }
+}
+
+TEST_F(Resume, MixturesOfExpertsAreRefusedByScalify) {
+    const Finished done =
+        run(train("run", "scalify",
+                  {"--model.family", "qwen3_moe", "--model.num_experts", "4",
+                   "--model.num_experts_per_tok", "2", "--model.moe_intermediate_size", "48"}));
+    EXPECT_EQ(done.exit_code, 2) << done.text;
+    EXPECT_NE(done.text.find("no scales for mixtures of experts"), std::string::npos) << done.text;
+}
+
 TEST_F(Resume, NarrowStatesGoOnExactly) {
     const std::vector<std::string> states{
         "--optimizer.master", "bf16", "--optimizer.gradient", "bf16",

@@ -57,7 +57,8 @@ TEST_P(Greedy, StartsAlikeInBf16) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Greedy,
-                         testing::Values("llama", "llama3-rope", "qwen2", "qwen3", "gpt2"),
+                         testing::Values("llama", "llama3-rope", "qwen2", "qwen3", "qwen3-moe",
+                                         "gpt2"),
                          [](const auto& param_info) {
                              std::string name = param_info.param;
                              std::erase(name, '-');

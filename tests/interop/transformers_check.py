@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 FIXTURES = pathlib.Path(__file__).resolve().parent.parent / "fixtures"
-FAMILIES = ["llama", "llama3-rope", "qwen2", "qwen3", "gpt2"]
+FAMILIES = ["llama", "llama3-rope", "qwen2", "qwen3", "qwen3-moe", "gpt2"]
 
 
 def weights(folder):

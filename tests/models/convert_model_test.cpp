@@ -97,7 +97,8 @@ TEST_P(ConvertFamily, WritesBackWhatItRead) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, ConvertFamily,
-                         testing::Values("llama", "llama3-rope", "qwen2", "qwen3", "gpt2"),
+                         testing::Values("llama", "llama3-rope", "qwen2", "qwen3", "qwen3-moe",
+                                         "gpt2"),
                          [](const auto& param_info) {
                              std::string name = param_info.param;
                              std::erase(name, '-');

@@ -68,8 +68,32 @@ TEST(HfConfig, BothDialectsSayTheSame) {
               10);
 }
 
+// A config of transformers 4 for a mixture of experts.
+std::string mixture(const std::string& extra = "") {
+    return llama(R"("num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 48)" +
+                     (extra.empty() ? "" : ", " + extra),
+                 "qwen3_moe");
+}
+
+TEST(HfConfig, ReadsExpertsInBothDialects) {
+    const Experts want{
+        .count = 8, .per_token = 2, .intermediate_size = 48, .normalise_gates = false};
+    EXPECT_EQ(parse(mixture()).experts, want);
+    const std::string v5 = R"("num_local_experts": 8, "num_experts_per_tok": 2,
+        "moe_intermediate_size": 48)";
+    EXPECT_EQ(parse(llama(v5, "qwen3_moe")).experts, want);
+    const Experts all = parse(mixture(R"("norm_topk_prob": true, "decoder_sparse_step": 2,
+        "mlp_only_layers": [0], "router_aux_loss_coef": 0.25, "output_router_logits": true)"))
+                            .experts;
+    EXPECT_TRUE(all.normalise_gates);
+    EXPECT_EQ(all.sparse_step, 2);
+    EXPECT_EQ(all.dense_layers, (std::vector<std::int64_t>{0}));
+    EXPECT_EQ(all.aux_loss_coef, 0.25);
+    EXPECT_TRUE(all.aux_loss);
+}
+
 TEST(HfConfig, SurvivesARoundTrip) {
-    for (const char* family : {"llama", "llama3-rope", "qwen2", "qwen3", "gpt2"}) {
+    for (const char* family : {"llama", "llama3-rope", "qwen2", "qwen3", "qwen3-moe", "gpt2"}) {
         SCOPED_TRACE(family);
         const Architecture a = read_hf_config(test::fixture(family));
         const std::string json = to_hf_config(a, "bfloat16");
@@ -129,6 +153,12 @@ TEST(HfConfig, RefusesByName) {
         {llama(R"("rope_parameters": 3)"), "rope_parameters must be an object, got 3"},
         {llama(R"("rope_theta": 5.0, )" + rope5 + R"("default"})"), "contradict each other"},
         {llama(R"("rope_theta": 0)"), "rope_theta must be positive, got 0"},
+        {llama("", "qwen3_moe"), "key num_experts is missing"},
+        {mixture(R"("num_local_experts": 4)"), "contradict each other, got 8 and 4"},
+        {mixture(R"("num_experts_per_tok": 9)"), "experts per token must be 1 to 8, got 9"},
+        {mixture(R"("mlp_only_layers": [2])"), "layers without experts must be 0 to 1, got 2"},
+        {mixture(R"("mlp_only_layers": 1)"), "mlp_only_layers must be a list, got 1"},
+        {mixture(R"("decoder_sparse_step": 0)"), "a sparse step above 0"},
         {gpt2(R"("activation_function": "relu")"), "activation_function 'relu' is not supported"},
         {gpt2(R"("tie_word_embeddings": false)"), "tie_word_embeddings = false changes"},
         {gpt2(R"("scale_attn_weights": false)"), "scale_attn_weights = false changes"},

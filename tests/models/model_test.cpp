@@ -4,6 +4,7 @@
 #include <map>
 
 #include "io/scratch.h"
+#include "models/experts.h"
 #include "train/golden.h"
 
 namespace octavo {
@@ -30,6 +31,42 @@ TEST(Parameters, AreNamedAndShapedAsInTransformers) {
     }
 }
 
+// Experts of a layer are one tensor here, and one each in folders.
+TEST(Parameters, ExpertsAreStacks) {
+    const Architecture arch = read_hf_config(test::fixture("qwen3-moe"));
+    const SafetensorsFile file(test::fixture("qwen3-moe") / "model.safetensors");
+    std::size_t stored = 0;
+    for (const Parameter& p : parameters(arch)) {
+        for (const StoredParameter& s : stored_parameters(p.name, p.shape)) {
+            EXPECT_EQ(file.at(s.name).shape, s.shape) << s.name;
+            ++stored;
+        }
+        const bool gate = p.name.ends_with(".mlp.gate.weight");
+        EXPECT_EQ(p.router, gate) << p.name;
+        EXPECT_EQ(p.shape.rank() == 3, p.name.find(".experts.") != std::string::npos) << p.name;
+    }
+    EXPECT_EQ(stored, file.entries().size());
+}
+
+TEST(Parameters, SomeLayersAreDense) {
+    Architecture arch = read_hf_config(test::fixture("qwen3-moe"));
+    arch.layers = 4;
+    arch.experts.sparse_step = 2;
+    arch.experts.dense_layers = {3};
+    std::vector<std::int64_t> sparse;
+    for (std::int64_t i = 0; i < 4; ++i) {
+        if (is_sparse(arch, i)) sparse.push_back(i);
+    }
+    EXPECT_EQ(sparse, (std::vector<std::int64_t>{1}));
+    int routers = 0, dense = 0;
+    for (const Parameter& p : parameters(arch)) {
+        routers += p.router;
+        dense += p.name.ends_with(".mlp.up_proj.weight");
+    }
+    EXPECT_EQ(routers, 1);
+    EXPECT_EQ(dense, 3);
+}
+
 TEST(Parameters, CountsOfPublishedModels) {
     const Architecture gpt2{Family::gpt2, 50257, 768,   12, 12,   12,  64,
                             3072,         1024,  10000, {}, 1e-5, true};
@@ -42,6 +79,21 @@ TEST(Parameters, CountsOfPublishedModels) {
     const Architecture qwen3_0b6{Family::qwen3, 151936, 1024, 28, 16,   8,   128,
                                  3072,          40960,  1e6,  {}, 1e-6, true};
     EXPECT_EQ(parameter_count(qwen3_0b6), 596'049'920);
+    const Architecture qwen3_30b{Family::qwen3_moe,
+                                 151936,
+                                 2048,
+                                 48,
+                                 32,
+                                 4,
+                                 128,
+                                 6144,
+                                 40960,
+                                 1e6,
+                                 {},
+                                 1e-6,
+                                 false,
+                                 {.count = 128, .per_token = 8, .intermediate_size = 768}};
+    EXPECT_EQ(parameter_count(qwen3_30b), 30'532'122'624);
 }
 
 TEST(Parameters, MatricesDecayAndNothingElse) {
@@ -97,11 +149,14 @@ TEST(InitialValues, HaveTheDeviationOfTheirKind) {
 }
 
 TEST(Architecture, FamiliesHaveNames) {
-    for (const Family f : {Family::llama, Family::qwen2, Family::qwen3, Family::gpt2}) {
+    for (const Family f :
+         {Family::llama, Family::qwen2, Family::qwen3, Family::qwen3_moe, Family::gpt2}) {
         EXPECT_EQ(family_named(name(f)), f);
     }
-    EXPECT_EQ(error_of([] { family_named("mamba"); }),
-              "model family 'mamba' is not supported.\n  Supported: llama, qwen2, qwen3, gpt2.");
+    EXPECT_EQ(
+        error_of([] { family_named("mamba"); }),
+        "model family 'mamba' is not supported.\n  Supported: llama, qwen2, qwen3, qwen3_moe, "
+        "gpt2.");
 }
 
 TEST(Architecture, ErrorsNameTheField) {

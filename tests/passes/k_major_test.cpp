@@ -41,6 +41,32 @@ TEST(KMajor, ComputesTheSame) {
     }
 }
 
+// Of stacks of experts each matrix is turned by itself.
+TEST(KMajor, TurnsExpertsOneByOne) {
+    Graph g;
+    Builder b(g);
+    const Value x = b.input("x", codes({256, 32})), w = b.input("w", codes({2, 48, 32}));
+    const Value dy = b.input("dy", codes({256, 48}, Dtype::e5m2));
+    const Value offsets = b.input("offsets", {Dtype::i32, {3}});
+    const Matmul dgrad{.kind = MatmulKind::dgrad, .groups = 2, .alignment = 128};
+    Matmul wgrad{.trans_a = true, .kind = MatmulKind::wgrad, .groups = 2, .group_k = true};
+    b.output("dx", b.one(dgrad, {dy, w, offsets}));
+    b.output("dw", b.one(wgrad, {dy, x, offsets}));
+    const Graph turned = k_major(g);
+    EXPECT_EQ(test::count<Transpose>(turned), 3);
+    for (const Node& n : turned.nodes()) {
+        if (const auto* transpose = std::get_if<Transpose>(&n.op)) {
+            EXPECT_EQ(transpose->batched, turned.type(n.in[0]).shape.rank() == 3);
+        }
+        const auto* matmul = std::get_if<Matmul>(&n.op);
+        EXPECT_TRUE(!matmul || (!matmul->trans_a && matmul->trans_b));
+    }
+    for (const auto& [name, shape] : {std::pair{0, Shape{256, 32}}, {1, Shape{2, 48, 32}}}) {
+        const Value v = turned.outputs()[static_cast<std::size_t>(name)].value;
+        EXPECT_EQ(turned.type(v), (Type{Dtype::f32, shape}));
+    }
+}
+
 TEST(KMajor, SharesCopiesAndLeavesOtherProductsAlone) {
     Graph g;
     Builder b(g);

@@ -8,6 +8,7 @@
 #include "backends/cpu/onednn.h"
 #include "backends/matmul_biased.h"
 #include "backends/matmul_cast.h"
+#include "backends/matmul_grouped.h"
 #include "base/convert.h"
 
 namespace octavo::cpu {
@@ -119,18 +120,25 @@ Prepared prepare_biased(const NodeView& node) {
     return prepare_matmul_biased(kernel_registry(), node);
 }
 
+// For one product of two matrices, without a bias.
+template <Refusal (*reject)(const NodeView&)>
+Refusal plain(const NodeView& node) {
+    return ungrouped<unbiased<reject>>(node);
+}
+
 constexpr Kernel kKernels[] = {
     {"cast", reject_matmul_cast,
      [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},
     {"biased", reject_biased, prepare_biased},
-    {"dequantised", unbiased<reject_dequantised>, prepare_dequantised},
-    {"blocks", unbiased<reject_blocks>, prepare_blocks},
-    {"gemv", unbiased<reject_gemv>, prepare_gemv},
-    {"onednn_bf16", unbiased<reject_bf16>,
+    {"grouped", reject_ungrouped, prepare_matmul_grouped},
+    {"dequantised", plain<reject_dequantised>, prepare_dequantised},
+    {"blocks", plain<reject_blocks>, prepare_blocks},
+    {"gemv", plain<reject_gemv>, prepare_gemv},
+    {"onednn_bf16", plain<reject_bf16>,
      [](const NodeView& node) { return prepare_onednn(node, Dtype::bf16); }},
-    {"onednn_f32", unbiased<reject_f32>,
+    {"onednn_f32", plain<reject_f32>,
      [](const NodeView& node) { return prepare_onednn(node, Dtype::f32); }},
-    {"reference", unbiased<reject_fine_scales>, prepare_matmul_reference},
+    {"reference", plain<reject_fine_scales>, prepare_matmul_reference},
 };
 
 }  // namespace

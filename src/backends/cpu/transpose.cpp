@@ -1,6 +1,7 @@
 #include "backends/cpu/transpose.h"
 
 #include "backends/cpu/kernels.h"
+#include "backends/stack.h"
 
 namespace octavo::cpu {
 namespace {
@@ -44,7 +45,14 @@ void transpose_scales(const TensorRef& x, const TensorRef& y) {
     } while (row < x.type.shape.rows());
 }
 
-Prepared prepare(const NodeView&) {
+void transpose_stack(const KernelCall& call) {
+    const TensorRef &x = call.in[0], &y = call.out[0];
+    if (x.type.shape[0] == 0) return transpose_scales(x, y);
+    for (std::int64_t e = 0; e < x.type.shape[0]; ++e) transpose(matrix_of(x, e), matrix_of(y, e));
+}
+
+Prepared prepare(const NodeView& node) {
+    if (std::get<Transpose>(node.op).batched) return {transpose_stack};
     return {[](const KernelCall& call) { transpose(call.in[0], call.out[0]); }};
 }
 

@@ -116,6 +116,7 @@ class CudaBackend final : public Backend {
                 .k_major_fp8 = true,
                 .accumulate_products = true,
                 .adds_bias = cuda::adds_bias,
+                .expert_rows = 128,
                 .fused_quantisers = true};
     }
     std::int64_t yardstick() const override { return 8192; }

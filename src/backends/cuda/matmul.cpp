@@ -10,10 +10,12 @@
 #include "backends/cuda/gemm.h"
 #include "backends/cuda/gemm_kernels.h"
 #include "backends/cuda/kernels.h"
+#include "backends/cuda/matmul_grouped.h"
 #include "backends/cuda/moss_gemm.h"
 #include "backends/matmul_biased.h"
 #include "backends/matmul_cast.h"
 #include "backends/matmul_dequantised.h"
+#include "backends/matmul_grouped.h"
 #include "base/scale_rule.h"
 
 namespace octavo::cuda {
@@ -226,10 +228,20 @@ bool has_fine_scales(const NodeView& node) {
     return octavo::has_fine_scales(node.in[0]) || octavo::has_fine_scales(node.in[1]);
 }
 
-Refusal reject_dequantised(const NodeView& node) {
+Refusal reject_without_fine_scales(const NodeView& node) {
     if (!has_fine_scales(node)) return "no operand has scales per row, block or group";
+    return std::nullopt;
+}
+
+Refusal reject_dequantised(const NodeView& node) {
+    if (const Refusal none = reject_without_fine_scales(node)) return none;
     if (!reject_empty(node)) return "no elements";
     return std::nullopt;
+}
+
+Refusal reject_grouped_dequantised(const NodeView& node) {
+    if (const Refusal none = reject_ungrouped(node)) return none;
+    return reject_without_fine_scales(node);
 }
 
 Prepared prepare_dequantised(const NodeView& node) {
@@ -322,15 +334,23 @@ Prepared prepare_biased(const NodeView& node) {
     return prepare_matmul_biased(kernel_registry(), node);
 }
 
+// For one product of two matrices, and without a bias.
+template <Refusal (*reject)(const NodeView&)>
+Refusal plain(const NodeView& node) {
+    return ungrouped<unbiased<reject>>(node);
+}
+
 constexpr Kernel kKernels[] = {
-    {"empty", unbiased<reject_empty>, prepare_empty},
-    {"few_rows", reject_few_rows, prepare_few_rows},
-    {"cublaslt_fp8", reject_fp8, prepare_fp8},
+    {"empty", plain<reject_empty>, prepare_empty},
+    {"few_rows", ungrouped<reject_few_rows>, prepare_few_rows},
+    {"cublaslt_fp8", ungrouped<reject_fp8>, prepare_fp8},
     {"cast", reject_matmul_cast,
      [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},
-    {"moss", unbiased<reject_moss>, prepare_moss},
-    {"dequantised", unbiased<reject_dequantised>, prepare_dequantised},
-    {"cublaslt", reject_converted, prepare_converted},
+    {"grouped_dequantised", reject_grouped_dequantised, prepare_dequantised},
+    {"grouped_simple", reject_grouped_simple, prepare_grouped_simple},
+    {"moss", plain<reject_moss>, prepare_moss},
+    {"dequantised", plain<reject_dequantised>, prepare_dequantised},
+    {"cublaslt", ungrouped<reject_converted>, prepare_converted},
     {"biased", reject_biased, prepare_biased},
 };
 
