@@ -172,8 +172,7 @@ void add_smooth(std::vector<Key>& keys) {
           "scale of the quotient: its own amax, or those of past steps as published",
           one_of({"current", "delayed"}));
     s.key("channel_update", &S::channel_update,
-          "factors of channels: of this micro-batch, or of the step before, whose weights are cast "
-          "once a step",
+          "factors of channels: of this micro-batch, or of the step before",
           one_of({"micro_batch", "step"}));
 }
 
