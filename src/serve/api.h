@@ -13,18 +13,11 @@
 
 #include "http/http.h"
 #include "serve/engine_loop.h"
-#include "text/chat_template.h"
-#include "text/tokenizer.h"
+#include "serve/served_model.h"
 
 namespace octavo {
 
-struct ServedModel {
-    std::string name;
-    std::shared_ptr<const Tokenizer> tokenizer;
-    std::optional<ChatTemplate> chat = {};
-    bool after_end_of_text = false;  // prompts begin as texts did in training (prompt_ids)
-    std::int64_t created = 0;        // unix time
-};
+class Generation;
 
 struct ApiOptions {
     std::string key = {};                          // that clients must send; empty: none
@@ -42,15 +35,13 @@ class Api {
     std::vector<HttpRoute> routes();
 
   private:
-    struct Run;
-
     HttpReply completions(const HttpRequest&);
     HttpReply chat(const HttpRequest&);
     HttpReply models(const HttpRequest&) const;
     HttpReply health() const;
     HttpReply metrics() const;
 
-    HttpReply answer(const HttpRequest&, std::shared_ptr<Run>);
+    HttpReply answer(const HttpRequest&, std::shared_ptr<Generation>);
     HttpReply guarded(const HttpRoute&, const HttpRequest&);
     void check_model(const std::string& name) const;
 

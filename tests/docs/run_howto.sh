@@ -31,7 +31,7 @@ awk 'BEGIN {
     }
 }' > book.txt
 
-# my-model: a Hugging Face folder with weights, a tokenizer and a chat template; held_out.bin: tokens of it.
+# my-model: a Hugging Face folder with weights, a tokenizer and a chat template; held_out.bin: token file of it.
 if grep -q my-model "$page"; then
     {
         octavo tokenize book.txt --train-bpe 500 --special '<|im_start|>,<|im_end|>' --out ../bpe
@@ -42,7 +42,7 @@ if grep -q my-model "$page"; then
         octavo convert ../run --out my-model
     } > ../setup.log || { cat ../setup.log; exit 1; }
     echo '{"chat_template": "<|im_start|>{{ message.role }}<|im_end|>"}' > my-model/tokenizer_config.json
-    cp ../data/held_out.bin ../data/tokens.json .
+    cp ../data/held_out.* ../data/tokens.json .
 fi
 
 port=$((20000 + $$ % 20000))
