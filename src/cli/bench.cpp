@@ -70,6 +70,10 @@ class RandomSteps {
         for (std::size_t i = 0; i < n; ++i) {
             ids_.push_back(static_cast<std::int32_t>(Rng(1, 0).bits64(i) % vocabulary));
             targets_.push_back(static_cast<std::int32_t>(Rng(1, 1).bits64(i) % vocabulary));
+            if (!program.options().documents) continue;
+            starts_.push_back(0);  // one document
+            positions_.push_back(static_cast<std::int32_t>(i) %
+                                 static_cast<std::int32_t>(config.seq));
         }
     }
 
@@ -77,7 +81,7 @@ class RandomSteps {
     void run() {
         const float weight = 1.0f / static_cast<float>(tokens());
         for (std::int64_t i = 0; i < config_.grad_accum; ++i) {
-            program_.micro(ids_, targets_, weight, i == 0);
+            program_.micro(ids_, targets_, weight, i == 0, {starts_, positions_});
         }
         program_.update(1e-4, ++step_);
     }
@@ -85,7 +89,7 @@ class RandomSteps {
   private:
     TrainProgram& program_;
     const RunConfig::Train& config_;
-    std::vector<std::int32_t> ids_, targets_;
+    std::vector<std::int32_t> ids_, targets_, starts_, positions_;
     std::int64_t step_ = 0;
 };
 

@@ -78,7 +78,7 @@ void add_data(std::vector<Key>& keys) {
     using D = RunConfig::Data;
     Section s(keys, "data", &RunConfig::data);
     s.key("train", &D::train,
-          "token files to train on (octavo tokenize makes them), or patterns: web/*.bin");
+          "token files to train on (from octavo tokenize), or patterns: web/train*.bin");
     s.key("held_out", &D::held_out, "token files to evaluate on; none: no evaluation");
     s.key("weights", &D::weights,
           "shares of the samples for each entry of train; none: all files are one stream",

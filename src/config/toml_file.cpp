@@ -53,7 +53,9 @@ std::optional<ConfigValue> to_list(const toml::array& array) {
         if (const auto* text = item.as_string()) {
             texts.push_back(text->get());
         } else if (item.is_number()) {
-            numbers.push_back(*item.value<double>());
+            const auto number = item.value<double>();  // none for integers that f64 cannot hold
+            if (!number) return std::nullopt;
+            numbers.push_back(*number);
         } else {
             return std::nullopt;
         }

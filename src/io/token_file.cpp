@@ -191,17 +191,29 @@ void TokenFile::open_datatrove(std::int64_t vocabulary) {
     format_ = TokenFormat::datatrove;
     const fs::path index = with(path(), ".index");
     if (fs::exists(index)) documents_ = DocumentIndex::datatrove(index);
-    if (documents_ && documents_->tokens() > 0) {
+    const std::size_t said = width_in_metadata(with(path(), ".metadata"));
+    if (documents_ && documents_->tokens() == 0) {
+        check(bytes == 0,
+              "{}: expected no tokens, as {} says, got {} bytes\n"
+              "  The two are not of one data set, or one is damaged: write or copy both again.",
+              name, index.string(), bytes);
+        documents_.reset();
+    }
+    if (documents_) {
         const auto tokens = static_cast<std::size_t>(documents_->tokens());
         width_ = bytes / tokens;
         check((width_ == 2 || width_ == 4) && bytes % tokens == 0,
               "{}: expected 2 or 4 bytes for each of the {} tokens of {}, got {} bytes\n"
               "  The two are not of one data set, or one is damaged: write or copy both again.",
               name, tokens, index.string(), bytes);
+        check(said == 0 || said == width_,
+              "{}: expected {} bytes a token, as its .metadata says, got {}, as {} says\n"
+              "  One of the two is damaged: write or copy both again.",
+              name, said, width_, index.string());
     } else {
-        width_ = width_in_metadata(with(path(), ".metadata"));
-        // datatrove takes two bytes for tokenizers of fewer than 65,535 tokens.
-        if (width_ == 0 && vocabulary > 0) width_ = vocabulary < 65535 ? 2 : 4;
+        width_ = said;
+        // datatrove takes two bytes for tokenizers of up to 65,536 tokens.
+        if (width_ == 0 && vocabulary > 0) width_ = vocabulary <= 65536 ? 2 : 4;
         check(width_ > 0,
               "{}: nothing says whether its tokens are of 2 or of 4 bytes\n"
               "  Put its .ds.index or .ds.metadata beside it.",

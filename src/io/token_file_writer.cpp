@@ -175,12 +175,14 @@ void TokenFileWriter::close() {
     if (mask_) mask_->close();
     const bool indexed = form_.format == TokenFormat::megatron;
     indexed ? write_index() : write_header();
-    // An index or a mask of earlier tokens would be taken for these ones'.
+    // An index or a mask of earlier tokens would be taken for these ones', and tokens without their
+    // mask would be learned: they come last.
+    fs::remove(path_);
     if (path_.extension() == ".bin") fs::remove(index_of(path_));
     fs::remove(mask_of(path_));
-    rename_from_temporary(path_);
-    if (indexed) rename_from_temporary(index_of(path_));
     if (mask_) rename_from_temporary(mask_of(path_));
+    if (indexed) rename_from_temporary(index_of(path_));
+    rename_from_temporary(path_);
     closed_ = true;
     sync_directory(path_.parent_path());
 }

@@ -346,6 +346,11 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     }
     if (options.records == Records::chats) {
         check(options.chat.has_value(), "tokenize: chats need a chat template");
+        if (options.format == TokenFormat::llmc) {
+            fail_usage(
+                "tokenize: chats have no token that ends them, so that llm.c's form would hold one "
+                "document\n  Write Megatron's, which knows where documents end.");
+        }
         options.chat->check_tokenizer(*options.tokenizer);
     }
     // Opening all inputs first finds a misspelt name before minutes of work.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <map>
 #include <numeric>
 
@@ -159,6 +160,8 @@ ChoiceScores score_choices(std::span<const ChoiceQuestion> questions,
             const auto [q, c] = std::pair(choices[i].question, choices[i].choice);
             const double v = value(i);
             // The first of equals, as argmax has it.
+            check(std::isfinite(v), "question {}: the likelihood of choice {} is {}", q + 1, c + 1,
+                  v);
             if (c == 0 || v > best[q]) {
                 best[q] = v;
                 picked[q] = c;

@@ -2,6 +2,8 @@
 
 #include <glob.h>
 
+#include <set>
+
 #include "base/error.h"
 #include "io/tokens_info.h"
 
@@ -45,8 +47,25 @@ std::vector<fs::path> data_files(const std::string& entry) {
     return files;
 }
 
+// A pattern may catch what is held out.
+static void check_held_out(const RunConfig::Data& data) {
+    std::set<fs::path> held_out;
+    for (const std::string& entry : data.held_out) {
+        for (const fs::path& path : data_files(entry)) held_out.insert(fs::weakly_canonical(path));
+    }
+    for (const std::string& entry : data.train) {
+        for (const fs::path& path : data_files(entry)) {
+            check(!held_out.contains(fs::weakly_canonical(path)),
+                  "data.train: {} has {}, which data.held_out has, too\n"
+                  "  What is held out must not be trained on: name it apart, as in train*.bin.",
+                  entry, path.string());
+        }
+    }
+}
+
 Mixture training_data(const RunConfig& config, std::int64_t vocabulary) {
     const RunConfig::Data& data = config.data;
+    check_held_out(data);
     std::vector<BatchSource> sources;
     if (data.weights.empty()) {
         sources.push_back(source_of(config, data.train, Order::shuffled, vocabulary));

@@ -151,7 +151,8 @@ TEST(Datatrove, TakesItsWidthFromTheIndexTheMetadataOrTheVocabulary) {
     const auto path = dir.write("a.ds", packed<std::uint32_t>({1, 2, 70000}));
     EXPECT_TRUE(contains(error_of([&] { TokenFile{path}; }), "of 2 or of 4 bytes"));
     EXPECT_EQ(all(TokenFile(path, 100000)), (Tokens{1, 2, 70000}));
-    EXPECT_EQ(TokenFile(path, 65534).size(), 6);
+    EXPECT_EQ(TokenFile(path, 65536).size(), 6);
+    EXPECT_EQ(TokenFile(path, 65537).size(), 3);
     dir.write("a.ds.metadata", "gpt2|4\n3\n3 T");
     EXPECT_EQ(all(TokenFile(path, 1000)), (Tokens{1, 2, 70000}));
     dir.write("a.ds.index", packed<std::uint64_t>({2, 3}));
@@ -160,6 +161,13 @@ TEST(Datatrove, TakesItsWidthFromTheIndexTheMetadataOrTheVocabulary) {
     EXPECT_EQ(file.token_bytes(), 4u);
     EXPECT_EQ(ends(file), (std::vector<std::int64_t>{2, 3}));
 
+    // An index of no tokens would put every token behind the last document.
+    for (const std::vector<std::int64_t>& ends : {std::vector<std::int64_t>{}, {0}, {0, 0}}) {
+        dir.write("a.ds.index", packed<std::uint64_t>(ends));
+        EXPECT_TRUE(contains(error_of([&] { TokenFile{path}; }), "expected no tokens, as"));
+    }
+    dir.write("a.ds.index", packed<std::uint64_t>({6}));
+    EXPECT_TRUE(contains(error_of([&] { TokenFile{path}; }), "as its .metadata says, got 2"));
     dir.write("a.ds.index", packed<std::uint64_t>({2, 4}));
     EXPECT_TRUE(contains(error_of([&] { TokenFile{path}; }), "for each of the 4 tokens"));
     dir.write("a.ds.index", packed<std::uint64_t>({3, 2}));

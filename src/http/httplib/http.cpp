@@ -198,9 +198,11 @@ struct HttpServer::Impl : httplib::Server {
             bool closed = false;
             const auto head_read = [&](httplib::Request& request) {
                 connection.expect_body();
-                // Ranges and compression are of no use here.
+                // Ranges and compression are of no use here, and what a body inflates to has no
+                // bound.
                 request.ranges.clear();
                 request.headers.erase("Accept-Encoding");
+                request.headers.erase("Content-Encoding");
             };
             keep = process_request(connection, draining, closed, head_read) && !closed &&
                    !connection.closes();
@@ -229,8 +231,9 @@ struct HttpServer::Impl : httplib::Server {
 
     void start(int socket) {
         std::erase_if(workers, [](Worker& worker) {
-            if (worker.done) worker.thread.join();
-            return worker.done.load();
+            const bool over = worker.done;  // once: a thread that ends now is joined next time
+            if (over) worker.thread.join();
+            return over;
         });
         if (workers.size() >= options.max_connections) {
             send(socket, kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
