@@ -177,7 +177,9 @@ TEST(Mixture, CheckpointsHaveExpertsByName) {
         const test::TokenBatch batch = test::random_batch(a.program.options(), 3);
         a.micro(batch);
         a.program.update(3e-3, 1);
-        const auto saved = save_checkpoint(folder.path(), a.state(), {.step = 1}, {});
+        CheckpointInfo info;
+        info.step = 1;
+        const auto saved = save_checkpoint(folder.path(), a.state(), info, {});
         load_checkpoint(saved, b.state());
         for (const State::Entry& e : a.state().entries()) {
             if (!is_saved(e.name)) continue;
