@@ -151,6 +151,9 @@ benches+=("600 op")
 for k in 1024 2048 4096 8192 16384; do
     benches+=("150 gemm --m 4096 --n 4096 --k $k")
 done
+# Experts: Qwen3-30B-A3B and Mixtral 8x7B, 32k tokens.
+benches+=("150 gemm --experts 128 --m 262144 --n 768 --k 2048")
+benches+=("150 gemm --experts 8 --m 65536 --n 14336 --k 4096")
 
 for bench in "${benches[@]}"; do
     read -r seconds line <<< "$bench"

@@ -216,7 +216,31 @@ std::string text(const GemmCase& c) {
                        name(c.b), name(c.out), c.accumulate ? " + acc" : "", scales);
 }
 
+// The products of a layer of experts, which only the GPU has a kernel of its own for.
+int bench_grouped(const Args& args) {
+    const auto experts = args.flag<std::int64_t>("experts"), m = args.flag<std::int64_t>("m"),
+               n = args.flag<std::int64_t>("n"), k = args.flag<std::int64_t>("k");
+    const auto rates = measure_gpu_grouped_products(experts, m, n, k, args.flag<double>("seconds"));
+    fmt::print("{} experts (N, K) = ({}, {}) with {} rows in all\n{:<56} {:>10}\n", experts, n, k,
+               m, "product", "TFLOP/s");
+    for (const auto& [product, rate] : rates) {
+        fmt::print("{:<56} {:>10.4f}\n", product, rate * 1e-12);
+        Json j{{"octavo", kVersion}, {"backend", "cuda"}};
+        for (const auto& [fact, value] : gpu_facts()) j[fact] = value;
+        j["bench"] = "grouped_gemm";
+        j["product"] = product;
+        j["experts"] = experts;
+        j["m"] = m;
+        j["n"] = n;
+        j["k"] = k;
+        j["tflops"] = rate * 1e-12;
+        append_result(args, j);
+    }
+    return 0;
+}
+
 int bench_gemm(const Args& args) {
+    if (args.flag<std::int64_t>("experts") > 0) return bench_grouped(args);
     constexpr int kSamples = 1000;
     constexpr Dtype f32 = Dtype::f32, bf16 = Dtype::bf16, e4m3 = Dtype::e4m3, e5m2 = Dtype::e5m2;
     constexpr MatmulKind fprop = MatmulKind::fprop, dgrad = MatmulKind::dgrad;
@@ -311,6 +335,11 @@ Verb bench_verb() {
               .flags = {size_flag("m"),
                         size_flag("n"),
                         size_flag("k"),
+                        {.name = "experts",
+                         .initial = std::int64_t{0},
+                         .help = "time the grouped products of so many experts (N, K) that share "
+                                 "M rows, on a GPU",
+                         .rule = between(0, 511)},
                         {.name = "seconds",
                          .initial = 0.5,
                          .help = "to measure each product for",

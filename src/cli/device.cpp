@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "backends/cpu/cpu.h"
+#include "base/error.h"
 #include "base/parallel.h"
 #ifdef OCTAVO_CUDA
 #include "backends/cuda/cuda.h"
@@ -11,13 +12,17 @@
 namespace octavo {
 namespace {
 
+[[noreturn, maybe_unused]] void fail_without_cuda() {
+    fail(
+        "backend cuda: this build has only the CPU\n  Build with: cmake --preset cuda && cmake "
+        "--build --preset cuda");
+}
+
 std::unique_ptr<Backend> open_cuda([[maybe_unused]] const RunConfig::Runtime& runtime) {
 #ifdef OCTAVO_CUDA
     return make_cuda_backend({.deterministic = runtime.deterministic, .trace = runtime.trace});
 #else
-    fail(
-        "backend cuda: this build has only the CPU\n  Build with: cmake --preset cuda && cmake "
-        "--build --preset cuda");
+    fail_without_cuda();
 #endif
 }
 
@@ -54,6 +59,21 @@ std::optional<double> measure_gpu_copy_rate() {
     if (!why_no_cuda()) return measure_cuda_copy_rate();
 #endif
     return std::nullopt;
+}
+
+std::vector<std::pair<std::string, double>> measure_gpu_grouped_products(
+    [[maybe_unused]] std::int64_t experts, [[maybe_unused]] std::int64_t rows,
+    [[maybe_unused]] std::int64_t n, [[maybe_unused]] std::int64_t k,
+    [[maybe_unused]] double seconds) {
+#ifdef OCTAVO_CUDA
+    std::vector<std::pair<std::string, double>> rates;
+    for (const GroupedRate& r : measure_grouped_products(experts, rows, n, k, seconds)) {
+        rates.emplace_back(r.product, r.flops_per_s);
+    }
+    return rates;
+#else
+    fail_without_cuda();
+#endif
 }
 
 }  // namespace octavo

@@ -20,5 +20,8 @@ std::unique_ptr<Backend> open_backend(const RunConfig::Runtime&);
 std::vector<std::pair<std::string, std::string>> gpu_facts();
 // Bytes a second, read plus written; nullopt without a GPU.
 std::optional<double> measure_gpu_copy_rate();
+// FLOP/s of the products of a layer (n, k) of experts, by name; Error without a GPU.
+std::vector<std::pair<std::string, double>> measure_gpu_grouped_products(
+    std::int64_t experts, std::int64_t rows, std::int64_t n, std::int64_t k, double seconds);
 
 }  // namespace octavo

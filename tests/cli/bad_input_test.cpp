@@ -137,6 +137,7 @@ TEST_F(BadInput, NoGpu) {
         {"generate", llama, "--ids", "1,2"},
         {"bench", "step", "--model", "demo", "--batch", "1", "--seq", "32"},
         {"bench", "gemm", "--m", "16", "--n", "16", "--k", "16"},
+        {"bench", "gemm", "--experts", "2"},
         {"bench", "op"},
         {"inspect", "run", "--model", llama, "--batch", llama + "/golden.safetensors", "--out",
          path("out")},

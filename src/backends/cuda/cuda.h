@@ -2,6 +2,7 @@
 // CUDA; a build without it has no such folder in it (CMake option OCTAVO_CUDA).
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,5 +31,14 @@ std::vector<std::pair<std::string, std::string>> cuda_facts();
 
 // Bytes read plus written a second by a large copy within the GPU's memory.
 double measure_cuda_copy_rate();
+
+// A Linear layer (n, k) of a mixture of experts: rates of its three products, in each format that
+// the own kernel for them has (grouped_gemm.h). The experts share the rows about equally.
+struct GroupedRate {
+    std::string product;
+    double flops_per_s = 0;
+};
+std::vector<GroupedRate> measure_grouped_products(std::int64_t experts, std::int64_t rows,
+                                                  std::int64_t n, std::int64_t k, double seconds);
 
 }  // namespace octavo

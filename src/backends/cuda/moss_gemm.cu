@@ -1,12 +1,11 @@
 #include "backends/cuda/moss_gemm.h"
 
-#include <cuda.h>
-
 #include <algorithm>
-#include <span>
+#include <array>
 
 #include "backends/cuda/device.h"
 #include "backends/cuda/moss_gemm.cuh"
+#include "backends/cuda/tensor_map.h"
 #include "base/error.h"
 
 namespace octavo::cuda {
@@ -14,42 +13,9 @@ namespace {
 
 using moss::Config, moss::Params, moss::Shape;
 
-// The driver's function, found at run time: Octavo does not link against the driver.
-auto encode_tiled() {
-    static const auto function = [] {
-        void* entry = nullptr;
-        cudaDriverEntryPointQueryResult found{};
-        expect(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000,
-                                                cudaEnableDefault, &found),
-               "cudaGetDriverEntryPointByVersion");
-        check(found == cudaDriverEntryPointSuccess,
-              "CUDA: the driver has no cuTensorMapEncodeTiled.\n  Update it to version 525 or "
-              "later.");
-        return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(entry);
-    }();
-    return function;
-}
-
-// A dense matrix that is copied in boxes of 128 bytes x box_rows, in the 128-byte swizzle.
-CUtensorMap tensor_map(const void* data, Dtype dtype, std::int64_t rows, std::int64_t columns,
+CUtensorMap matrix_map(const void* data, Dtype dtype, std::int64_t rows, std::int64_t columns,
                        int box_rows) {
-    const auto bytes = static_cast<cuuint64_t>(size_of(dtype));
-    const auto type = dtype == Dtype::f32    ? CU_TENSOR_MAP_DATA_TYPE_FLOAT32
-                      : dtype == Dtype::bf16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                             : CU_TENSOR_MAP_DATA_TYPE_UINT8;
-    const cuuint64_t size[] = {static_cast<cuuint64_t>(columns), static_cast<cuuint64_t>(rows)};
-    const cuuint64_t pitch[] = {size[0] * bytes};
-    const cuuint32_t box[] = {static_cast<cuuint32_t>(128 / bytes),
-                              static_cast<cuuint32_t>(box_rows)};
-    const cuuint32_t step[] = {1, 1};
-    CUtensorMap map;
-    const CUresult status =
-        encode_tiled()(&map, type, 2, const_cast<void*>(data), size, pitch, box, step,
-                       CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
-                       CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    check(status == CUDA_SUCCESS, "moss_gemm: no tensor map for {} ({}, {}), CUresult {}",
-          name(dtype), rows, columns, static_cast<int>(status));
-    return map;
+    return tensor_map(data, dtype, std::array{columns, rows}, box_rows);
 }
 
 bool aligned(const void* p, std::uintptr_t bytes) {
@@ -59,8 +25,8 @@ bool aligned(const void* p, std::uintptr_t bytes) {
 template <class C>
 Params params(const MossGemm& g) {
     Params p{};
-    p.a = tensor_map(g.a, g.a_type, g.m, g.k, C::kM);
-    p.b = tensor_map(g.b, Dtype::e4m3, g.n, g.k, moss::kTileN / C::kCluster);
+    p.a = matrix_map(g.a, g.a_type, g.m, g.k, C::kM);
+    p.b = matrix_map(g.b, Dtype::e4m3, g.n, g.k, moss::kTileN / C::kCluster);
     p.a_groups = g.a_groups;
     p.b_groups = g.b_groups;
     p.a_scale = g.a_scale;
@@ -74,7 +40,7 @@ Params params(const MossGemm& g) {
     p.acc_pairs = g.n % 2 == 0 && aligned(g.acc, 2 * size_of(g.out_type));
     p.store_boxes = g.n * size_of(g.out_type) % 16 == 0 && aligned(g.out, 16);
     p.add_boxes = p.store_boxes && p.out_f32 && g.acc == g.out;
-    if (p.store_boxes) p.out = tensor_map(g.out, g.out_type, g.m, g.n, 64);
+    if (p.store_boxes) p.out = matrix_map(g.out, g.out_type, g.m, g.n, 64);
     return p;
 }
 
@@ -120,8 +86,8 @@ struct Kernel {
 
 template <int kGroup, bool kColumnGroups, Shape kShape>
 constexpr Kernel kernel_of(double tflops) {
-    using E4m3 = Config<kGroup, kColumnGroups, ptx::Fp8::e4m3_e4m3, kShape>;
-    using E5m2 = Config<kGroup, kColumnGroups, ptx::Fp8::e5m2_e4m3, kShape>;
+    using E4m3 = Config<kGroup, kColumnGroups, ptx::Types::e4m3_e4m3, kShape>;
+    using E5m2 = Config<kGroup, kColumnGroups, ptx::Types::e5m2_e4m3, kShape>;
     return {kGroup,         kColumnGroups, E4m3::kM * E4m3::kCluster,
             E4m3::kCluster, tflops,        {launch<E4m3>, launch<E5m2>}};
 }

@@ -12,16 +12,17 @@
 #include <cstdint>
 #include <type_traits>
 
+#include "backends/cuda/grouped_tiles.h"
+#include "backends/cuda/pipeline.cuh"
 #include "backends/cuda/ptx.cuh"
 #include "backends/cuda/wgmma.cuh"
 
 namespace octavo::cuda::moss {
 
-inline constexpr int kTileN = 128;          // of wgmma and of the block
-inline constexpr int kStageK = 128;         // bytes in a row of the 128-byte swizzle
-inline constexpr int kGroupRows = 128;      // what the rows of E8M0 bytes are padded to
-inline constexpr int kDecoders = 96;        // threads that unpack the bytes of b
-inline constexpr int kBoxBytes = 64 * 128;  // of a staged output: 64 rows of 128 bytes
+inline constexpr int kTileN = 128;      // of wgmma and of the block
+inline constexpr int kStageK = 128;     // bytes in a row of the 128-byte swizzle
+inline constexpr int kGroupRows = 128;  // what the rows of E8M0 bytes are padded to
+inline constexpr int kDecoders = 96;    // threads that unpack the bytes of b
 
 struct Params {
     CUtensorMap a, b, out;
@@ -43,12 +44,12 @@ struct Shape {
     int stages;
 };
 
-template <int kGroup_, bool kColumnGroups_, ptx::Fp8 kTypes_, Shape kShape>
+template <int kGroup_, bool kColumnGroups_, ptx::Types kTypes_, Shape kShape>
 struct Config {
     static constexpr int kGroup = kGroup_, kSets = kShape.sets;
     static constexpr int kCluster = kShape.cluster, kStages = kShape.stages;
     static constexpr bool kColumnGroups = kColumnGroups_;  // b has bytes of its own
-    static constexpr ptx::Fp8 kTypes = kTypes_;
+    static constexpr ptx::Types kTypes = kTypes_;
     static constexpr int kM = 64 * kShape.warpgroups;
     static constexpr int kGroups = kStageK / kGroup;  // of a stage
     static_assert(kGroups * kGroup == kStageK && kGroup % 32 == 0 && kGroups % kSets == 0);
@@ -95,8 +96,7 @@ struct Shared {
     }
 };
 
-// Tiles of a whole cluster, in bands some 2048 rows high: what runs at a time is then about square
-// and finds its operands in the L2.
+// Tiles of a whole cluster, in bands some 2048 rows high.
 template <class C>
 struct Tiles {
     static constexpr int kHeight = C::kM * C::kCluster, kBand = 2048 / kHeight;
@@ -110,31 +110,11 @@ struct Tiles {
     __device__ void for_each(int rank, F f) const {
         const int step = static_cast<int>(gridDim.x) / C::kCluster;
         for (int t = static_cast<int>(blockIdx.x) / C::kCluster; t < rows * columns; t += step) {
-            const int band = t / (kBand * columns), within = t % (kBand * columns);
-            const int high = min(kBand, rows - band * kBand);
-            const int row = band * kBand + within % high;
-            f(row * kHeight + rank * C::kM, within / high * kTileN);
+            const TilePlace at = banded(t, rows, columns, kBand);
+            f(at.row * kHeight + rank * C::kM, at.column * kTileN);
         }
     }
 };
-
-// Where a role stands in the ring.
-template <class C>
-struct Ring {
-    int stage = 0;
-    std::uint32_t parity = 0;
-    __device__ void next() {
-        if (++stage == C::kStages) {
-            stage = 0;
-            parity ^= 1;
-        }
-    }
-};
-
-__device__ inline void wait(std::uint32_t barrier, std::uint32_t parity) {
-    while (!ptx::mbarrier_try_wait_parity(barrier, parity)) {
-    }
-}
 
 __device__ inline int stage_count(const Params& p) { return (p.k + kStageK - 1) / kStageK; }
 
@@ -163,7 +143,7 @@ __device__ void produce(const Params& p, const Shared<C>& shared, int rank) {
     constexpr int kPart = kTileN / C::kCluster;  // rows of b that this block brings for the cluster
     const int a_rows = (p.m + kGroupRows - 1) / kGroupRows * kGroupRows;
     const int b_rows = (p.n + kGroupRows - 1) / kGroupRows * kGroupRows;
-    Ring<C> ring;
+    Ring<C::kStages> ring;
     Tiles<C>(p).for_each(rank, [&](int m, int n) {
         // Rows past the end of a: the bulk copy of bytes does not know where to stop.
         const int a_bytes = max(0, min(C::kM, a_rows - m)) * C::kGroups;
@@ -204,7 +184,7 @@ __device__ inline int factor_place(int column) {
 
 template <class C>
 __device__ void decode(const Params& p, const Shared<C>& shared, int rank, int thread) {
-    Ring<C> ring;
+    Ring<C::kStages> ring;
     Tiles<C>(p).for_each(rank, [&](int, int) {
         for (int i = 0; i < stage_count(p); ++i, ring.next()) {
             const int s = ring.stage;
@@ -330,7 +310,7 @@ struct Consumer {
         if constexpr (kIndex + 1 < C::kGroups) stage<kIndex + 1>(s, upper, lower);
     }
 
-    __device__ void main_loop(Ring<C>& ring) {
+    __device__ void main_loop(Ring<C::kStages>& ring) {
 #pragma unroll
         for (int i = 0; i < kSums; ++i) sum[i] = 0;
         for (int i = 0; i < stage_count(p); ++i, ring.next()) {
@@ -370,9 +350,6 @@ struct Consumer {
         }
     }
 
-    static __device__ float2 widen(float2 x) { return x; }
-    static __device__ float2 widen(__nv_bfloat162 x) { return __bfloat1622float2(x); }
-
     // Adds acc (m, n) and its right neighbour.
     template <class T>
     __device__ void add_old(float& left, float& right, const T* acc, int m, int n) const {
@@ -388,20 +365,6 @@ struct Consumer {
         }
         left = __fadd_rn(left, old.x);
         right = __fadd_rn(right, old.y);
-    }
-
-    // Columns {0, 1} + 8 c + 2 (lane % 4) of row r in a box.
-    template <class T>
-    __device__ void stage_pair(std::uint32_t box, int r, int c, float left, float right) const {
-        const int q = lane % 4;
-        if constexpr (sizeof(T) == 4) {
-            ptx::st_shared(box + r * 128 + (((2 * c + q / 2) ^ (r & 7)) << 4) + q % 2 * 8,
-                           __float_as_uint(left), __float_as_uint(right));
-        } else {
-            const __nv_bfloat162 pair = __floats2bfloat162_rn(left, right);
-            ptx::st_shared(box + r * 128 + ((c ^ (r & 7)) << 4) + q * 4,
-                           *reinterpret_cast<const std::uint32_t*>(&pair));
-        }
     }
 
     // What a bulk store would do, for any pitch.
@@ -464,7 +427,7 @@ struct Consumer {
     }
 
     __device__ void run(int rank) {
-        Ring<C> ring;
+        Ring<C::kStages> ring;
         Tiles<C>(p).for_each(rank, [&](int m, int n) {
             m += warpgroup * 64;
             fetch_scales(m, n);

@@ -137,6 +137,40 @@ __device__ inline void cp_reduce_async_bulk_tensor_2d_add(const CUtensorMap* map
         "r"(x), "r"(y), "r"(from)
         : "memory");
 }
+// The same for tensors of three extents, from one plane.
+__device__ inline void cp_async_bulk_tensor_3d(std::uint32_t to, const CUtensorMap* map, int x,
+                                               int y, int z, std::uint32_t barrier) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        " [%0], [%1, {%2, %3, %4}], [%5];" ::"r"(to),
+        "l"(map), "r"(x), "r"(y), "r"(z), "r"(barrier)
+        : "memory");
+}
+__device__ inline void cp_async_bulk_tensor_3d_multicast(std::uint32_t to, const CUtensorMap* map,
+                                                         int x, int y, int z, std::uint32_t barrier,
+                                                         std::uint16_t blocks) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes"
+        ".multicast::cluster [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(to),
+        "l"(map), "r"(x), "r"(y), "r"(z), "r"(barrier), "h"(blocks)
+        : "memory");
+}
+__device__ inline void cp_async_bulk_tensor_3d_store(const CUtensorMap* map, int x, int y, int z,
+                                                     std::uint32_t from) {
+    asm volatile(
+        "cp.async.bulk.tensor.3d.global.shared::cta.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(
+            map),
+        "r"(x), "r"(y), "r"(z), "r"(from)
+        : "memory");
+}
+__device__ inline void cp_reduce_async_bulk_tensor_3d_add(const CUtensorMap* map, int x, int y,
+                                                          int z, std::uint32_t from) {
+    asm volatile(
+        "cp.reduce.async.bulk.tensor.3d.global.shared::cta.add.bulk_group"
+        " [%0, {%1, %2, %3}], [%4];" ::"l"(map),
+        "r"(x), "r"(y), "r"(z), "r"(from)
+        : "memory");
+}
 __device__ inline void cp_async_bulk_commit_group() {
     asm volatile("cp.async.bulk.commit_group;" ::: "memory");
 }

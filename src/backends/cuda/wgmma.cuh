@@ -1,4 +1,5 @@
-// d (64, 128) = a (64, 32) b (128, 32)^T [+ d]: FP8 codes in shared memory, FP32 sums in registers.
+// d (64, N) = a (64, K) b (N, K)^T [+ d]: operands in shared memory, FP32 sums in registers. K is
+// 32 bytes deep: 16 elements of BF16, 32 codes of FP8.
 //
 // Lane l of warp w in the warpgroup holds in d[4 j + 2 h + i] the element
 // (16 w + 8 h + l / 4, 8 j + 2 (l % 4) + i).
@@ -8,41 +9,78 @@
 
 namespace octavo::cuda::ptx {
 
-enum class Fp8 { e4m3_e4m3, e5m2_e4m3 };  // types of a and b
+enum class Types { bf16, e4m3_e4m3, e4m3_e5m2, e5m2_e4m3 };  // of a and b
 
-// The instruction's name holds the types: a macro, or the list of registers twice.
-#define OCTAVO_WGMMA(types)                                                                       \
-    asm volatile(                                                                                 \
-        "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                                              \
-        "wgmma.mma_async.sync.aligned.m64n128k32.f32." types                                      \
-        " {%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "                \
-        "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "        \
-        "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "        \
-        "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "       \
-        "%64, %65, p, 1, 1;\n}\n"                                                                 \
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]),     \
-          "+f"(d[7]), "+f"(d[8]), "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), \
-          "+f"(d[14]), "+f"(d[15]), "+f"(d[16]), "+f"(d[17]), "+f"(d[18]), "+f"(d[19]),           \
-          "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]), "+f"(d[25]),           \
-          "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]),           \
-          "+f"(d[32]), "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]),           \
-          "+f"(d[38]), "+f"(d[39]), "+f"(d[40]), "+f"(d[41]), "+f"(d[42]), "+f"(d[43]),           \
-          "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]), "+f"(d[49]),           \
-          "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]),           \
-          "+f"(d[56]), "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]),           \
-          "+f"(d[62]), "+f"(d[63])                                                                \
+// The instruction's name holds the types, its operands are single registers: macros, or the lists
+// over and over.
+#define OCTAVO_LIST_0                                                                  \
+    "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "           \
+    "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+    "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
+    "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define OCTAVO_LIST_64                                                                             \
+    "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, "             \
+    "%80, %81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95, "             \
+    "%96, %97, %98, %99, %100, %101, %102, %103, %104, %105, %106, %107, %108, %109, %110, %111, " \
+    "%112, %113, %114, %115, %116, %117, %118, %119, %120, %121, %122, %123, %124, %125, %126, "   \
+    "%127"
+#define OCTAVO_SUMS_8(i)                                                                        \
+    "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
+        "+f"(d[i + 6]), "+f"(d[i + 7])
+#define OCTAVO_SUMS_64(i)                                                                 \
+    OCTAVO_SUMS_8(i), OCTAVO_SUMS_8(i + 8), OCTAVO_SUMS_8(i + 16), OCTAVO_SUMS_8(i + 24), \
+        OCTAVO_SUMS_8(i + 32), OCTAVO_SUMS_8(i + 40), OCTAVO_SUMS_8(i + 48), OCTAVO_SUMS_8(i + 56)
+
+#define OCTAVO_WGMMA_N128(types)                                                \
+    asm volatile(                                                               \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"                            \
+        "wgmma.mma_async.sync.aligned.m64n128k32.f32." types " {" OCTAVO_LIST_0 \
+        "}, %64, %65, p, 1, 1;\n}\n"                                            \
+        : OCTAVO_SUMS_64(0)                                                     \
         : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)))
 
-template <Fp8 kTypes>
+#define OCTAVO_WGMMA_N256(shape_and_types, major)                                              \
+    asm volatile(                                                                              \
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"                                          \
+        "wgmma.mma_async.sync.aligned." shape_and_types " {" OCTAVO_LIST_0 ", " OCTAVO_LIST_64 \
+        "}, %128, %129, p, 1, 1" major ";\n}\n"                                                \
+        : OCTAVO_SUMS_64(0), OCTAVO_SUMS_64(64)                                                \
+        : "l"(a), "l"(b), "r"(static_cast<int>(accumulate)), "n"(kTransA), "n"(kTransB))
+
+template <Types kTypes>
 __device__ inline void wgmma_m64n128k32(float (&d)[64], std::uint64_t a, std::uint64_t b,
                                         bool accumulate) {
-    if constexpr (kTypes == Fp8::e4m3_e4m3) {
-        OCTAVO_WGMMA("e4m3.e4m3");
+    static_assert(kTypes != Types::bf16);
+    if constexpr (kTypes == Types::e4m3_e4m3) {
+        OCTAVO_WGMMA_N128("e4m3.e4m3");
+    } else if constexpr (kTypes == Types::e4m3_e5m2) {
+        OCTAVO_WGMMA_N128("e4m3.e5m2");
     } else {
-        OCTAVO_WGMMA("e5m2.e4m3");
+        OCTAVO_WGMMA_N128("e5m2.e4m3");
     }
 }
-#undef OCTAVO_WGMMA
+
+// kTransA, kTransB: M, N is the contiguous axis of the operand (BF16 only).
+template <Types kTypes, int kTransA, int kTransB>
+__device__ inline void wgmma_m64n256(float (&d)[128], std::uint64_t a, std::uint64_t b,
+                                     bool accumulate) {
+    static_assert(kTypes == Types::bf16 || (!kTransA && !kTransB));
+    if constexpr (kTypes == Types::bf16) {
+        OCTAVO_WGMMA_N256("m64n256k16.f32.bf16.bf16", ", %131, %132");
+    } else if constexpr (kTypes == Types::e4m3_e4m3) {
+        OCTAVO_WGMMA_N256("m64n256k32.f32.e4m3.e4m3", "");
+    } else if constexpr (kTypes == Types::e4m3_e5m2) {
+        OCTAVO_WGMMA_N256("m64n256k32.f32.e4m3.e5m2", "");
+    } else {
+        OCTAVO_WGMMA_N256("m64n256k32.f32.e5m2.e4m3", "");
+    }
+}
+#undef OCTAVO_WGMMA_N256
+#undef OCTAVO_WGMMA_N128
+#undef OCTAVO_SUMS_64
+#undef OCTAVO_SUMS_8
+#undef OCTAVO_LIST_64
+#undef OCTAVO_LIST_0
 
 __device__ inline void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void wgmma_commit_group() {
@@ -53,14 +91,19 @@ __device__ inline void wgmma_wait_group() {
     asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kPending) : "memory");
 }
 
-// An operand whose rows are 128 bytes of the reduction axis in the 128-byte swizzle, from a
-// multiple of 1024 on: groups of eight rows lie 1024 bytes apart (the stride field), the leading
-// field is unused. k bytes further along the rows, it is larger by k / 16.
-__device__ inline std::uint64_t wgmma_descriptor(std::uint32_t address) {
+// An operand in the 128-byte swizzle, from a multiple of 1024 on.
+//
+// K-major: rows are 128 bytes of the reduction axis; groups of eight rows lie 1024 bytes apart (the
+// stride field), the leading field is unused. k bytes further along the rows, it is larger by k/16.
+//
+// M- or N-major: 128 bytes are 64 elements of a column, columns follow each other along K, eight of
+// them lie 1024 bytes apart (the stride field); the next 64 elements of all columns are
+// `leading_bytes` further. k columns further along K, it is larger by 8 k.
+__device__ inline std::uint64_t wgmma_descriptor(std::uint32_t address, int leading_bytes = 16) {
     constexpr std::uint64_t kSwizzle128 = std::uint64_t{1} << 62;
     constexpr std::uint64_t kStride = std::uint64_t{1024 >> 4} << 32;
-    constexpr std::uint64_t kLeading = std::uint64_t{1} << 16;
-    return kSwizzle128 | kStride | kLeading | ((address & 0x3FFFF) >> 4);
+    const std::uint64_t leading = static_cast<std::uint64_t>(leading_bytes >> 4) << 16;
+    return kSwizzle128 | kStride | leading | ((address & 0x3FFFF) >> 4);
 }
 
 }  // namespace octavo::cuda::ptx
