@@ -27,6 +27,7 @@ StepOptions options(const std::string& recipe, const Architecture& arch) {
 std::map<std::string, std::vector<float>> gradients(const std::string& recipe, std::int64_t rows) {
     const auto backend = test::make_test_backend();
     StepOptions o = options(recipe, mixture());
+    o.recipe.states = {};
     o.target = backend->target();
     o.target.expert_rows = rows;
     const Graph graph = inspection_graph(o, /*gradients=*/true);
