@@ -23,7 +23,7 @@ struct Experts {
     std::int64_t intermediate_size = 0;      // of one expert
     bool normalise_gates = true;             // those of a token add up to 1
     std::int64_t sparse_step = 1;            // every so many layers have experts
-    std::vector<std::int64_t> dense_layers;  // but not these
+    std::vector<std::int64_t> dense_layers{};  // but not these
     // What a trainer adds to the loss if config.json asks for it (output_router_logits).
     double aux_loss_coef = 0.001;
     bool aux_loss = false;

@@ -21,8 +21,7 @@ Architecture architecture_of(const RunConfig& config) {
                                      .per_token = m.num_experts_per_tok,
                                      .intermediate_size = m.moe_intermediate_size,
                                      .normalise_gates = m.norm_topk_prob,
-                                     .sparse_step = m.decoder_sparse_step,
-                                     .dense_layers = {}}};
+                                     .sparse_step = m.decoder_sparse_step}};
     check_architecture(a);
     return a;
 }

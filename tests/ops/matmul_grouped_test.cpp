@@ -19,6 +19,10 @@ struct Groups {
         for (const std::int64_t n : rows) at.push_back(at.back() + static_cast<double>(n));
         return at;
     }
+    // Of which all first rows are multiples: some kernels ask for whole tiles.
+    std::int64_t alignment() const {
+        return std::ranges::all_of(rows, [](std::int64_t n) { return n % 128 == 0; }) ? 128 : 1;
+    }
     std::int64_t total() const { return static_cast<std::int64_t>(offsets().back()) + behind; }
 };
 
@@ -36,7 +40,8 @@ Matmul op_of(const GroupedCase& c) {
             .out = c.out,
             .accumulate = c.accumulate,
             .groups = c.groups.count(),
-            .group_k = c.group_k};
+            .group_k = c.group_k,
+            .alignment = c.groups.alignment()};
 }
 
 HostTensor operand(Dtype dtype, Shape shape, std::uint64_t seed) {
@@ -183,8 +188,9 @@ TEST(GroupedMatmul, FineScales) {
                                  : quantised(b, in[2], tiles);
             const Value x_t = quantised(b, b.one(Transpose{}, {in[0]}), fine);
             const Value dy_t = quantised(b, b.one(Transpose{}, {in[1]}), fine);
-            const Matmul by_rows{.trans_b = true, .groups = g.count()};
-            const Matmul by_k{.trans_b = true, .groups = g.count(), .group_k = true};
+            const Matmul by_rows{.trans_b = true, .groups = g.count(), .alignment = 128};
+            Matmul by_k = by_rows;
+            by_k.group_k = true;
             return Values{b.one(by_rows, {qx, qw, in[3]}), b.one(by_k, {dy_t, x_t, in[3]}),
                           b.one(Dequantise{kF32}, {qx}),   b.one(Dequantise{kF32}, {qw}),
                           b.one(Dequantise{kF32}, {dy_t}), b.one(Dequantise{kF32}, {x_t})};

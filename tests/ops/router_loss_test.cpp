@@ -75,7 +75,7 @@ TEST(RouterLoss, RefusesRoutersThatDiffer) {
               "router_loss: expected logits and ids of one router or more, got 2 operands");
     EXPECT_EQ(
         refusal(as_is(RouterLoss{}), {one, {Dtype::f32, {3, 4}}, ids, {Dtype::f32, {3, 5}}, ids}),
-        "router_loss: operand 3 must be like operand 1, f32[3, 4], got f32[3, 5]");
+        "router_loss: operands 1 and 3 must have the same type, got f32[3, 4] and f32[3, 5]");
 }
 
 }  // namespace

@@ -27,6 +27,7 @@ StepOptions options(const std::string& recipe, const Architecture& arch) {
 std::map<std::string, std::vector<float>> gradients(const std::string& recipe, std::int64_t rows) {
     const auto backend = test::make_test_backend();
     StepOptions o = options(recipe, mixture());
+    o.recipe.states = {};
     o.target = backend->target();
     o.target.expert_rows = rows;
     const Graph graph = inspection_graph(o, /*gradients=*/true);
@@ -177,7 +178,9 @@ TEST(Mixture, CheckpointsHaveExpertsByName) {
         const test::TokenBatch batch = test::random_batch(a.program.options(), 3);
         a.micro(batch);
         a.program.update(3e-3, 1);
-        const auto saved = save_checkpoint(folder.path(), a.state(), {.step = 1}, {});
+        CheckpointInfo info;
+        info.step = 1;
+        const auto saved = save_checkpoint(folder.path(), a.state(), info, {});
         load_checkpoint(saved, b.state());
         for (const State::Entry& e : a.state().entries()) {
             if (!is_saved(e.name)) continue;

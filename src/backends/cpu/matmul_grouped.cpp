@@ -26,6 +26,12 @@ std::int64_t rounded_rows(std::int64_t rows) {
     return (rows + step - 1) / step * step;
 }
 
+// Along K, sums go over whole tiles: whatever experts are aligned to, in the same order.
+std::int64_t rounded_terms(std::int64_t rows) {
+    constexpr std::int64_t kTile = 128;
+    return rounded_rows((rows + kTile - 1) / kTile * kTile);
+}
+
 // Products of one expert by their shapes, prepared when they are first wanted, and their scratch,
 // which is that of the largest.
 class Products {
@@ -117,7 +123,8 @@ class Grouped {
             wide_at_[i] = scratch_.reserve(total_bytes(*wide_[i]));
         }
         const auto room = [&](const Type& t, std::int64_t rows, std::int64_t width) {
-            return scratch_.reserve(bytes_of(t, rounded_rows(rows) * width));
+            const std::int64_t most = op_.group_k ? rounded_terms(rows) : rounded_rows(rows);
+            return scratch_.reserve(bytes_of(t, most * width));
         };
         const Type &a = node.in[0], &b = node.in[1];
         const std::int64_t rows = a.shape[op_.trans_a || !op_.group_k ? 0 : 1];
@@ -189,7 +196,7 @@ class Grouped {
         const TensorRef c = matrix_of(call.out[0], e);
         const std::int64_t n = c.type.shape.elements();
         if (rows == 0) return clear(call, e * n, (e + 1) * n);
-        const std::int64_t padded = rounded_rows(rows);
+        const std::int64_t padded = rounded_terms(rows);
         const auto take = [&](std::size_t i, bool by_rows) {
             std::byte* const buffer = call.scratch + at_[i];
             return by_rows ? take_rows(in[i], first, rows, padded, buffer)

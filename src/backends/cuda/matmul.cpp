@@ -346,6 +346,7 @@ constexpr Kernel kKernels[] = {
     {"cublaslt_fp8", ungrouped<reject_fp8>, prepare_fp8},
     {"cast", reject_matmul_cast,
      [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},
+    {"grouped_wgmma", reject_grouped_wgmma, prepare_grouped_wgmma},
     {"grouped_dequantised", reject_grouped_dequantised, prepare_dequantised},
     {"grouped_simple", reject_grouped_simple, prepare_grouped_simple},
     {"moss", plain<reject_moss>, prepare_moss},

@@ -1,7 +1,5 @@
 #include "backends/cuda/matmul_grouped.h"
 
-#include <array>
-
 #include "backends/cuda/convert.h"
 #include "backends/cuda/kernels.cuh"
 #include "backends/matmul_grouped.h"
@@ -169,6 +167,39 @@ void launch(const KernelCall& call, const Matmul& op, const void* a, const void*
     launched("matmul");
 }
 
+// Operands in the dtype of both: where they are, or in scratch.
+struct Converted {
+    Dtype dtype;
+    std::int64_t at[2] = {-1, -1}, bytes = 0;
+
+    explicit Converted(const NodeView& node) : dtype(common_dtype(node)) {
+        ScratchCounter scratch;
+        for (std::size_t i = 0; i < 2; ++i) {
+            if (node.in[i].dtype == dtype) continue;
+            at[i] = scratch.reserve(node.in[i].shape.elements() *
+                                    static_cast<std::int64_t>(size_of(dtype)));
+        }
+        bytes = scratch.bytes();
+    }
+    const void* operator()(const KernelCall& call, std::size_t i) const {
+        const TensorRef& t = call.in[i];
+        if (at[i] < 0) return t.data;
+        convert(t.data, t.type.dtype, call.scratch + at[i], dtype, t.type.shape.elements());
+        return call.scratch + at[i];
+    }
+};
+
+template <class T>
+Prepared prepare_of(const Matmul& op, const Converted& operands) {
+    return dispatch_plain(op.out, [&](auto tag) {
+        using Out = typename decltype(tag)::type;
+        const auto run = [op, operands](const KernelCall& call) {
+            launch<T, Out>(call, op, operands(call, 0), operands(call, 1));
+        };
+        return Prepared{run, operands.bytes};
+    });
+}
+
 }  // namespace
 
 Refusal reject_grouped_simple(const NodeView& node) {
@@ -185,30 +216,9 @@ Refusal reject_grouped_simple(const NodeView& node) {
 
 Prepared prepare_grouped_simple(const NodeView& node) {
     const auto op = std::get<Matmul>(node.op);
-    const Dtype operands = common_dtype(node);
-    ScratchCounter scratch;
-    std::array<std::int64_t, 2> converted{};
-    for (std::size_t i = 0; i < 2; ++i) {
-        if (node.in[i].dtype == operands) continue;
-        converted[i] = scratch.reserve(node.in[i].shape.elements() *
-                                       static_cast<std::int64_t>(size_of(operands)));
-    }
-    const auto operand = [=](const KernelCall& call, std::size_t i) -> const void* {
-        const TensorRef& t = call.in[i];
-        if (t.type.dtype == operands) return t.data;
-        std::byte* to = call.scratch + converted[i];
-        convert(t.data, t.type.dtype, to, operands, t.type.shape.elements());
-        return to;
-    };
-    return dispatch_plain(operands, [&](auto tag) {
-        using T = typename decltype(tag)::type;
-        return dispatch_plain(op.out, [&](auto out) {
-            using Out = typename decltype(out)::type;
-            return Prepared{[=](const KernelCall& call) {
-                                launch<T, Out>(call, op, operand(call, 0), operand(call, 1));
-                            },
-                            scratch.bytes()};
-        });
+    const Converted operands(node);
+    return dispatch_plain(operands.dtype, [&](auto tag) {
+        return prepare_of<typename decltype(tag)::type>(op, operands);
     });
 }
 

@@ -15,14 +15,14 @@ struct LossGrad {
     const std::int32_t* counts;
     C* dlogits;
     std::int64_t experts;
-    C routers, choices_of_expert;  // L, and L T
+    C routers, all_tokens;  // L, and L T
     C balance, z;
 
     __device__ void operator()(std::int64_t token, int lane) const {
         const C* row = logits + token * experts;
         const Softmax<C> softmax(Logits<C>{row, experts});
         const auto share = [&](std::int64_t e) {
-            return static_cast<C>(counts[e]) / choices_of_expert;
+            return static_cast<C>(counts[e]) / all_tokens;
         };
         C mean = 0;
         for (std::int64_t e = lane; e < experts; e += kWarp) mean += share(e) * softmax(row[e]);
@@ -61,8 +61,7 @@ void router_loss_grad(const KernelCall& call, const RouterLossGrad& op) {
                                .dlogits = call.out[r].as<C>(),
                                .experts = experts,
                                .routers = static_cast<C>(routers),
-                               .choices_of_expert =
-                                   static_cast<C>(static_cast<std::int64_t>(routers) * tokens),
+                               .all_tokens = static_cast<C>(static_cast<std::int64_t>(routers) * tokens),
                                .balance = static_cast<C>(op.balance),
                                .z = static_cast<C>(op.z)});
     }
