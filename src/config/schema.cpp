@@ -114,7 +114,7 @@ void add_train(std::vector<Key>& keys) {
     s.key("weight_decay", &T::weight_decay, "decoupled decay of matrices", at_least(0));
     s.key("clip", &T::clip, "longest gradient norm; 0: no clipping", at_least(0));
     s.key("router_aux_loss_coef", &T::router_aux_loss_coef,
-          "load-balancing loss of routers; -1: as the config.json of model.path has it, else 0",
+          "load-balancing loss of routers; -1: what config.json asks for, else 0",
           between(-1, 1e6));
     s.key("router_z_loss_coef", &T::router_z_loss_coef, "z-loss of routers", between(0, 1e6));
     s.key("seed", &T::seed, "of initial weights and data order", at_least(0));

@@ -20,9 +20,9 @@ Family family_named(std::string_view text);  // Error listing the families
 struct Experts {
     std::int64_t count = 0;  // of a layer; 0: no layer has any
     std::int64_t per_token = 0;
-    std::int64_t intermediate_size = 0;      // of one expert
-    bool normalise_gates = true;             // those of a token add up to 1
-    std::int64_t sparse_step = 1;            // every so many layers have experts
+    std::int64_t intermediate_size = 0;        // of one expert
+    bool normalise_gates = true;               // those of a token add up to 1
+    std::int64_t sparse_step = 1;              // every so many layers have experts
     std::vector<std::int64_t> dense_layers{};  // but not these
     // What a trainer adds to the loss if config.json asks for it (output_router_logits).
     double aux_loss_coef = 0.001;

@@ -1,5 +1,6 @@
 // Interrupted runs, by request and by force, end up where an uninterrupted run does: the same
 // losses, measured casts and bytes of State, for every recipe.
+#include <algorithm>
 #include <random>
 
 #include "cli/program.h"

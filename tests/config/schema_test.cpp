@@ -70,7 +70,8 @@ TEST(Schema, EachKeySetsItsOwnMember) {
 TEST(Schema, SuggestsNames) {
     EXPECT_EQ(suggest_key("train.learning_rate"),
               "the keys of 'train' are steps, batch, seq, grad_accum, lr, min_lr_ratio, schedule, "
-              "warmup_steps, decay_fraction, beta1, beta2, eps, weight_decay, clip, seed");
+              "warmup_steps, decay_fraction, beta1, beta2, eps, weight_decay, clip, "
+              "router_aux_loss_coef, router_z_loss_coef, seed");
     EXPECT_EQ(suggest_key("train.warmup_step"), "did you mean 'train.warmup_steps'?");
     EXPECT_EQ(suggest_key("optimizer.weight_decay"), "did you mean 'train.weight_decay'?");
     EXPECT_EQ(suggest_key("lr"), "did you mean 'train.lr'?");

@@ -135,6 +135,15 @@ Dtype common_dtype(const NodeView& node) {
     return a == b ? a : Dtype::f32;
 }
 
+// Of an operand whose lines are rows of `pitch` elements, or columns. A function, because nvcc 13.0
+// crashes on a conditional of braced aggregates in the initialiser of a template.
+Strides strides_of(bool columns, std::int64_t pitch) {
+    Strides s;
+    s.line = columns ? 1 : pitch;
+    s.k = columns ? pitch : 1;
+    return s;
+}
+
 template <class T, class Out>
 void launch(const KernelCall& call, const Matmul& op, const void* a, const void* b) {
     using C = compute_t<T>;
@@ -142,8 +151,8 @@ void launch(const KernelCall& call, const Matmul& op, const void* a, const void*
     const Shape& cs = call.out[0].type.shape;
     Groups<T, Out> g{.a = static_cast<const T*>(a),
                      .b = static_cast<const T*>(b),
-                     .a_at = op.trans_a ? Strides{1, as[1], 0} : Strides{as[1], 1, 0},
-                     .b_at = op.trans_b ? Strides{bs[-1], 1, 0} : Strides{1, bs[-1], 0},
+                     .a_at = strides_of(op.trans_a, as[1]),
+                     .b_at = strides_of(!op.trans_b, bs[-1]),
                      .offsets = call.in[2].as<std::int32_t>(),
                      .experts = op.groups,
                      .rows = op.group_k ? 0 : as[0],

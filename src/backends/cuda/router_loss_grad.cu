@@ -21,9 +21,7 @@ struct LossGrad {
     __device__ void operator()(std::int64_t token, int lane) const {
         const C* row = logits + token * experts;
         const Softmax<C> softmax(Logits<C>{row, experts});
-        const auto share = [&](std::int64_t e) {
-            return static_cast<C>(counts[e]) / all_tokens;
-        };
+        const auto share = [&](std::int64_t e) { return static_cast<C>(counts[e]) / all_tokens; };
         C mean = 0;
         for (std::int64_t e = lane; e < experts; e += kWarp) mean += share(e) * softmax(row[e]);
         mean = warp_sum(mean);
@@ -53,17 +51,18 @@ void router_loss_grad(const KernelCall& call, const RouterLossGrad& op) {
         launched("router_loss_grad");
     }
     for (std::size_t r = 0; r < routers; ++r) {
-        for_tokens("router_loss_grad", tokens,
-                   LossGrad<C>{.weight = call.in[0].as<C>(),
-                               .dloss = call.in[1].as<C>(),
-                               .logits = call.in[2 + 2 * r].as<C>(),
-                               .counts = counts,
-                               .dlogits = call.out[r].as<C>(),
-                               .experts = experts,
-                               .routers = static_cast<C>(routers),
-                               .all_tokens = static_cast<C>(static_cast<std::int64_t>(routers) * tokens),
-                               .balance = static_cast<C>(op.balance),
-                               .z = static_cast<C>(op.z)});
+        for_tokens(
+            "router_loss_grad", tokens,
+            LossGrad<C>{.weight = call.in[0].as<C>(),
+                        .dloss = call.in[1].as<C>(),
+                        .logits = call.in[2 + 2 * r].as<C>(),
+                        .counts = counts,
+                        .dlogits = call.out[r].as<C>(),
+                        .experts = experts,
+                        .routers = static_cast<C>(routers),
+                        .all_tokens = static_cast<C>(static_cast<std::int64_t>(routers) * tokens),
+                        .balance = static_cast<C>(op.balance),
+                        .z = static_cast<C>(op.z)});
     }
 }
 
