@@ -73,6 +73,7 @@ OCTAVO_PLAIN_OP(Maximum);
 OCTAVO_PLAIN_OP(MeasureCast);
 OCTAVO_PLAIN_OP(Mul);
 OCTAVO_PLAIN_OP(Normalise);
+OCTAVO_PLAIN_OP(Sample);
 OCTAVO_PLAIN_OP(ScaleOf);
 OCTAVO_PLAIN_OP(SplitPower);
 OCTAVO_PLAIN_OP(SumRows);
@@ -272,6 +273,11 @@ struct Matmul {
     std::int64_t alignment = 1;  // first rows are multiples of it
     bool operator==(const Matmul&) const = default;
 };
+struct PagedAttention {
+    float scale = 1;
+    std::int64_t block = 16;  // tokens of a block
+    bool operator==(const PagedAttention&) const = default;
+};
 struct PredictAmax {
     float bound = 1;  // of |update| / learning rate
     bool operator==(const PredictAmax&) const = default;
@@ -280,6 +286,10 @@ struct Quantise {
     Dtype to = Dtype::e4m3;
     Copies copies = Copies::rows;
     bool operator==(const Quantise&) const = default;
+};
+struct RangeScale {
+    float range = 1;  // the code of the amax
+    bool operator==(const RangeScale&) const = default;
 };
 struct Reshape {
     Shape shape;

@@ -54,28 +54,58 @@ Value ModelBuilder::router(Shape shape) {
     return v;
 }
 
+namespace {
+
+float attention_scale(const Architecture& arch) {
+    return static_cast<float>(1.0 / std::sqrt(static_cast<double>(arch.head_dim)));
+}
+
+}  // namespace
+
 Value ModelBuilder::attend(Value q, Value k, Value v) {
     const std::int64_t batch = b.shape(q)[0], time = b.shape(q)[1];
-    const Attention op{static_cast<float>(1.0 / std::sqrt(static_cast<double>(arch.head_dim))),
-                       documents.has_value()};
     Value o;
     if (cache) {
-        const auto extended = [&](std::string_view which, Value fresh) {
-            const std::string name = fmt::format("kv/{}.{}", b.label(), which);
-            const Shape shape{batch, cache->length, arch.kv_heads, arch.head_dim};
-            const Value old = b.load(name, {b.dtype(fresh), shape});
-            const Value all = b.one(KvWrite{}, {old, fresh, cache->positions});
-            b.store(name, all);
-            return all;
-        };
-        const Value keys = extended("k", k), values = extended("v", v);
-        o = b.emit(op, {q, keys, values, cache->positions})[0];
-    } else if (documents) {
-        o = b.emit(op, {q, k, v, documents->starts})[0];
+        o = attend_cached(q, k, v);
     } else {
-        o = b.emit(op, {q, k, v})[0];
+        Values operands{q, k, v};
+        if (documents) operands.push_back(documents->starts);
+        o = b.emit(Attention{attention_scale(arch), documents.has_value()}, operands)[0];
     }
     return b.reshape(o, {batch, time, arch.heads * arch.head_dim});
+}
+
+Value ModelBuilder::attend_cached(Value q, Value k, Value v) {
+    const CacheContext& c = *cache;
+    const Type pool{c.coded ? Dtype::e4m3 : b.dtype(k),
+                    {c.pool_slots, arch.kv_heads, arch.head_dim}};
+    const auto named = [&](std::string_view role, std::string_view which) {
+        return fmt::format("{}/{}.{}", role, b.label(), which);
+    };
+    Values scales;
+    const auto add_scale = [&](std::string_view which, Value x, float range) {
+        const std::string name = named("kv.scale", which);
+        if (!c.calibrate) return b.load(name, {Dtype::f32, {1}});
+        const Value scale = b.one(RangeScale{range}, {b.one(Amax{}, {x})});
+        b.store(name, scale);
+        return scale;
+    };
+    if (c.coded) {
+        const CacheContext::Ranges ranges = c.calibrate.value_or(CacheContext::Ranges{});
+        if (c.calibrate) add_scale("q", q, ranges.q);
+        scales = {add_scale("k", k, ranges.k), add_scale("v", v, ranges.v)};
+    }
+    const auto with_scales = [&](Values operands) {
+        operands.insert(operands.end(), scales.begin(), scales.end());
+        return operands;
+    };
+    const Values pools =
+        b.emit(KvWrite{}, with_scales({b.load(named("kv", "k"), pool),
+                                       b.load(named("kv", "v"), pool), k, v, c.slots}));
+    b.store(named("kv", "k"), pools[0]);
+    b.store(named("kv", "v"), pools[1]);
+    return b.one(PagedAttention{attention_scale(arch), c.block},
+                 with_scales({q, pools[0], pools[1], c.positions, c.sequences, c.tables}));
 }
 
 Value backbone(ModelBuilder& m, Value ids) {

@@ -25,11 +25,21 @@ struct Parameter {
     bool decays() const { return shape.rank() >= 2; }
 };
 
-// Generation over a key-value cache: `positions` (B, T) says where each new token sits in its
-// sequence (-1: the slot is idle), the cache holds `length` tokens per sequence.
+// Generation over a cache of keys and values in blocks (ops/paged_attention.cpp). Each layer has
+// two pools in State, `kv/<layer>.k` and `.v`, (slots, G, D), in the dtype of the activations or in
+// e4m3 under `kv.scale/<layer>.k` and `.v`.
 struct CacheContext {
-    Value positions;
-    std::int64_t length = 0;
+    // (B, T): where in its sequence each new token is (-1: an unused row), its slot in the pools,
+    // and its row of `tables` (S, blocks of a sequence).
+    Value positions, slots, sequences, tables;
+    std::int64_t pool_slots = 0, block = 16;
+    bool coded = false;
+    // The scales are those of this very forward (ops/range_scale.cpp), with one of q beside them,
+    // and they stay in State.
+    struct Ranges {
+        float q = 200, k = 200, v = 100;
+    };
+    std::optional<Ranges> calibrate{};
 };
 
 // Sequences of several documents, none of which sees another: where the document of each token
@@ -78,6 +88,8 @@ class ModelBuilder {
     std::vector<Router> routers;  // in the order of the layers
 
   private:
+    Value attend_cached(Value q, Value k, Value v);
+
     std::vector<Parameter> parameters_;
     Values values_;
 };

@@ -105,7 +105,8 @@ Graph lower(const Graph& g, const Recipe& recipe) {
             if (is_router(op) && to_tokens) matmul->out = compute;
         }
         if (auto* load = std::get_if<Load>(&op)) {
-            if (load->name.starts_with("kv/")) load->type.dtype = compute;
+            const bool pool = load->name.starts_with("kv/") && load->type.dtype == Dtype::f32;
+            if (pool) load->type.dtype = compute;
             if (is_master(*load) && is_matrix(n)) {
                 load->type = state_type(master_dtype(recipe, match, n.out[0]), load->type.shape);
             }

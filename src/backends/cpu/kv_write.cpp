@@ -1,35 +1,50 @@
+#include <type_traits>
+
 #include "backends/cpu/kernels.h"
 
 namespace octavo::cpu {
 namespace {
 
-void kv_write(const KernelCall& call) {
-    const TensorRef &cache = call.in[0], &added = call.in[1], &result = call.out[0];
-    const std::int32_t* positions = call.in[2].as<std::int32_t>();
-    const Shape& shape = cache.type.shape;  // (B, S, H, D)
-    const std::int64_t slots = shape[1], tokens = added.type.shape[1];
-    const std::int64_t token_bytes =
-        shape[2] * shape[3] * static_cast<std::int64_t>(size_of(cache.type.dtype));
-    const std::int64_t sequence_bytes = slots * token_bytes;
-    const bool in_place = result.data == cache.data;
-    const std::int64_t written = (in_place ? tokens : slots + tokens) * shape[2] * shape[3];
-    parallel_for(shape[0], row_grain(written), [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t b = begin; b < end; ++b) {
-            std::byte* to = result.as<std::byte>() + b * sequence_bytes;
-            if (!in_place) {
-                std::copy_n(cache.as<std::byte>() + b * sequence_bytes, sequence_bytes, to);
-            }
-            for (std::int64_t t = b * tokens; t < (b + 1) * tokens; ++t) {
-                const std::int64_t s = positions[t];
-                if (s < 0 || s >= slots) continue;
-                std::copy_n(added.as<std::byte>() + t * token_bytes, token_bytes,
-                            to + s * token_bytes);
-            }
-        }
-    });
+template <class T, class P>
+void write_row(const T* from, std::int64_t n, float inverse, P* to) {
+    if constexpr (std::is_same_v<T, P>) {
+        std::copy_n(from, n, to);
+    } else {
+        for (std::int64_t i = 0; i < n; ++i) to[i] = P(static_cast<float>(from[i]) * inverse);
+    }
 }
 
-Prepared prepare(const NodeView&) { return {kv_write}; }
+// Elements of T into pools of P.
+template <class T, class P>
+Prepared prepare_into(const NodeView& node) {
+    const bool coded = node.in.size() == 7;
+    return {[coded](const KernelCall& call) {
+        const Shape& added = call.in[2].type.shape;  // (B, T, G, D)
+        const std::int64_t rows = added[0] * added[1], n = added[2] * added[3];
+        const std::int32_t* slots = call.in[4].as<std::int32_t>();
+        for (const int i : {0, 1}) {
+            const TensorRef &pool = call.in[i], &result = call.out[i];
+            if (result.data != pool.data) {
+                std::copy_n(pool.as<std::byte>(), data_bytes(pool.type), result.as<std::byte>());
+            }
+            const float inverse = coded ? 1.0f / *call.in[5 + i].as<float>() : 1.0f;
+            const T* from = call.in[2 + i].as<T>();
+            P* to = result.as<P>();
+            parallel_for(rows, row_grain(n), [&](std::int64_t begin, std::int64_t end) {
+                for (std::int64_t row = begin; row < end; ++row) {
+                    if (slots[row] >= 0) write_row(from + row * n, n, inverse, to + slots[row] * n);
+                }
+            });
+        }
+    }};
+}
+
+Prepared prepare(const NodeView& node) {
+    return dispatch_plain(node.in[2].dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        return node.in.size() == 7 ? prepare_into<T, e4m3>(node) : prepare_into<T, T>(node);
+    });
+}
 
 }  // namespace
 

@@ -1,0 +1,7 @@
+#include "backends/cpu/kernels.h"
+
+namespace octavo::cpu {
+
+void register_sample(KernelRegistry&) {}
+
+}  // namespace octavo::cpu

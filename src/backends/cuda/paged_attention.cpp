@@ -1,0 +1,9 @@
+#include "backends/cuda/paged_attention.h"
+
+namespace octavo::cuda {
+
+void register_paged_attention(KernelRegistry& registry) {
+    registry.add<PagedAttention>({"rows", reject_paged_rows, prepare_paged_rows});
+}
+
+}  // namespace octavo::cuda

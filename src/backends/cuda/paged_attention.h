@@ -1,0 +1,12 @@
+// The kernels of attention over a cache in blocks.
+#pragma once
+
+#include "backends/cuda/kernels.h"
+
+namespace octavo::cuda {
+
+// Any node with heads of up to 256 elements: a warp for each query of a head.
+Refusal reject_paged_rows(const NodeView&);
+Prepared prepare_paged_rows(const NodeView&);
+
+}  // namespace octavo::cuda

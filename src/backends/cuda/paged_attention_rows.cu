@@ -1,0 +1,131 @@
+#include <limits>
+
+#include "backends/cuda/attention_rows.cuh"
+#include "backends/cuda/paged_attention.h"
+
+namespace octavo::cuda {
+namespace {
+
+template <class T, class P>
+struct PagedRows {
+    const T* q;
+    const P *k, *v;
+    const std::int32_t *positions, *sequences, *tables;
+    const float *k_scale, *v_scale;  // null where there are none
+    T* o;
+    std::int64_t rows, heads, groups, table, block;
+    int d;
+    compute_t<T> scale;
+};
+
+// Codes as q's dtype holds their values.
+template <class T, class P, class C, int E>
+__device__ void dequantise(C (&x)[E], float scale) {
+    if constexpr (std::is_same_v<P, e4m3>) {
+#pragma unroll
+        for (int i = 0; i < E; ++i) {
+            x[i] = static_cast<C>(widen(round_to<T>(static_cast<float>(x[i]) * scale)));
+        }
+    }
+}
+
+template <class Lanes, class T, class P>
+__global__ void __launch_bounds__(kBlock) paged_rows_kernel(PagedRows<T, P> a) {
+    using C = compute_t<T>;
+    constexpr int E = Lanes::E;
+    const std::int64_t task = std::int64_t{blockIdx.x} * kWarps + threadIdx.x / kWarp;
+    const std::int64_t row = task / a.heads, head = task % a.heads;
+    if (row >= a.rows) return;
+    const std::int64_t most = a.table * a.block, position = a.positions[row];
+    const std::int64_t visible = position < 0 ? 0 : position + 1 < most ? position + 1 : most;
+    const std::int32_t* blocks = a.tables + a.sequences[row] * a.table;
+    const std::int64_t group = head / (a.heads / a.groups);
+    const float k_scale = a.k_scale ? *a.k_scale : 1, v_scale = a.v_scale ? *a.v_scale : 1;
+
+    C q[E], sums[E] = {};
+    Lanes::load(a.q + task * a.d, a.d, q);
+#pragma unroll
+    for (int i = 0; i < E; ++i) q[i] *= a.scale;
+    C top = std::numeric_limits<C>::lowest(), sum = 0;
+    for (std::int64_t s = 0; s < visible; s += kTogether) {
+        C keys[kTogether][E], values[kTogether][E], score[kTogether];
+#pragma unroll
+        for (int j = 0; j < kTogether; ++j) {
+            const std::int64_t t = s + j < visible ? s + j : visible - 1;
+            const std::int64_t slot = blocks[t / a.block] * a.block + t % a.block;
+            const std::int64_t at = (slot * a.groups + group) * a.d;
+            Lanes::load(a.k + at, a.d, keys[j]);
+            Lanes::load(a.v + at, a.d, values[j]);
+            dequantise<T, P>(keys[j], k_scale);
+            dequantise<T, P>(values[j], v_scale);
+        }
+        C higher = top;
+#pragma unroll
+        for (int j = 0; j < kTogether; ++j) {
+            score[j] = warp_sum(dot(q, keys[j]));
+            higher = fmax(higher, score[j]);
+        }
+        const C factor = exp(top - higher);
+        sum *= factor;
+#pragma unroll
+        for (int i = 0; i < E; ++i) sums[i] *= factor;
+        top = higher;
+#pragma unroll
+        for (int j = 0; j < kTogether; ++j) {
+            const C p = s + j < visible ? exp(score[j] - higher) : C(0);
+            sum += p;
+#pragma unroll
+            for (int i = 0; i < E; ++i) sums[i] += p * values[j][i];
+        }
+    }
+    const C factor = visible > 0 ? C(1) / sum : C(0);
+#pragma unroll
+    for (int i = 0; i < E; ++i) sums[i] *= factor;
+    // o may be q: this row of it has been read.
+    Lanes::store(a.o + task * a.d, a.d, sums);
+}
+
+template <class T, class P>
+Prepared prepare_over(const NodeView& node) {
+    const PagedAttention op = std::get<PagedAttention>(node.op);
+    return {[op](const KernelCall& call) {
+        const Shape &q = call.in[0].type.shape, &pool = call.in[1].type.shape;
+        const bool coded = call.in.size() == 8;
+        const PagedRows<T, P> a{.q = call.in[0].as<T>(),
+                                .k = call.in[1].as<P>(),
+                                .v = call.in[2].as<P>(),
+                                .positions = call.in[3].as<std::int32_t>(),
+                                .sequences = call.in[4].as<std::int32_t>(),
+                                .tables = call.in[5].as<std::int32_t>(),
+                                .k_scale = coded ? call.in[6].as<float>() : nullptr,
+                                .v_scale = coded ? call.in[7].as<float>() : nullptr,
+                                .o = call.out[0].as<T>(),
+                                .rows = q[0] * q[1],
+                                .heads = q[2],
+                                .groups = pool[1],
+                                .table = call.in[5].type.shape[1],
+                                .block = op.block,
+                                .d = static_cast<int>(q[3]),
+                                .scale = static_cast<compute_t<T>>(op.scale)};
+        if (a.rows * a.heads == 0) return;
+        dispatch_lanes<T>(a.d, [&](auto lanes) {
+            using Lanes = decltype(lanes);
+            const std::int64_t blocks = ceil_div(a.rows * a.heads, kWarps);
+            paged_rows_kernel<Lanes><<<static_cast<unsigned>(blocks), kBlock, 0, stream()>>>(a);
+        });
+        launched("paged_attention");
+    }};
+}
+
+}  // namespace
+
+Refusal reject_paged_rows(const NodeView& node) { return reject_long_heads(node); }
+
+Prepared prepare_paged_rows(const NodeView& node) {
+    return dispatch_plain(node.in[0].dtype, [&](auto tag) {
+        using T = typename decltype(tag)::type;
+        return node.in.size() == 8 ? prepare_over<T, e4m3>(node) : prepare_over<T, T>(node);
+    });
+}
+
+}  // namespace octavo::cuda

@@ -1,0 +1,7 @@
+#include "backends/cuda/kernels.cuh"
+
+namespace octavo::cuda {
+
+void register_sample(KernelRegistry&) {}
+
+}  // namespace octavo::cuda
