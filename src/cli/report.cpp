@@ -20,7 +20,8 @@ std::string sample_of(const std::string& run, Backend& backend, const std::strin
         const Architecture arch = read_hf_config(folder.path);
         const auto tokenizer = matching_tokenizer(folder, arch);
         check(tokenizer != nullptr, "the run's tokens have no tokenizer");
-        const auto engine = make_text_engine(folder, arch, backend, "", 0);
+        const auto engine =
+            make_text_engine(folder, arch, backend, "", {.max_seqs = 1, .max_batched_tokens = 256});
         return sample_text(*engine, *tokenizer, prompt, true, tokens);
     } catch (const Error& error) {
         return fmt::format("(no sample: {})", error.message());

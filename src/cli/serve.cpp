@@ -62,6 +62,7 @@ ServedModel served_model(const Args& args, const ModelFolder& folder, const Arch
             "there.",
             folder.path.string());
     }
+    model.stop_tokens = stop_tokens(folder, model.tokenizer.get());
     return model;
 }
 
@@ -93,9 +94,11 @@ int run_serve(const Args& args) {
     const Architecture arch = read_hf_config(folder.path);
     ServedModel model = served_model(args, folder, arch);
     const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
-    EngineLoop engine(make_text_engine(folder, arch, *backend, args.flag<std::string>("recipe"),
-                                       args.flag<std::int64_t>("context")),
-                      args.flag<std::int64_t>("queue"));
+    EngineOptions options = engine_options(args);
+    options.context = args.flag<std::int64_t>("context");
+    EngineLoop engine(
+        make_text_engine(folder, arch, *backend, args.flag<std::string>("recipe"), options),
+        args.flag<std::int64_t>("queue"));
     const std::string name = model.name, chat(model.chat ? model.chat->name() : "none");
     Api api(std::move(model), engine,
             {.key = args.flag<std::string>("api-key"),
@@ -120,7 +123,7 @@ int run_serve(const Args& args) {
 }  // namespace
 
 Verb serve_verb() {
-    return {
+    Verb verb{
         .name = "serve",
         .help = "Serves a model over HTTP as OpenAI's API does: completions, chats, streams.",
         .run = run_serve,
@@ -167,14 +170,9 @@ Verb serve_verb() {
             {.name = "grace",
              .initial = std::int64_t{30},
              .help = "seconds that requests under way have after SIGTERM or Ctrl-C",
-             .rule = between(0, 3600)},
-            {.name = "recipe",
-             .initial = std::string(),
-             .help = "number formats; by default those the model was trained in, else bf16"},
-            {.name = "backend",
-             .initial = std::string("auto"),
-             .help = "where to compute",
-             .rule = one_of({"auto", "cpu", "cuda"})}}};
+             .rule = between(0, 3600)}}};
+    for (Flag& flag : engine_flags()) verb.flags.push_back(std::move(flag));
+    return verb;
 }
 
 }  // namespace octavo

@@ -2,26 +2,57 @@
 
 #include <algorithm>
 
+#include "models/generation_config.h"
 #include "models/weights.h"
-#include "serve/generator_engine.h"
 #include "serve/text_stream.h"
 #include "train/run_tokenizer.h"
 
 namespace octavo {
 
-std::unique_ptr<TextEngine> make_text_engine(const ModelFolder& folder, const Architecture& arch,
-                                             Backend& backend, const std::string& recipe,
-                                             std::int64_t context) {
+std::vector<Flag> engine_flags() {
+    return {{.name = "recipe",
+             .initial = std::string(),
+             .help = "number formats; by default those the model was trained in, else bf16"},
+            {.name = "kv",
+             .initial = std::string("bf16"),
+             .help = "keys and values: as activations are, or in E4M3 under calibrated scales",
+             .rule = one_of({"bf16", "fp8"})},
+            {.name = "kv-gb",
+             .initial = 0.0,
+             .help = "memory of keys and values; 0: what is left, or all that texts can use",
+             .rule = at_least(0)},
+            {.name = "max-seqs",
+             .initial = std::int64_t{64},
+             .help = "texts that run at a time; the others wait",
+             .rule = between(1, 1 << 12)},
+            {.name = "max-batched-tokens",
+             .initial = std::int64_t{2048},
+             .help = "of a step: longer prompts go in by pieces",
+             .rule = between(1, 1 << 20)},
+            {.name = "backend",
+             .initial = std::string("auto"),
+             .help = "where to compute",
+             .rule = one_of({"auto", "cpu", "cuda"})}};
+}
+
+EngineOptions engine_options(const Args& args) {
+    return {.max_seqs = args.flag<std::int64_t>("max-seqs"),
+            .max_batched_tokens = args.flag<std::int64_t>("max-batched-tokens"),
+            .kv_pool_bytes = static_cast<std::int64_t>(args.flag<double>("kv-gb") * 1e9),
+            .fp8_cache = args.flag<std::string>("kv") == "fp8"};
+}
+
+std::unique_ptr<Engine> make_text_engine(const ModelFolder& folder, const Architecture& arch,
+                                         Backend& backend, const std::string& recipe,
+                                         EngineOptions options) {
     const Recipe formats = recipe.empty() && folder.recipe
                                ? *folder.recipe
                                : recipe_named(recipe.empty() ? "bf16" : recipe);
-    const std::int64_t length =
-        context > 0 ? std::min(context, arch.max_positions) : arch.max_positions;
-    auto generator = std::make_unique<Generator>(backend, arch, formats, length);
-    generator->allocate(backend.available_bytes());
-    load_weights(folder.path, generator->state());
-    generator->refresh();
-    return std::make_unique<GeneratorEngine>(std::move(generator), length, arch.vocab_size);
+    options.context = std::min(options.context, arch.max_positions);
+    auto engine = std::make_unique<Engine>(backend, arch, formats, options);
+    engine->load(
+        [&](std::span<const WeightTarget> weights) { load_weights(folder.path, weights); });
+    return engine;
 }
 
 std::shared_ptr<const Tokenizer> matching_tokenizer(const ModelFolder& folder,
@@ -32,6 +63,14 @@ std::shared_ptr<const Tokenizer> matching_tokenizer(const ModelFolder& folder,
           "  They do not belong together.",
           folder.path.string(), tokenizer ? tokenizer->vocabulary() : 0, arch.vocab_size);
     return tokenizer;
+}
+
+std::vector<std::int32_t> stop_tokens(const ModelFolder& folder, const Tokenizer* tokenizer) {
+    std::vector<std::int32_t> stops = read_eos_tokens(folder.path);
+    if (tokenizer) {
+        if (const auto end = tokenizer->end_of_text()) stops.push_back(*end);
+    }
+    return stops;
 }
 
 std::string sample_text(TextEngine& engine, const Tokenizer& tokenizer, const std::string& prompt,

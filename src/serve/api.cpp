@@ -30,11 +30,9 @@ HttpReply error_reply(const ApiError& error) {
 
 Api::Api(ServedModel model, EngineLoop& engine, ApiOptions options)
     : model_(std::move(model)), engine_(engine), options_(std::move(options)) {
-    const Tokenizer& tokenizer = *model_.tokenizer;
-    if (const auto end = tokenizer.end_of_text()) stop_tokens_.push_back(*end);
     if (!model_.chat) return;
-    model_.chat->check_tokenizer(tokenizer);
-    stop_tokens_.push_back(*tokenizer.special(model_.chat->end_of_turn()));
+    model_.chat->check_tokenizer(*model_.tokenizer);
+    model_.stop_tokens.push_back(*model_.tokenizer->special(model_.chat->end_of_turn()));
 }
 
 std::vector<HttpRoute> Api::routes() {
@@ -114,7 +112,7 @@ HttpReply Api::answer(const HttpRequest& http, std::shared_ptr<Generation> run) 
     run->head.created = static_cast<std::int64_t>(unix_time_s());
     run->head.id = fmt::format("{}-{:016x}{:08x}", run->head.chat ? "chatcmpl" : "cmpl",
                                options_.seed, number);
-    run->submit(options_.time_limit, options_.seed + number, stop_tokens_);
+    run->submit(options_.time_limit, options_.seed + number, model_.stop_tokens);
     if (run->request.stream) {
         const auto stream = [run, gone = http.gone](const HttpSink& sink) {
             const auto send = [&](const std::string& json) {

@@ -48,7 +48,6 @@ class Api {
     ServedModel model_;
     EngineLoop& engine_;
     ApiOptions options_;
-    std::vector<std::int32_t> stop_tokens_;
     mutable std::mutex mutex_;  // of what follows
     std::uint64_t requests_ = 0;
     std::map<std::pair<std::string, int>, std::int64_t> replies_;  // by path and status

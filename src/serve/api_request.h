@@ -9,7 +9,7 @@
 #include <variant>
 #include <vector>
 
-#include "engine/sampler.h"
+#include "engine/sample_options.h"
 #include "serve/api_error.h"
 #include "text/chat_template.h"
 

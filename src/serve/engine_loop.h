@@ -16,7 +16,7 @@
 #include <thread>
 #include <vector>
 
-#include "serve/text_engine.h"
+#include "engine/text_engine.h"
 
 namespace octavo {
 

@@ -72,7 +72,8 @@ void Generation::submit(std::chrono::milliseconds time_limit, std::uint64_t seed
             TextRequest order{.prompt = prompts[p].ids,
                               .max_tokens = most,
                               .sampling = request.sampling,
-                              .sequence = orders.size(),
+                              .sequence = p,
+                              .sample = static_cast<std::uint32_t>(i),
                               .stop_tokens = stop_tokens,
                               .logprobs = request.logprobs,
                               .score_prompt = scores};

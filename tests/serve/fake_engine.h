@@ -8,7 +8,7 @@
 #include <thread>
 
 #include "base/error.h"
-#include "serve/text_engine.h"
+#include "engine/text_engine.h"
 #include "text/byte_tokenizer.h"
 
 namespace octavo {

@@ -29,8 +29,10 @@ class CpuStopwatch final : public Stopwatch {
 
 class CpuBackend final : public Backend {
   public:
+    explicit CpuBackend(cpu::Products products) : kernels_(cpu::kernel_registry(products)) {}
+
     std::string_view name() const override { return "cpu"; }
-    const KernelRegistry& kernels() const override { return cpu::kernel_registry(); }
+    const KernelRegistry& kernels() const override { return kernels_; }
 
     // Straight from the system, which zeroes it, and with transparent huge pages, which spare large
     // arenas most of their TLB misses.
@@ -61,25 +63,44 @@ class CpuBackend final : public Backend {
     std::unique_ptr<Stopwatch> make_stopwatch() override {
         return std::make_unique<CpuStopwatch>();
     }
+
+  private:
+    const KernelRegistry& kernels_;
 };
 
 }  // namespace
 
 namespace cpu {
 
-const KernelRegistry& kernel_registry() {
-    static const KernelRegistry registry = [] {
-        KernelRegistry r;
-#define OP(T, file) register_##file(r);
+namespace {
+
+template <class T>
+void register_op(KernelRegistry& r, void (*fast)(KernelRegistry&), Products products) {
+    const bool by_rows = std::is_same_v<T, Matmul> && products == Products::by_rows;
+    (by_rows ? register_matmul_by_rows : fast)(r);
+}
+
+KernelRegistry make_registry(Products products) {
+    KernelRegistry r;
+#define OP(T, file) register_op<T>(r, register_##file, products);
 #include "graph/ops.inc"
 #undef OP
-        return r;
-    }();
-    return registry;
+    return r;
+}
+
+}  // namespace
+
+const KernelRegistry& kernel_registry(Products products) {
+    static const KernelRegistry fast = make_registry(Products::fast),
+                                by_rows = make_registry(Products::by_rows);
+    return products == Products::fast ? fast : by_rows;
 }
 
 }  // namespace cpu
 
-std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<CpuBackend>(); }
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& options) {
+    return std::make_unique<CpuBackend>(options.reference ? cpu::Products::by_rows
+                                                          : cpu::Products::fast);
+}
 
 }  // namespace octavo

@@ -7,6 +7,11 @@
 
 namespace octavo {
 
-std::unique_ptr<Backend> make_cpu_backend();
+struct CpuOptions {
+    // Products by the loops that define them: many times slower, and what a row gives does not
+    // depend on how many others there are.
+    bool reference = false;
+};
+std::unique_ptr<Backend> make_cpu_backend(const CpuOptions& = {});
 
 }  // namespace octavo

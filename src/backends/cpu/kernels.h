@@ -12,8 +12,13 @@ namespace octavo::cpu {
 #include "graph/ops.inc"
 #undef OP
 
+// How products of matrices are computed: as fast as the processor can, in an order of sums that
+// depends on their shapes, or in one that is the same for a row whatever the others are.
+enum class Products : std::uint8_t { fast, by_rows };
+
 // All of them.
-const KernelRegistry& kernel_registry();
+const KernelRegistry& kernel_registry(Products = Products::fast);
+void register_matmul_by_rows(KernelRegistry&);
 
 // Rows handed to a thread at least: about 16 KiB of work, below which waking threads costs more.
 inline std::int64_t row_grain(std::int64_t row_elements) {

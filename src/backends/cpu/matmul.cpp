@@ -116,29 +116,33 @@ Refusal reject_bf16(const NodeView& node) {
 
 Refusal reject_f32(const NodeView& node) { return reject_onednn(node, Dtype::f32); }
 
-Prepared prepare_biased(const NodeView& node) {
-    return prepare_matmul_biased(kernel_registry(), node);
-}
-
 // For one product of two matrices, without a bias.
 template <Refusal (*reject)(const NodeView&)>
 Refusal plain(const NodeView& node) {
     return ungrouped<unbiased<reject>>(node);
 }
 
-constexpr Kernel kKernels[] = {
+// Made of other products.
+template <Products kind>
+constexpr Kernel kComposed[] = {
     {"cast", reject_matmul_cast,
-     [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(), node); }},
-    {"biased", reject_biased, prepare_biased},
-    {"grouped", reject_ungrouped, prepare_matmul_grouped},
+     [](const NodeView& node) { return prepare_matmul_cast(kernel_registry(kind), node); }},
+    {"biased", reject_biased,
+     [](const NodeView& node) { return prepare_matmul_biased(kernel_registry(kind), node); }},
+    {"grouped", reject_ungrouped,
+     [](const NodeView& node) { return prepare_matmul_grouped(node, kind); }},
+};
+constexpr Kernel kBlocks{"blocks", plain<reject_blocks>, prepare_blocks};
+constexpr Kernel kReference{"reference", plain<reject_fine_scales>, prepare_matmul_reference};
+constexpr Kernel kFast[] = {
     {"dequantised", plain<reject_dequantised>, prepare_dequantised},
-    {"blocks", plain<reject_blocks>, prepare_blocks},
+    kBlocks,
     {"gemv", plain<reject_gemv>, prepare_gemv},
     {"onednn_bf16", plain<reject_bf16>,
      [](const NodeView& node) { return prepare_onednn(node, Dtype::bf16); }},
     {"onednn_f32", plain<reject_f32>,
      [](const NodeView& node) { return prepare_onednn(node, Dtype::f32); }},
-    {"reference", plain<reject_fine_scales>, prepare_matmul_reference},
+    kReference,
 };
 
 }  // namespace
@@ -167,7 +171,13 @@ void convert_parallel(const void* from, Dtype from_dtype, void* to, Dtype to_dty
 }
 
 void register_matmul(KernelRegistry& registry) {
-    for (const Kernel& kernel : kKernels) registry.add<Matmul>(kernel);
+    for (const Kernel& kernel : kComposed<Products::fast>) registry.add<Matmul>(kernel);
+    for (const Kernel& kernel : kFast) registry.add<Matmul>(kernel);
+}
+
+void register_matmul_by_rows(KernelRegistry& registry) {
+    for (const Kernel& kernel : kComposed<Products::by_rows>) registry.add<Matmul>(kernel);
+    for (const Kernel& kernel : {kBlocks, kReference}) registry.add<Matmul>(kernel);
 }
 
 }  // namespace octavo::cpu

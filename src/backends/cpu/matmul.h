@@ -10,7 +10,7 @@ namespace octavo::cpu {
 Refusal reject_gemv(const NodeView&);
 Prepared prepare_gemv(const NodeView&);
 Prepared prepare_matmul_reference(const NodeView&);
-Prepared prepare_matmul_grouped(const NodeView&);
+Prepared prepare_matmul_grouped(const NodeView&, Products);
 // Operands under scales per row, block or group: nullopt if this node has them.
 Refusal reject_blocks(const NodeView&);
 Prepared prepare_blocks(const NodeView&);

@@ -34,8 +34,10 @@ std::int64_t rounded_terms(std::int64_t rows) {
 
 // Products of one expert by their shapes, prepared when they are first wanted, and their scratch,
 // which is that of the largest.
-class Products {
+class ExpertProducts {
   public:
+    explicit ExpertProducts(Products kind) : kernels_(kernel_registry(kind)) {}
+
     void run(const Matmul& op, std::span<const TensorRef> in, const TensorRef& out) {
         const std::lock_guard lock(mutex_);
         const Prepared& product = prepared(op, in[0].type, in[1].type);
@@ -60,18 +62,19 @@ class Products {
             fmt::format("{}{} {} {}", name(op.out), attributes(Op(op)), to_string(a), to_string(b));
         const auto found = prepared_.find(key);
         if (found != prepared_.end()) return found->second;
-        return prepared_.emplace(key, prepare_matmul(kernel_registry(), op, a, b)).first->second;
+        return prepared_.emplace(key, prepare_matmul(kernels_, op, a, b)).first->second;
     }
 
+    const KernelRegistry& kernels_;
     std::mutex mutex_;
     std::map<std::string, Prepared> prepared_;
     std::unique_ptr<std::byte, Free> scratch_;
     std::int64_t bytes_ = 0;
 };
 
-Products& products() {
-    static Products all;
-    return all;
+ExpertProducts& products(Products kind) {
+    static ExpertProducts fast(Products::fast), by_rows(Products::by_rows);
+    return kind == Products::fast ? fast : by_rows;
 }
 
 std::int64_t bytes_of(const Type& t, std::int64_t elements) {
@@ -111,7 +114,7 @@ TensorRef take_columns(const TensorRef& t, std::int64_t first, std::int64_t colu
 
 class Grouped {
   public:
-    explicit Grouped(const NodeView& node) : op_(std::get<Matmul>(node.op)) {
+    Grouped(const NodeView& node, Products kind) : op_(std::get<Matmul>(node.op)), kind_(kind) {
         one_ = op_;
         one_.groups = 0;
         one_.group_k = false;
@@ -187,7 +190,7 @@ class Grouped {
         std::byte* const to = out.as<std::byte>() + first * row;
         c.data = padded == rows ? to : buffer;
         if (op_.accumulate) operands.push_back(take_rows(call.in[3], first, rows, padded, buffer));
-        products().run(one_, operands, c);
+        products(kind_).run(one_, operands, c);
         if (padded != rows) std::copy_n(buffer, rows * row, to);
     }
 
@@ -204,10 +207,11 @@ class Grouped {
         };
         std::vector<TensorRef> operands{take(0, op_.trans_a), take(1, !op_.trans_b)};
         if (op_.accumulate) operands.push_back(matrix_of(call.in[3], e));
-        products().run(one_, operands, c);
+        products(kind_).run(one_, operands, c);
     }
 
     Matmul op_, one_;  // of all groups, and of one
+    Products kind_;
     std::array<std::optional<Type>, 2> wide_;
     std::array<std::int64_t, 2> wide_at_{}, at_{};
     std::int64_t c_at_ = 0;
@@ -216,8 +220,8 @@ class Grouped {
 
 }  // namespace
 
-Prepared prepare_matmul_grouped(const NodeView& node) {
-    const Grouped grouped(node);
+Prepared prepare_matmul_grouped(const NodeView& node, Products kind) {
+    const Grouped grouped(node, kind);
     return {grouped, grouped.scratch_bytes()};
 }
 

@@ -1,9 +1,7 @@
-// From logits to a token. Randomness is a pure function of (seed, sequence, position), so a text
-// does not depend on what is generated beside it.
+// How tokens are drawn (ops/sample.cpp).
 #pragma once
 
 #include <cstdint>
-#include <span>
 
 namespace octavo {
 
@@ -17,12 +15,5 @@ struct SampleOptions {
 
 // Throws a usage Error naming the option that is out of range.
 void check_options(const SampleOptions&);
-
-// The most likely token, the lowest id among equals.
-std::int32_t argmax(std::span<const float> logits);
-
-// `logits` (V). `sequence` and `position` are the counters of the random number.
-std::int32_t sample(std::span<const float> logits, const SampleOptions&, std::uint64_t sequence,
-                    std::uint64_t position);
 
 }  // namespace octavo

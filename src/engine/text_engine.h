@@ -1,4 +1,4 @@
-// What the server asks of whatever makes tokens.
+// Continuing texts: what is asked, what comes back, and who does it.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/sampler.h"
+#include "engine/sample_options.h"
 
 namespace octavo {
 
@@ -16,13 +16,17 @@ struct TextRequest {
     std::vector<std::int32_t> prompt;  // at least one token
     std::int64_t max_tokens = 0;       // 0: the prompt is only scored
     SampleOptions sampling = {};
-    std::uint64_t sequence = 0;  // tells the texts of one seed apart
+    // Tell the texts of one seed apart: random numbers are a function of the seed, these two and
+    // the number of the token.
+    std::uint64_t sequence = 0;
+    std::uint32_t sample = 0;  // of one prompt
     std::vector<std::int32_t> stop_tokens = {};
     // Report log-probabilities, with those of so many most likely tokens.
     std::optional<std::int64_t> logprobs = {};
     bool score_prompt = false;  // those of the prompt's tokens, too
 };
 
+// By the model's own distribution, whatever the temperature.
 struct TokenScore {
     std::int32_t token = 0;
     std::optional<float> logprob = {};  // none if not asked for, and of the prompt's first token
@@ -39,7 +43,8 @@ enum class Finish : std::uint8_t {
 struct TokenEvent {
     std::uint64_t id = 0;
     TokenScore score = {};
-    bool prompt = false;  // a token of the prompt, in order, before all new ones
+    float drawn_logprob = 0;  // of a new token, by the distribution that it was drawn from
+    bool prompt = false;      // a token of the prompt, in order, before all new ones
     Finish finish = Finish::none;
     std::string error = {};
 };

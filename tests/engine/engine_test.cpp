@@ -1,0 +1,342 @@
+#include "engine/engine.h"
+
+#include <cmath>
+
+#include "engine/engine_testing.h"
+
+namespace octavo {
+namespace {
+
+using test::generate;
+using test::golden_ids;
+using test::Made;
+using test::make_engine;
+using test::random_prompt;
+
+const EngineOptions kSmall{.context = 40, .max_seqs = 2, .max_batched_tokens = 64};
+
+class Greedy : public testing::TestWithParam<const char*> {};
+
+TEST_P(Greedy, ContinuesAsTheReferenceDoes) {
+    const auto ids = golden_ids(GetParam());
+    ASSERT_EQ(ids.size(), 40u);
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, GetParam(), recipe_named("fp32"), kSmall);
+    const TextRequest request{.prompt = {ids.begin(), ids.begin() + 16},
+                              .max_tokens = 24,
+                              .sampling = {.temperature = 0}};
+    const std::vector<std::int32_t> want(ids.begin() + 16, ids.end());
+    // Side by side, and over blocks that have been used before.
+    for (int round = 0; round < 2; ++round) {
+        for (const Made& made : generate(*engine, {request, request, request})) {
+            EXPECT_EQ(made.tokens, want);
+            EXPECT_EQ(made.finish, Finish::length);
+        }
+    }
+}
+
+TEST_P(Greedy, StartsAlikeInBf16) {
+    // The reference leads by far more than bf16's rounding at the first token.
+    const auto ids = golden_ids(GetParam());
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, GetParam(), recipe_named("bf16"), kSmall);
+    const auto made = generate(*engine, {{.prompt = {ids.begin(), ids.begin() + 16},
+                                          .max_tokens = 1,
+                                          .sampling = {.temperature = 0}}});
+    EXPECT_EQ(made[0].tokens, std::vector<std::int32_t>{ids[16]});
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Greedy,
+                         testing::Values("llama", "llama3-rope", "qwen2", "qwen3", "qwen3-moe",
+                                         "gpt2"),
+                         [](const auto& param_info) {
+                             std::string name = param_info.param;
+                             std::erase(name, '-');
+                             return name;
+                         });
+
+// ---- What runs beside a text does not change it ------------------------------------------------
+
+// Prompts of many lengths, some alike, in three kinds of sampling.
+std::vector<TextRequest> crowd(std::int64_t vocabulary) {
+    std::vector<TextRequest> requests;
+    for (std::uint64_t i = 0; i < 24; ++i) {
+        const std::int64_t length = std::array{1, 5, 16, 17, 33, 48, 70}[i % 7];
+        TextRequest r{.prompt = random_prompt(length, i % 5, vocabulary),
+                      .max_tokens = static_cast<std::int64_t>(3 + i * 7 % 20)};
+        r.sampling = std::array{SampleOptions{.temperature = 1},
+                                SampleOptions{.temperature = 0.7, .top_k = 20, .top_p = 0.9},
+                                SampleOptions{.temperature = 0}}[i % 3];
+        r.sequence = i / 2;
+        r.sample = i % 2;
+        requests.push_back(r);
+    }
+    return requests;
+}
+
+struct Setting {
+    std::string family, recipe;
+    bool fp8_cache = false;
+};
+
+std::vector<Made> one_at_a_time(Backend& backend, const Setting& s,
+                                const std::vector<TextRequest>& requests) {
+    const auto engine = make_engine(backend, s.family, recipe_named(s.recipe),
+                                    {.context = 96,
+                                     .max_seqs = 1,
+                                     .prefix_cache = false,
+                                     .fp8_cache = s.fp8_cache,
+                                     .calibration = KvCalibration::none});
+    std::vector<Made> made;
+    for (const TextRequest& r : requests) made.push_back(generate(*engine, {r})[0]);
+    return made;
+}
+
+// Arrivals spread out, prompts cut every 24 tokens, and a cache of 14 blocks for texts of up to 6.
+std::vector<Made> crowded(Backend& backend, const Setting& s,
+                          const std::vector<TextRequest>& requests) {
+    const Architecture arch = read_hf_config(test::fixture(s.family));
+    const std::int64_t token =
+        2 * arch.layers * arch.kv_heads * arch.head_dim *
+        (s.fp8_cache ? 1 : std::int64_t(size_of(recipe_named(s.recipe).compute)));
+    const auto engine = make_engine(backend, s.family, recipe_named(s.recipe),
+                                    {.context = 96,
+                                     .max_seqs = 8,
+                                     .max_batched_tokens = 24,
+                                     .kv_pool_bytes = 14 * 16 * token,
+                                     .fp8_cache = s.fp8_cache,
+                                     .calibration = KvCalibration::none});
+    std::vector<std::int64_t> arrivals;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+        arrivals.push_back(static_cast<std::int64_t>(i / 5 * 4));
+    }
+    auto made = generate(*engine, requests, arrivals);
+    const Scheduler& scheduler = engine->scheduler();
+    EXPECT_GT(scheduler.counts().preemptions, 0);
+    EXPECT_GT(scheduler.counts().hit_tokens, 0);
+    EXPECT_EQ(scheduler.pool().free(), scheduler.pool().size());
+    EXPECT_EQ(scheduler.pool().allocated(), scheduler.pool().freed());
+    return made;
+}
+
+class Crowd : public testing::TestWithParam<Setting> {};
+
+TEST_P(Crowd, ChangesNoBitWithReferenceKernels) {
+    if (test::on_cuda()) GTEST_SKIP() << "the CPU's";
+    const auto backend = make_cpu_backend({.reference = true});
+    const auto requests = crowd(read_hf_config(test::fixture(GetParam().family)).vocab_size);
+    const auto alone = one_at_a_time(*backend, GetParam(), requests);
+    const auto together = crowded(*backend, GetParam(), requests);
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+        EXPECT_EQ(together[i].tokens, alone[i].tokens) << "request " << i;
+        EXPECT_EQ(together[i].logprobs, alone[i].logprobs) << "request " << i;
+        EXPECT_EQ(together[i].finish, alone[i].finish) << "request " << i;
+    }
+}
+
+// Where sums take other orders, texts part at some token; up to there log-probabilities agree.
+TEST_P(Crowd, ChangesRoundingsOnly) {
+    const auto backend = test::make_test_backend();
+    const auto requests = crowd(read_hf_config(test::fixture(GetParam().family)).vocab_size);
+    const auto alone = one_at_a_time(*backend, GetParam(), requests);
+    const auto together = crowded(*backend, GetParam(), requests);
+    std::int64_t tokens = 0, alike = 0;
+    for (std::size_t i = 0; i < requests.size(); ++i) {
+        tokens += std::ssize(alone[i].tokens);
+        for (std::size_t t = 0; t < alone[i].tokens.size(); ++t) {
+            if (alone[i].tokens[t] != together[i].tokens[t]) break;
+            ++alike;
+        }
+    }
+    EXPECT_GE(static_cast<double>(alike), 0.8 * static_cast<double>(tokens));
+}
+
+INSTANTIATE_TEST_SUITE_P(Settings, Crowd,
+                         testing::Values(Setting{"qwen3", "fp32"}, Setting{"qwen3", "bf16"},
+                                         Setting{"gpt2", "bf16"}, Setting{"llama", "blockwise"},
+                                         Setting{"qwen3-moe", "bf16"},
+                                         Setting{"qwen3", "bf16", true},
+                                         Setting{"llama", "blockwise", true}),
+                         [](const auto& param_info) {
+                             std::string name = param_info.param.family + param_info.param.recipe +
+                                                (param_info.param.fp8_cache ? "Kv8" : "");
+                             std::erase(name, '-');
+                             return name;
+                         });
+
+// ---- Requests ----------------------------------------------------------------------------------
+
+TEST(Engine, TextsOfOnePromptDifferBySample) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
+    const TextRequest first{.prompt = {1, 2, 3}, .max_tokens = 30};
+    TextRequest second = first, third = first;
+    second.sample = 1;
+    third.sequence = 1;
+    const auto made = generate(*engine, {first, second, third, first});
+    EXPECT_NE(made[0].tokens, made[1].tokens);
+    EXPECT_NE(made[0].tokens, made[2].tokens);
+    EXPECT_EQ(made[0].tokens, made[3].tokens);
+}
+
+TEST(Engine, StopsAtStopTokens) {
+    const auto ids = golden_ids("llama");
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
+    TextRequest request{.prompt = {ids.begin(), ids.begin() + 16},
+                        .max_tokens = 24,
+                        .sampling = {.temperature = 0},
+                        .stop_tokens = {ids[20]}};
+    const auto made = generate(*engine, {request})[0];
+    const auto end = std::find(ids.begin() + 16, ids.end(), ids[20]) + 1;
+    EXPECT_EQ(made.tokens, std::vector<std::int32_t>(ids.begin() + 16, end));
+    EXPECT_EQ(made.finish, Finish::stop);
+    EXPECT_EQ(engine->running(), 0);
+}
+
+TEST(Engine, ScoresPrompts) {
+    // A text that was generated, scored as a prompt, has the log-probabilities it was drawn with.
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "qwen3", recipe_named("fp32"),
+                                    {.context = 80, .max_seqs = 4, .max_batched_tokens = 16});
+    const auto prompt = random_prompt(20, 3, engine->vocabulary());
+    const auto drawn =
+        generate(*engine, {{.prompt = prompt, .max_tokens = 25, .logprobs = 2}})[0];
+    std::vector<std::int32_t> whole = prompt;
+    whole.insert(whole.end(), drawn.tokens.begin(), drawn.tokens.end());
+    for (const std::int64_t top : {0, 2}) {
+        TextRequest request{.prompt = whole, .logprobs = top, .score_prompt = true};
+        const auto scored = generate(*engine, {request, request});
+        for (const Made& made : scored) {
+            EXPECT_EQ(made.finish, Finish::length);
+            EXPECT_TRUE(made.tokens.empty());
+            ASSERT_EQ(made.prompt.size(), whole.size());
+            EXPECT_FALSE(made.prompt[0].logprob);
+            for (std::size_t i = 0; i < whole.size(); ++i) {
+                EXPECT_EQ(made.prompt[i].token, whole[i]);
+                if (i < prompt.size()) continue;
+                const std::size_t at = i - prompt.size();
+                EXPECT_NEAR(*made.prompt[i].logprob, drawn.logprobs[at], 1e-4);
+                EXPECT_NEAR(*drawn.scores[at].logprob, drawn.logprobs[at], 1e-5);
+                ASSERT_EQ(made.prompt[i].top.size(), static_cast<std::size_t>(top));
+                if (top > 0) {
+                    EXPECT_EQ(made.prompt[i].top[0].first, drawn.scores[at].top[0].first);
+                    EXPECT_GE(made.prompt[i].top[0].second, made.prompt[i].top[1].second);
+                }
+            }
+        }
+    }
+}
+
+TEST(Engine, CancelledTextsSendNothingMore) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
+    const TextRequest request{.prompt = {1, 2, 3}, .max_tokens = 20};
+    const auto first = engine->submit(request), second = engine->submit(request),
+               waiting = engine->submit(request);
+    (void)engine->step();
+    engine->cancel(first);
+    engine->cancel(waiting);
+    engine->cancel(12345);
+    std::size_t tokens = 1;
+    for (Finish finish = Finish::none; finish == Finish::none;) {
+        const auto events = engine->step();
+        ASSERT_EQ(events.size(), 1u);
+        EXPECT_EQ(events[0].id, second);
+        finish = events[0].finish;
+        ++tokens;
+    }
+    EXPECT_EQ(tokens, 20u);
+    EXPECT_TRUE(engine->step().empty());
+    EXPECT_EQ(engine->scheduler().pool().free(), engine->scheduler().pool().size());
+}
+
+TEST(Engine, RefusesWhatDoesNotFit) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
+    const std::vector<std::int32_t> prompt{1, 2, 3};
+    EXPECT_THROW(engine->submit({.prompt = prompt, .max_tokens = 38}), Error);
+    EXPECT_THROW(engine->submit({.prompt = {}, .max_tokens = 1}), Error);
+    EXPECT_THROW(engine->submit({.prompt = {512}, .max_tokens = 1}), Error);
+    EXPECT_THROW(engine->submit({.prompt = prompt, .sampling = {.temperature = -1}}), Error);
+    const Architecture arch = read_hf_config(test::fixture("llama"));
+    EXPECT_THROW(Engine(*backend, arch, recipe_named("fp32"), {.context = 257}), Error);
+    EXPECT_THROW(Engine(*backend, arch, recipe_named("fp32"),
+                        {.context = 256, .kv_pool_bytes = 1000}),
+                 Error);
+}
+
+// ---- Weights -----------------------------------------------------------------------------------
+
+// A source that damages one element of a parameter.
+WeightSource damaged(const std::string& family, const std::string& parameter, float value) {
+    return [=](std::span<const WeightTarget> weights) {
+        std::vector<WeightTarget> targets(weights.begin(), weights.end());
+        for (WeightTarget& t : targets) {
+            if (t.name != parameter) continue;
+            t.write = [write = t.write, value, dtype = t.dtype](std::span<const std::byte> values) {
+                std::vector<std::byte> copy(values.begin(), values.end());
+                const auto element = static_cast<std::ptrdiff_t>(size_of(dtype));
+                convert(&value, Dtype::f32, copy.data() + 7 * element, dtype, 1);
+                write(copy);
+            };
+        }
+        load_weights(test::fixture(family), targets);
+    };
+}
+
+std::string failure_of(Engine& engine, const WeightSource& source) {
+    try {
+        engine.load(source);
+    } catch (const Error& error) {
+        return error.message();
+    }
+    return "";
+}
+
+TEST(EngineWeights, DamageIsNamedAndTheNextLoadMendsIt) {
+    const auto backend = test::make_test_backend();
+    for (const char* recipe : {"bf16", "blockwise"}) {
+        const auto engine = make_engine(*backend, "llama", recipe_named(recipe), kSmall);
+        const std::string name = "model.layers.1.mlp.up_proj.weight";
+        for (const float value : {std::nanf(""), INFINITY}) {
+            const std::string why = failure_of(*engine, damaged("llama", name, value));
+            EXPECT_NE(why.find("'" + name + "': element 7"), std::string::npos) << why;
+            EXPECT_THROW(engine->submit({.prompt = {1}, .max_tokens = 1}), Error);
+        }
+        engine->load(test::weights_of("llama"));
+        EXPECT_EQ(generate(*engine, {{.prompt = {1}, .max_tokens = 3}})[0].tokens.size(), 3u);
+    }
+}
+
+TEST(EngineWeights, LoadingAgainChangesNothingAndMovesNothing) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("blockwise"), kSmall);
+    const TextRequest request{.prompt = random_prompt(33, 1, engine->vocabulary()),
+                              .max_tokens = 5};
+    const auto before = generate(*engine, {request})[0];
+    (void)generate(*engine, {request});
+    EXPECT_EQ(engine->scheduler().counts().hit_tokens, 32);  // its own prompt
+    std::vector<const void*> addresses;
+    const State& state = engine->program().state();
+    for (const State::Entry& e : state.entries()) addresses.push_back(e.tensor.data);
+    for (int i = 0; i < 20; ++i) engine->load(test::weights_of("llama"));
+    EXPECT_EQ(engine->weight_version(), 21);
+    for (std::size_t i = 0; i < addresses.size(); ++i) {
+        EXPECT_EQ(state.entries()[i].tensor.data, addresses[i]);
+    }
+    EXPECT_EQ(generate(*engine, {request})[0], before);
+    EXPECT_EQ(engine->scheduler().counts().hit_tokens, 32);  // nothing of the old weights is found
+}
+
+TEST(EngineWeights, AreNotTakenWhileTextsRun) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
+    const auto id = engine->submit({.prompt = {1}, .max_tokens = 3});
+    EXPECT_THROW(engine->load(test::weights_of("llama")), Error);
+    engine->cancel(id);
+    engine->load(test::weights_of("llama"));
+}
+
+}  // namespace
+}  // namespace octavo
