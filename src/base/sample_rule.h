@@ -45,9 +45,10 @@ constexpr float ranked_logit(std::uint64_t rank) {
 
 // exp(z - max) for z <= max, to the nearest unit; off by less than 0.7 of one.
 constexpr Mass mass_of(float z, float max) {
-    constexpr double kLowest = -40;         // rounds to 0, as does what lies below
-    constexpr double kRound = 0x1.8p52;     // adding it rounds to an integer, which are its low bits
-    constexpr double kLn2High = 0x1.62e42fefa38p-1;  // with few enough bits that n kLn2High is exact
+    constexpr double kLowest = -40;      // rounds to 0, as does what lies below
+    constexpr double kRound = 0x1.8p52;  // adding it rounds to an integer, which are its low bits
+    constexpr double kLn2High =
+        0x1.62e42fefa38p-1;  // with few enough bits that n kLn2High is exact
     constexpr double kLn2Low = 0x1.ef35793c7673p-45;
     const double all = static_cast<double>(z) - static_cast<double>(max);
     const double d = all < kLowest ? kLowest : all;

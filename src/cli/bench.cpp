@@ -1,19 +1,17 @@
-// octavo bench: training steps on random tokens, matrix products, single ops.
+// octavo bench: training steps on random tokens, matrix products; the other measurements are in
+// files of their own.
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <chrono>
-#include <map>
-#include <nlohmann/json.hpp>
 
-#include "base/file.h"
-#include "base/parallel.h"
 #include "base/process.h"
 #include "base/rng.h"
 #include "base/version.h"
+#include "cli/bench_generate.h"
 #include "cli/bench_op.h"
+#include "cli/bench_report.h"
 #include "cli/device.h"
-#include "cli/machine.h"
 #include "cli/verbs.h"
 #include "runtime/gemm_rate.h"
 #include "train/setup.h"
@@ -23,25 +21,9 @@ namespace octavo {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-using Json = nlohmann::ordered_json;
 
 double seconds_since(Clock::time_point start) {
     return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-    std::nth_element(values.begin(), values.begin() + std::ssize(values) / 2, values.end());
-    return values[values.size() / 2];
-}
-
-Json machine(const Backend& backend) {
-    Json j{{"octavo", kVersion},
-           {"backend", backend.name()},
-           {"processor", processor_name()},
-           {"threads", thread_count()}};
-    if (backend.name() == "cpu") return j;
-    for (const auto& [name, value] : gpu_facts()) j[name] = value;
-    return j;
 }
 
 // Steps before the clock starts: until every delayed scale has its window, casts take an extra pass
@@ -50,13 +32,6 @@ std::int64_t warmup_steps(const Args& args, const Recipe& recipe) {
     const auto asked = args.flag<std::int64_t>("warmup");
     const bool delayed = recipe.activation && recipe.activation->provider == Provider::delayed;
     return delayed && asked > 0 ? std::max<std::int64_t>(asked, recipe.window + 1) : asked;
-}
-
-void append_result(const Args& args, const Json& result) {
-    const auto& path = args.flag<std::string>("json");
-    if (path.empty()) return;
-    const std::string before = std::filesystem::exists(path) ? read_file(path) : "";
-    write_file_atomically(path, before + result.dump() + "\n");
 }
 
 // One optimizer step on random tokens, micro-batches included.
@@ -93,65 +68,6 @@ class RandomSteps {
     std::int64_t step_ = 0;
 };
 
-// What a breakdown adds up under one line: an op, a product by its kind and extents too.
-struct Work {
-    std::string name;
-    double flops = 0;  // of products, which have a rate
-};
-
-Work work_of(const Graph& g, const Node& n, std::string_view kernel) {
-    Work work{std::string(op_name(n.op))};
-    if (const auto* m = std::get_if<Matmul>(&n.op)) {
-        static constexpr std::string_view kKinds[] = {"", " fprop", " dgrad", " wgrad"};
-        const Type &a = g.type(n.in[0]), &c = g.type(n.out[0]);
-        const std::int64_t rows = c.shape.rows(), columns = c.shape.last();
-        const std::int64_t k = m->trans_a ? a.shape.rows() : a.shape.last();
-        work.name +=
-            fmt::format("{} {} x {} x {}", kKinds[static_cast<int>(m->kind)], rows, columns, k);
-        work.flops =
-            2.0 * static_cast<double>(rows) * static_cast<double>(columns) * static_cast<double>(k);
-    }
-    work.name += fmt::format(" ({})", kernel);
-    return work;
-}
-
-// Seconds by op and kernel over one run of a plan.
-void print_breakdown(Backend& backend, Plan& plan, std::string_view title) {
-    std::vector<std::int32_t> nodes;
-    const auto stopwatch = backend.make_stopwatch();
-    backend.synchronize();
-    stopwatch->mark();
-    plan.run([&](std::int32_t i) {
-        stopwatch->mark();
-        nodes.push_back(i);
-    });
-    const std::vector<double> seconds = stopwatch->intervals();
-    struct Row {
-        double time = 0, flops = 0;
-        int calls = 0;
-    };
-    std::map<std::string, Row> rows;
-    double sum = 0;
-    for (std::size_t k = 0; k < nodes.size(); ++k) {
-        const Work work =
-            work_of(plan.graph(), plan.graph().node(nodes[k]), plan.choice(nodes[k]).kernel);
-        Row& row = rows[work.name];
-        row.time += seconds[k];
-        row.flops += work.flops;
-        ++row.calls;
-        sum += seconds[k];
-    }
-    std::vector<std::pair<std::string, Row>> order(rows.begin(), rows.end());
-    std::ranges::sort(order, std::greater{}, [](const auto& entry) { return entry.second.time; });
-    fmt::print("{}: {:.1f} ms\n", title, sum * 1e3);
-    for (const auto& [name, row] : order) {
-        const std::string rate =
-            row.flops > 0 ? fmt::format("{:.1f} TFLOP/s", row.flops / row.time * 1e-12) : "";
-        fmt::print("  {:>9.2f} ms {:>5.1f} %  {:<56} {:>5} calls  {}\n", row.time * 1e3,
-                   100 * row.time / sum, name, row.calls, rate);
-    }
-}
-
 int bench_step(const Args& args) {
     const RunConfig& config = args.config();
     const auto backend = open_backend(config.runtime);
@@ -177,7 +93,7 @@ int bench_step(const Args& args) {
     const double flops = tokens_per_s * flops_per_token(arch, config.train.seq);
     const double planned = static_cast<double>(program.program().total_bytes() + resident_before);
 
-    Json j = machine(*backend);
+    Json j = machine_facts(*backend);
     j["bench"] = "step";
     j["model"] = config.model.preset.empty() ? describe(arch) : config.model.preset;
     j["parameters"] = parameter_count(arch);
@@ -285,7 +201,7 @@ int bench_gemm(const Args& args) {
             measure_gemm(*backend, c, m, n, k, args.flag<double>("seconds"), kSamples);
         fmt::print("{:<56} {:>10.4f} {:>10.2e}  {}\n", text(c), rate.flops_per_s * 1e-12,
                    rate.error, rate.kernel);
-        Json j = machine(*backend);
+        Json j = machine_facts(*backend);
         j["bench"] = "gemm";
         j["product"] = text(c);
         j["m"] = m;
@@ -298,10 +214,6 @@ int bench_gemm(const Args& args) {
     }
     return 0;
 }
-
-const Flag kJson{.name = "json",
-                 .initial = std::string(),
-                 .help = "file that the result is appended to, as a JSON line"};
 
 Flag size_flag(const char* name) {
     return {.name = name,
@@ -328,7 +240,7 @@ Verb bench_verb() {
                            "their windows, unless 0",
                    .rule = between(0, 1 << 20)},
                   {.name = "breakdown", .initial = false, .help = "also the time by op and kernel"},
-                  kJson},
+                  json_flag()},
         .shorthands = {{"model", "model.preset"},
                        {"recipe", "recipe.name"},
                        {"backend", "runtime.backend"},
@@ -353,11 +265,11 @@ Verb bench_verb() {
                         {.name = "only",
                          .initial = std::string(),
                          .help = "products with this in their names, such as 128x128"},
-                        kJson},
+                        json_flag()},
               .shorthands = {{"backend", "runtime.backend"}}};
     return {.name = "bench",
             .help = "Measures this machine.",
-            .actions = {step, gemm, bench_op_verb()}};
+            .actions = {step, gemm, bench_op_verb(), bench_generate_verb()}};
 }
 
 }  // namespace octavo

@@ -84,8 +84,8 @@ Engine::Engine(Backend& backend, const Architecture& arch, const Recipe& recipe,
     compile(program_, cache_form(scheduler_.pool().size()), false);
     program_.allocate(backend.available_bytes());
     std::set<std::string> names;
-    for (const std::string& plan : {plan_name(kPrompt, prompt_rows_.back()),
-                                    plan_name(kHead, head_rows_.back())}) {
+    for (const std::string& plan :
+         {plan_name(kPrompt, prompt_rows_.back()), plan_name(kHead, head_rows_.back())}) {
         for (WorkingWeight& w : working_weights(recipe_, program_.plan(plan).graph())) {
             if (names.insert(w.state).second) working_.push_back(std::move(w));
         }
@@ -113,8 +113,8 @@ void Engine::compile(Program& program, const CacheForm& form, bool largest_only)
                     body_graph(architecture_, recipe_, n, 1, n, form, false));
     });
     each(prompt_rows_, [&](std::int64_t n) {
-        program.add(plan_name(kPrompt, n), body_graph(architecture_, recipe_, 1, n,
-                                                      options_.max_seqs, form, false));
+        program.add(plan_name(kPrompt, n),
+                    body_graph(architecture_, recipe_, 1, n, options_.max_seqs, form, false));
     });
     each(head_rows_, [&](std::int64_t n) {
         program.add(plan_name(kHead, n), head_graph(architecture_, recipe_, n, most_rows()));
@@ -139,8 +139,8 @@ std::int64_t Engine::pool_blocks(Backend& backend) const {
         Program probe(backend);
         compile(probe, cache_form(1), true);
         const std::int64_t left = backend.available_bytes() - probe.total_bytes();
-        const auto share = static_cast<std::int64_t>(static_cast<double>(std::max<std::int64_t>(left, 0)) *
-                                                     options_.memory_fraction);
+        const auto share = static_cast<std::int64_t>(
+            static_cast<double>(std::max<std::int64_t>(left, 0)) * options_.memory_fraction);
         blocks = std::min(blocks, kv_blocks(share, token_bytes, options_.block));
     }
     check(blocks >= text,
@@ -289,8 +289,7 @@ void Engine::run_body(const std::string& name, const Chunks& chunks,
     for (std::size_t c = 0; c < chunks.size(); ++c) {
         const std::span<const std::int32_t> tokens = scheduler_.tokens(chunks[c].id);
         const std::span<const std::int32_t> blocks = scheduler_.blocks(chunks[c].id);
-        std::ranges::copy(blocks, tables.begin() +
-                                      static_cast<std::ptrdiff_t>(c) * table_shape[1]);
+        std::ranges::copy(blocks, tables.begin() + static_cast<std::ptrdiff_t>(c) * table_shape[1]);
         for (std::int64_t i = 0; i < chunks[c].count; ++i, ++row) {
             const std::int64_t p = chunks[c].begin + i;
             ids[row] = tokens[static_cast<std::size_t>(p)];
@@ -382,13 +381,13 @@ void Engine::run_head(std::span<const Wanted> wanted, std::vector<TokenEvent>& e
         const Wanted& w = wanted[i];
         const TextRequest& request = texts_.at(w.id).request;
         const SampleOptions& o = request.sampling;
-        const auto tokens = o.vocabulary > 0
-                                ? static_cast<std::int32_t>(std::min<std::int64_t>(o.vocabulary, all))
-                                : all;
+        const auto tokens =
+            o.vocabulary > 0 ? static_cast<std::int32_t>(std::min<std::int64_t>(o.vocabulary, all))
+                             : all;
         rows[i] = static_cast<std::int32_t>(w.row);
         const auto prompt = std::ssize(request.prompt);
-        const bool plain = o.temperature == 0 ||
-                           (o.temperature == 1 && o.top_k == 0 && o.top_p == 1);
+        const bool plain =
+            o.temperature == 0 || (o.temperature == 1 && o.top_k == 0 && o.top_p == 1);
         if (w.position < prompt) {  // scored by the model's own distribution
             reals.insert(reals.end(), {1, 1});
             integers.insert(integers.end(),
@@ -397,12 +396,11 @@ void Engine::run_head(std::span<const Wanted> wanted, std::vector<TokenEvent>& e
         } else {
             reals.insert(reals.end(),
                          {static_cast<float>(o.temperature), static_cast<float>(o.top_p)});
-            const std::uint32_t bits =
-                sample_bits(o.seed, request.sequence, request.sample,
-                            static_cast<std::uint32_t>(w.position - prompt));
+            const std::uint32_t bits = sample_bits(o.seed, request.sequence, request.sample,
+                                                   static_cast<std::uint32_t>(w.position - prompt));
             integers.insert(integers.end(),
-                            {static_cast<std::int32_t>(std::min<std::int64_t>(o.top_k, all)), tokens,
-                             static_cast<std::int32_t>(bits), -1});
+                            {static_cast<std::int32_t>(std::min<std::int64_t>(o.top_k, all)),
+                             tokens, static_cast<std::int32_t>(bits), -1});
             logits_wanted |= request.logprobs && (*request.logprobs > 0 || !plain);
         }
     }
@@ -455,8 +453,8 @@ void score(std::span<const float> logits, std::int64_t count, TokenScore& score)
 
 }  // namespace
 
-TokenEvent Engine::finish_token(Text& text, const Wanted& wanted, std::int32_t token,
-                                float logprob, std::span<const float> logits) {
+TokenEvent Engine::finish_token(Text& text, const Wanted& wanted, std::int32_t token, float logprob,
+                                std::span<const float> logits) {
     const TextRequest& request = text.request;
     const auto prompt = std::ssize(request.prompt);
     TokenEvent event{.id = wanted.id, .score = {.token = token}, .drawn_logprob = logprob};

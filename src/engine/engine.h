@@ -2,9 +2,9 @@
 // Kwon et al., arXiv:2309.06180), with weights and cache in BF16 or FP8 (FP8-RL, arXiv:2601.18150).
 //
 // A text depends on its prompt, options and counters alone: which texts run beside it, how its
-// prompt is cut, whether it was preempted or shares blocks with others, only changes roundings where
-// a backend's products depend on their shape, and nothing where they do not (the reference kernels
-// of the CPU).
+// prompt is cut, whether it was preempted or shares blocks with others, only changes roundings
+// where a backend's products depend on their shape, and nothing where they do not (the reference
+// kernels of the CPU).
 #pragma once
 
 #include <map>

@@ -14,8 +14,7 @@ Graph in_formats(const Recipe& recipe, Graph g) {
 }  // namespace
 
 Graph body_graph(const Architecture& arch, const Recipe& recipe, std::int64_t batch,
-                 std::int64_t time, std::int64_t sequences, const CacheForm& form,
-                 bool calibrate) {
+                 std::int64_t time, std::int64_t sequences, const CacheForm& form, bool calibrate) {
     Graph g;
     Builder b(g);
     ModelBuilder m(b, arch);

@@ -1,7 +1,7 @@
 #include "engine/weight_writer.h"
 
-#include <cmath>
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <set>
 

@@ -20,8 +20,7 @@ std::vector<std::int32_t> read_eos_tokens(const std::filesystem::path& folder) {
     }
     std::vector<std::int32_t> tokens;
     const auto add = [&](const nlohmann::json& id) {
-        const bool fits =
-            id.is_number_unsigned() && id <= std::numeric_limits<std::int32_t>::max();
+        const bool fits = id.is_number_unsigned() && id <= std::numeric_limits<std::int32_t>::max();
         check(fits, "{}: expected eos_token_id as a token id or a list of them, got {}",
               file.string(),
               id.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 80));

@@ -200,8 +200,7 @@ TEST(Engine, ScoresPrompts) {
     const auto engine = make_engine(*backend, "qwen3", recipe_named("fp32"),
                                     {.context = 80, .max_seqs = 4, .max_batched_tokens = 16});
     const auto prompt = random_prompt(20, 3, engine->vocabulary());
-    const auto drawn =
-        generate(*engine, {{.prompt = prompt, .max_tokens = 25, .logprobs = 2}})[0];
+    const auto drawn = generate(*engine, {{.prompt = prompt, .max_tokens = 25, .logprobs = 2}})[0];
     std::vector<std::int32_t> whole = prompt;
     whole.insert(whole.end(), drawn.tokens.begin(), drawn.tokens.end());
     for (const std::int64_t top : {0, 2}) {
@@ -261,9 +260,9 @@ TEST(Engine, RefusesWhatDoesNotFit) {
     EXPECT_THROW(engine->submit({.prompt = prompt, .sampling = {.temperature = -1}}), Error);
     const Architecture arch = read_hf_config(test::fixture("llama"));
     EXPECT_THROW(Engine(*backend, arch, recipe_named("fp32"), {.context = 257}), Error);
-    EXPECT_THROW(Engine(*backend, arch, recipe_named("fp32"),
-                        {.context = 256, .kv_pool_bytes = 1000}),
-                 Error);
+    EXPECT_THROW(
+        Engine(*backend, arch, recipe_named("fp32"), {.context = 256, .kv_pool_bytes = 1000}),
+        Error);
 }
 
 // ---- Weights -----------------------------------------------------------------------------------

@@ -4,18 +4,17 @@
 #include <algorithm>
 #include <map>
 
-#include "engine/engine.h"
 #include "base/convert.h"
 #include "base/rng.h"
+#include "engine/engine.h"
 #include "test_backend.h"
 #include "train/golden.h"
 
 namespace octavo::test {
 
 inline WeightSource weights_of(const std::string& family) {
-    return [family](std::span<const WeightTarget> weights) {
-        load_weights(fixture(family), weights);
-    };
+    return
+        [family](std::span<const WeightTarget> weights) { load_weights(fixture(family), weights); };
 }
 
 inline std::unique_ptr<Engine> make_engine(Backend& backend, const std::string& family,
@@ -46,7 +45,8 @@ inline void take(const TokenEvent& event, Made& made) {
     made.scores.push_back(event.score);
 }
 
-// All of them, side by side; request i is submitted before step arrivals[i] (0 where there is none).
+// All of them, side by side; request i is submitted before step arrivals[i] (0 where there is
+// none).
 inline std::vector<Made> generate(Engine& engine, const std::vector<TextRequest>& requests,
                                   const std::vector<std::int64_t>& arrivals = {}) {
     std::vector<Made> made(requests.size());
