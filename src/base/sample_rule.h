@@ -47,8 +47,7 @@ constexpr float ranked_logit(std::uint64_t rank) {
 constexpr Mass mass_of(float z, float max) {
     constexpr double kLowest = -40;      // rounds to 0, as does what lies below
     constexpr double kRound = 0x1.8p52;  // adding it rounds to an integer, which are its low bits
-    constexpr double kLn2High =
-        0x1.62e42fefa38p-1;  // with few enough bits that n kLn2High is exact
+    constexpr double kLn2High = 0x1.62e42fefa38p-1;  // its few bits make n kLn2High exact
     constexpr double kLn2Low = 0x1.ef35793c7673p-45;
     const double all = static_cast<double>(z) - static_cast<double>(max);
     const double d = all < kLowest ? kLowest : all;
