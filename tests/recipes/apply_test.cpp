@@ -261,19 +261,53 @@ TEST(Bf16, ActivationsAreBf16AndSumsF32) {
 TEST(Bf16, CachesAreBf16) {
     Graph g;
     Builder b(g);
-    const Type type{Dtype::f32, {1, 4, 2, 8}};
+    const Type type{Dtype::f32, {4, 2, 8}};
     const Value fresh =
         b.reshape(b.linear(b.one(Embedding{}, {b.load("table", {Dtype::f32, {9, 16}}),
                                                b.input("ids", {Dtype::i32, {1, 1}})}),
                            b.load("w", {Dtype::f32, {16, 16}})),
                   {1, 1, 2, 8});
-    const Value all = b.one(KvWrite{}, {b.load("kv/layers.0.k", type), fresh,
-                                        b.input("positions", {Dtype::i32, {1, 1}})});
-    b.store("kv/layers.0.k", all);
-    b.output("all", all);
+    const Values pools =
+        b.emit(KvWrite{}, {b.load("kv/layers.0.k", type), b.load("kv/layers.0.v", type), fresh,
+                           fresh, b.input("slots", {Dtype::i32, {1, 1}})});
+    b.store("kv/layers.0.k", pools[0]);
+    b.store("kv/layers.0.v", pools[1]);
+    b.output("k", pools[0]);
+    b.output("v", pools[1]);
     const Graph applied = apply(recipe_named("bf16"), g, false);
     verify(applied);
-    EXPECT_EQ(applied.type(applied.outputs()[0].value).dtype, Dtype::bf16);
+    for (const Output& output : applied.outputs()) {
+        EXPECT_EQ(applied.type(output.value).dtype, Dtype::bf16) << output.name;
+    }
+}
+
+// Those in codes stay so, and their scales in f32.
+TEST(Bf16, CodedCachesKeepTheirDtypes) {
+    Graph g;
+    Builder b(g);
+    const Type type{Dtype::e4m3, {4, 2, 8}}, scale{Dtype::f32, {1}};
+    const Value fresh =
+        b.reshape(b.linear(b.one(Embedding{}, {b.load("table", {Dtype::f32, {9, 16}}),
+                                               b.input("ids", {Dtype::i32, {1, 1}})}),
+                           b.load("w", {Dtype::f32, {16, 16}})),
+                  {1, 1, 2, 8});
+    const Values pools = b.emit(
+        KvWrite{}, {b.load("kv/layers.0.k", type), b.load("kv/layers.0.v", type), fresh, fresh,
+                    b.input("slots", {Dtype::i32, {1, 1}}), b.load("kv.scale/layers.0.k", scale),
+                    b.load("kv.scale/layers.0.v", scale)});
+    b.output("k", pools[0]);
+    b.output("v", pools[1]);
+    const Graph applied = apply(recipe_named("bf16"), g, false);
+    verify(applied);
+    for (const Output& output : applied.outputs()) {
+        EXPECT_EQ(applied.type(output.value), type) << output.name;
+    }
+    for (const Node& n : applied.nodes()) {
+        if (std::holds_alternative<KvWrite>(n.op)) {
+            EXPECT_EQ(applied.type(n.in[2]).dtype, Dtype::bf16);
+            EXPECT_EQ(applied.type(n.in[5]), scale);
+        }
+    }
 }
 
 TEST(Fp32, ChangesNothing) {
