@@ -70,9 +70,8 @@ struct Batch {
 
     void submit(Engine& engine, std::int64_t tokens) const {
         for (std::int64_t i = 0; i < texts; ++i) {
-            TextRequest request{.prompt = {},
-                                .max_tokens = tokens,
-                                .sequence = static_cast<std::uint64_t>(i)};
+            TextRequest request{
+                .prompt = {}, .max_tokens = tokens, .sequence = static_cast<std::uint64_t>(i)};
             const Rng rng(2, static_cast<std::uint64_t>(i));
             for (std::int64_t t = 0; t < prompt; ++t) {
                 request.prompt.push_back(

@@ -231,8 +231,12 @@ class Converter {
         const std::int64_t width = blocks ? kWeightBlock : w.shape[1];
         const Shape shape = blocks ? weight_blocks(w.shape) : Shape{1};
         // Twice: scales stand in a file before the codes, since they are wider.
-        const auto quantise_it = [this, &w, height, width, shape] {
+        const auto quantise_it = [this, &w, height, width, shape, blocks] {
             read(w);
+            // As training and generation do with blocks, so that the codes are theirs.
+            if (blocks) {
+                for (float& x : values_) x = static_cast<float>(bf16(x));
+            }
             codes_.resize(values_.size());
             scales_.resize(static_cast<std::size_t>(shape.elements()));
             quantise_blocks(values_, w.shape, height, width, codes_, scales_);

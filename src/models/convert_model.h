@@ -42,9 +42,10 @@ struct ConvertedModel {
 // Error if there is no such model, or already something at `out`.
 void check_makeable(const ConvertRequest&);
 
-// Weights are read from floats of any width or from FP8, in f32, and rounded to nearest once. Other
-// files that belong to the model (tokenizer, generation_config.json, licence, ...) are copied. On
-// Error nothing is left of `out`.
+// Weights are read from floats of any width or from FP8, in f32, and rounded to nearest once; those
+// in blocks are rounded to bf16 first, of which training and generation make codes. Other files
+// that belong to the model (tokenizer, generation_config.json, licence, ...) are copied. On Error
+// nothing is left of `out`.
 ConvertedModel convert_model(const ConvertRequest&);
 
 }  // namespace octavo

@@ -1,5 +1,8 @@
 // A query of one head at a time, keys in ascending order: what a query gives does not depend on
 // those beside it.
+#include <array>
+#include <optional>
+
 #include "backends/cpu/attention.h"
 #include "backends/cpu/math.h"
 
@@ -16,18 +19,35 @@ struct PagedAttentionKernel {
     std::int64_t scratch_elements() const { return keys() + 3 * d; }
 
     void operator()(const KernelCall& call) const {
+        std::optional<Decoded> keys_of, values_of;
+        if constexpr (std::is_same_v<P, e4m3>) {
+            keys_of.emplace(*call.in[6].as<float>());
+            values_of.emplace(*call.in[7].as<float>());
+        }
         for_each_task(rows * heads, slots, [&](std::int64_t task, std::int64_t slot) {
-            attend(call, task / heads, task % heads,
+            attend(call, task / heads, task % heads, keys_of ? &*keys_of : nullptr,
+                   values_of ? &*values_of : nullptr,
                    reinterpret_cast<C*>(call.scratch) + slot * scratch_elements());
         });
     }
 
+    // What the codes of a pool stand for, as q's dtype holds it.
+    struct Decoded {
+        std::array<C, 256> value;
+        explicit Decoded(float scale) {
+            for (int code = 0; code < 256; ++code) {
+                const auto x = e4m3::from_bits(static_cast<std::uint8_t>(code));
+                value[static_cast<std::size_t>(code)] = C(round_to<T>(float(x) * scale));
+            }
+        }
+    };
+
     // A row of a pool as numbers of the arithmetic.
-    const C* widen(const P* x, float scale, C* to) const {
+    const C* widen(const P* x, [[maybe_unused]] const Decoded* codes, C* to) const {
         if constexpr (std::is_same_v<P, C>) {
             return x;
         } else if constexpr (std::is_same_v<P, e4m3>) {
-            for (std::int64_t i = 0; i < d; ++i) to[i] = C(round_to<T>(float(x[i]) * scale));
+            for (std::int64_t i = 0; i < d; ++i) to[i] = codes->value[x[i].bits];
             return to;
         } else {
 #pragma omp simd
@@ -36,7 +56,8 @@ struct PagedAttentionKernel {
         }
     }
 
-    void attend(const KernelCall& call, std::int64_t row, std::int64_t head, C* scratch) const {
+    void attend(const KernelCall& call, std::int64_t row, std::int64_t head, const Decoded* k_codes,
+                const Decoded* v_codes, C* scratch) const {
         const std::int64_t visible = std::clamp<std::int64_t>(
             call.in[3].as<std::int32_t>()[row] + std::int64_t{1}, 0, keys());
         const std::int32_t* blocks =
@@ -51,15 +72,12 @@ struct PagedAttentionKernel {
             std::fill_n(o, d, T(0.0f));
             return;
         }
-        const bool coded = std::is_same_v<P, e4m3>;
-        const float k_scale = coded ? *call.in[6].as<float>() : 1.0f;
-        const float v_scale = coded ? *call.in[7].as<float>() : 1.0f;
         C *p = scratch, *query = p + keys(), *sums = query + d, *wide = sums + d;
 
         for (std::int64_t i = 0; i < d; ++i) query[i] = C(q[i]) * C(op.scale);
         C top = std::numeric_limits<C>::lowest();
         for (std::int64_t s = 0; s < visible; ++s) {
-            const C* key = widen(call.in[1].as<P>() + at(s), k_scale, wide);
+            const C* key = widen(call.in[1].as<P>() + at(s), k_codes, wide);
             C score = 0;
 #pragma omp simd reduction(+ : score)
             for (std::int64_t i = 0; i < d; ++i) score += query[i] * key[i];
@@ -74,7 +92,7 @@ struct PagedAttentionKernel {
         }
         std::fill_n(sums, d, C(0));
         for (std::int64_t s = 0; s < visible; ++s) {
-            const C* value = widen(call.in[2].as<P>() + at(s), v_scale, wide);
+            const C* value = widen(call.in[2].as<P>() + at(s), v_codes, wide);
             const C weight = p[s];
 #pragma omp simd
             for (std::int64_t i = 0; i < d; ++i) sums[i] += weight * value[i];
