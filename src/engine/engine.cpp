@@ -105,24 +105,26 @@ CacheForm Engine::cache_form(std::int64_t blocks) const {
 }
 
 void Engine::compile(Program& program, const CacheForm& form, bool largest_only) const {
+    const Target target = program.backend().target();
     const auto each = [&](std::span<const std::int64_t> rows, auto&& add) {
         for (const std::int64_t n : largest_only ? rows.last(1) : rows) add(n);
     };
     each(decode_rows_, [&](std::int64_t n) {
         program.add(plan_name(kDecode, n),
-                    body_graph(architecture_, recipe_, n, 1, n, form, false));
+                    body_graph(architecture_, recipe_, n, 1, n, form, false, target));
     });
     each(prompt_rows_, [&](std::int64_t n) {
-        program.add(plan_name(kPrompt, n),
-                    body_graph(architecture_, recipe_, 1, n, options_.max_seqs, form, false));
+        program.add(plan_name(kPrompt, n), body_graph(architecture_, recipe_, 1, n,
+                                                      options_.max_seqs, form, false, target));
     });
     each(head_rows_, [&](std::int64_t n) {
-        program.add(plan_name(kHead, n), head_graph(architecture_, recipe_, n, most_rows()));
+        program.add(plan_name(kHead, n),
+                    head_graph(architecture_, recipe_, n, most_rows(), target));
     });
     if (form.coded && options_.calibration == KvCalibration::engine) {
         program.add(std::string(kCalibrate),
                     body_graph(architecture_, recipe_, 1, prompt_rows_.back(), options_.max_seqs,
-                               form, true));
+                               form, true, target));
     }
 }
 
@@ -169,7 +171,7 @@ void Engine::load(const WeightSource& source) {
     State& state = program_.state();
     // Fresh delayed scales: every cast takes its scale from the tensor it casts.
     initialise_scales(state);
-    write_weights(program_.backend(), recipe_, working_, state, source);
+    write_weights(program_.backend(), recipe_, parameters(architecture_), working_, state, source);
     const float one = 1;
     for (const State::Entry& e : state.entries()) {
         if (state_role(e.name) == "kv.scale") state.write(e.name, &one);

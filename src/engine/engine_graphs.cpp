@@ -1,20 +1,23 @@
 #include "engine/engine_graphs.h"
 
 #include "passes/fuse.h"
+#include "passes/join_products.h"
 #include "passes/simplify.h"
 
 namespace octavo {
 namespace {
 
-Graph in_formats(const Recipe& recipe, Graph g) {
+Graph in_formats(const Recipe& recipe, const Target& target, Graph g) {
     Values none;
-    return fuse(apply(recipe, rewrite_forward(recipe, std::move(g), none), /*training=*/false));
+    g = apply(recipe, rewrite_forward(recipe, std::move(g), none), /*training=*/false);
+    return fuse(join_products(g), target);
 }
 
 }  // namespace
 
 Graph body_graph(const Architecture& arch, const Recipe& recipe, std::int64_t batch,
-                 std::int64_t time, std::int64_t sequences, const CacheForm& form, bool calibrate) {
+                 std::int64_t time, std::int64_t sequences, const CacheForm& form, bool calibrate,
+                 const Target& target) {
     Graph g;
     Builder b(g);
     ModelBuilder m(b, arch);
@@ -30,11 +33,11 @@ Graph body_graph(const Architecture& arch, const Recipe& recipe, std::int64_t ba
     if (calibrate) cache.calibrate = form.ranges;
     m.cache = cache;
     b.output("hidden", b.reshape(backbone(m, ids), {batch * time, arch.hidden_size}));
-    return in_formats(recipe, std::move(g));
+    return in_formats(recipe, target, std::move(g));
 }
 
 Graph head_graph(const Architecture& arch, const Recipe& recipe, std::int64_t rows,
-                 std::int64_t hidden_rows) {
+                 std::int64_t hidden_rows, const Target& target) {
     Graph g;
     Builder b(g);
     ModelBuilder m(b, arch);
@@ -48,7 +51,7 @@ Graph head_graph(const Architecture& arch, const Recipe& recipe, std::int64_t ro
                                            b.input("integers", {Dtype::i32, {rows, 4}})});
     b.output("tokens", drawn[0]);
     b.output("logprobs", drawn[1]);
-    return in_formats(recipe, std::move(g));
+    return in_formats(recipe, target, std::move(g));
 }
 
 }  // namespace octavo

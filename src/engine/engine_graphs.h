@@ -3,6 +3,7 @@
 #pragma once
 
 #include "models/model.h"
+#include "passes/target.h"
 #include "recipes/recipe.h"
 
 namespace octavo {
@@ -23,10 +24,11 @@ inline constexpr std::string_view kHiddenRows = "kv/hidden";
 // (batch, time) i32 as CacheContext has them, tables (sequences, table) i32. Output: hidden
 // (batch * time, C).
 Graph body_graph(const Architecture&, const Recipe&, std::int64_t batch, std::int64_t time,
-                 std::int64_t sequences, const CacheForm&, bool calibrate);
+                 std::int64_t sequences, const CacheForm&, bool calibrate, const Target&);
 
 // Inputs: rows (R) i32 of kHiddenRows, which has `hidden_rows`; reals (R, 2) and integers (R, 4) of
 // ops/sample.cpp. Outputs: logits (R, V) f32, tokens (R) i32, logprobs (R) f32.
-Graph head_graph(const Architecture&, const Recipe&, std::int64_t rows, std::int64_t hidden_rows);
+Graph head_graph(const Architecture&, const Recipe&, std::int64_t rows, std::int64_t hidden_rows,
+                 const Target&);
 
 }  // namespace octavo

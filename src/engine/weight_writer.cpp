@@ -7,6 +7,7 @@
 
 #include "base/convert.h"
 #include "base/parallel.h"
+#include "passes/join_products.h"
 #include "passes/simplify.h"
 
 namespace octavo {
@@ -32,30 +33,73 @@ void check_finite(const WeightTarget& target, std::span<const std::byte> values)
     });
 }
 
-// Copies of working weights of one form are cast by one plan.
+// Where a parameter goes: some rows of a working weight.
+struct Place {
+    WorkingWeight weight;  // with the type of these rows alone
+    std::string state;     // that they are part of
+    std::int64_t first_row = 0;
+};
+
+// A rounding, which needs no device.
+bool is_plain(const Place& p) { return p.weight.type.scaling == kUnscaled && !p.weight.exponent; }
+
+std::vector<Place> places_of(std::span<const Parameter> parameters,
+                             std::span<const WorkingWeight> working) {
+    std::vector<Place> places;
+    for (const WorkingWeight& w : working) {
+        const std::vector<std::string> parts = joined_parts(w.weight);
+        std::int64_t row = 0;
+        for (const std::string& part : parts) {
+            Place place{w, w.state, row};
+            place.weight.weight = part;
+            if (parts.size() > 1) {
+                const auto p = std::ranges::find(parameters, part, &Parameter::name);
+                check(p != parameters.end(), "'{}': the model has no parameter '{}'", w.state,
+                      part);
+                place.weight.type.shape = p->shape;
+                row += p->shape[0];
+            }
+            places.push_back(std::move(place));
+        }
+    }
+    return places;
+}
+
+// Puts the parts of `from` at the rows of `to` that begin with `row`: codes, and scales of whole
+// blocks. Everything else is copied whole.
+void copy_rows(Backend& backend, const TensorRef& from, const TensorRef& to, std::int64_t row) {
+    if (from.type == to.type) {
+        return backend.copy(to.as<std::byte>(), from.as<std::byte>(), total_bytes(to.type));
+    }
+    const std::int64_t row_bytes =
+        to.type.shape[1] * static_cast<std::int64_t>(size_of(to.type.dtype));
+    backend.copy(to.as<std::byte>() + row * row_bytes, from.as<std::byte>(), data_bytes(from.type));
+    if (!from.scale) return;
+    const std::int64_t block_row = scale_layout(to.type).scale_at(row, 0);
+    backend.copy(reinterpret_cast<std::byte*>(to.scales() + block_row),
+                 reinterpret_cast<const std::byte*>(from.scales()), scale_bytes(from.type));
+}
+
+// Copies of one form are cast by one plan.
 class Caster {
   public:
-    Caster(Backend& backend, const Recipe& recipe, std::span<const WorkingWeight> working)
+    Caster(Backend& backend, const Recipe& recipe, std::span<const Place> places)
         : backend_(backend), program_(backend) {
-        for (const WorkingWeight& w : working) {
-            const std::string form = form_of(w);
-            if (!is_plain(w) && !program_.has(form)) program_.add(form, graph(recipe, w, form));
+        for (const Place& place : places) {
+            const std::string form = form_of(place.weight);
+            if (!is_plain(place) && !program_.has(form)) {
+                program_.add(form, graph(recipe, place.weight, form));
+            }
         }
         program_.allocate(backend.available_bytes());
         initialise_scales(program_.state());
     }
 
-    // A rounding, which needs no device.
-    static bool is_plain(const WorkingWeight& w) {
-        return w.type.scaling == kUnscaled && !w.exponent;
-    }
-
-    void cast(const WorkingWeight& w, const std::byte* master, State& to) {
-        const std::string form = form_of(w);
+    void cast(const Place& place, const std::byte* master, State& to) {
+        const std::string form = form_of(place.weight);
         program_.write_input(form, "master", master);
         program_.run(form);
-        backend_.copy(to.tensor(w.state).as<std::byte>(),
-                      program_.state().tensor(form).as<std::byte>(), total_bytes(w.type));
+        copy_rows(backend_, program_.state().tensor(form), to.tensor(place.state), place.first_row);
     }
 
   private:
@@ -79,6 +123,13 @@ class Caster {
     Program program_;
 };
 
+void write_plain(Backend& backend, const Place& place, std::span<const std::byte> values,
+                 State& to) {
+    const std::int64_t row_bytes = std::ssize(values) / place.weight.type.shape[0];
+    backend.copy_in(to.tensor(place.state).as<std::byte>() + place.first_row * row_bytes,
+                    values.data(), std::ssize(values));
+}
+
 // A parameter that is wanted in two formats comes in f32 for both.
 void add(std::vector<WeightTarget>& targets, WeightTarget target) {
     const auto known = std::ranges::find(targets, target.name, &WeightTarget::name);
@@ -97,16 +148,19 @@ void add(std::vector<WeightTarget>& targets, WeightTarget target) {
 
 }  // namespace
 
-void write_weights(Backend& backend, const Recipe& recipe, std::span<const WorkingWeight> working,
-                   State& state, const WeightSource& source) {
-    Caster caster(backend, recipe, working);
+void write_weights(Backend& backend, const Recipe& recipe, std::span<const Parameter> parameters,
+                   std::span<const WorkingWeight> working, State& state,
+                   const WeightSource& source) {
+    const std::vector<Place> places = places_of(parameters, working);
+    Caster caster(backend, recipe, places);
     std::vector<WeightTarget> targets = master_weights(state);
-    for (const WorkingWeight& w : working) {
-        const bool plain = Caster::is_plain(w);
-        add(targets, {w.weight, w.type.shape, plain ? w.type.dtype : Dtype::f32,
-                      [&, w, plain](std::span<const std::byte> values) {
-                          plain ? state.write(w.state, values.data())
-                                : caster.cast(w, values.data(), state);
+    for (const Place& place : places) {
+        const bool plain = is_plain(place);
+        add(targets, {place.weight.weight, place.weight.type.shape,
+                      plain ? place.weight.type.dtype : Dtype::f32,
+                      [&, plain](std::span<const std::byte> values) {
+                          plain ? write_plain(backend, place, values, state)
+                                : caster.cast(place, values.data(), state);
                       }});
     }
     for (WeightTarget& target : targets) {

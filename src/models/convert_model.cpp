@@ -12,6 +12,7 @@
 #include "base/block_scale.h"
 #include "base/convert.h"
 #include "base/file.h"
+#include "base/float16.h"
 #include "base/parallel.h"
 #include "models/experts.h"
 #include "models/llmc_checkpoint.h"

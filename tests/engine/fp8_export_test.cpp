@@ -1,4 +1,5 @@
 // A model exported to FP8 holds exactly what the engine used.
+#include "base/float8.h"
 #include "engine/engine_testing.h"
 #include "io/scratch.h"
 #include "models/convert_model.h"

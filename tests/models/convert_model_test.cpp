@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/convert.h"
+#include "base/float16.h"
 #include "base/rng.h"
 #include "io/scratch.h"
 #include "models/random_model.h"
