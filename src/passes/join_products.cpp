@@ -29,8 +29,8 @@ const Load* joinable_weight(const Matcher& match, const Node& n) {
     if (!load || !match.used_once(n.in[1])) return nullptr;
     const Load& weight = std::get<Load>(load->op);
     const Type& type = weight.type;
-    const bool whole_blocks = type.scaling.granularity == Granularity::block_128x128 &&
-                              type.shape[0] % kScaleBlock == 0;
+    const bool whole_blocks =
+        type.scaling.granularity == Granularity::block_128x128 && type.shape[0] % kScaleBlock == 0;
     const bool lines_up = type.scaling == kUnscaled || whole_blocks;
     return weight.name.starts_with("work.") && !weight.exponent && lines_up ? &weight : nullptr;
 }
