@@ -69,7 +69,7 @@ class Row {
     float log_probability(std::int32_t id, const Cut& cut, Mass total) const {
         if (id >= size() || !cut.keeps(key(id), id)) return -std::numeric_limits<float>::infinity();
         const double relative = static_cast<double>(z(id)) - static_cast<double>(max_);
-        const double sum = std::ldexp(static_cast<double>(total), -kMassBits);
+        const double sum = static_cast<double>(total) * kMassUnit;
         return static_cast<float>(relative - std::log(sum));
     }
 

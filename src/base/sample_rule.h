@@ -13,9 +13,10 @@
 
 namespace octavo {
 
-using Mass = std::uint64_t;  // in units of 2^-44
+using Mass = std::uint64_t;
 
 inline constexpr int kMassBits = 44;
+inline constexpr double kMassUnit = 0x1p-44;
 inline constexpr std::int64_t kMostLogits = std::int64_t{1} << 19;  // their masses fit 64 bits
 
 // Logits as integers of the same order; -0 is 0.

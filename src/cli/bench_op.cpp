@@ -91,6 +91,18 @@ OpCase adamw(std::string name, Dtype w, Dtype g, MomentFormat m, MomentFormat v,
             }};
 }
 
+// Its integers are a State's, which are large: all ids are tokens, and one that is padding is
+// scored, which is all that a draw does but the search among its last few ids. Reals of 1 cut
+// nothing.
+OpCase sample(std::string name, double reals) {
+    return {std::move(name), [=](Builder& b, const Sizes& s) {
+                const Values in{fresh(b, {Dtype::f32, {s.rows, s.columns}}),
+                                b.constant({Dtype::f32, {s.rows, 2}}, reals),
+                                b.load("integers", {Dtype::i32, {s.rows, 4}})};
+                for (const Value v : b.emit(Sample{}, in)) b.output(fmt::format("y{}", v.id), v);
+            }};
+}
+
 std::vector<Type> heads(const Sizes& s, int count) {
     const Type t{s.dtype, {1, s.rows, s.columns / kHeadDim, kHeadDim}};
     return std::vector<Type>(static_cast<std::size_t>(count), t);
@@ -219,6 +231,8 @@ std::vector<OpCase> cases() {
              const Type ids{Dtype::i32, {s.rows}};
              b.output("y", b.one(EmbeddingGrad{s.rows}, fresh(b, {s.matrix(), ids})));
          }},
+        sample("sample", 1),
+        sample("sample, T 0.5, top-p 0.5", 0.5),
     };
 }
 
@@ -244,8 +258,9 @@ Measured measure(Backend& backend, const OpCase& c, const Sizes& sizes, std::int
     for (const State::Entry& e : program.state().entries()) {
         // Counters are past any window; moments and gradients are random.
         if (e.type.dtype == Dtype::i32) {
-            const std::int32_t many = 1 << 20;
-            program.state().write(e.name, &many);
+            const auto count = static_cast<std::size_t>(e.type.shape.elements());
+            const std::vector<std::int32_t> many(count, 1 << 20);
+            program.state().write(e.name, many.data());
         } else {
             // Squares are not negative.
             fill_random(backend, e.tensor, 2, 1, e.name == "v" ? 0.0f : -0.5f);

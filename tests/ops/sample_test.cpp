@@ -394,6 +394,25 @@ TEST(Sample, EndsOfTheRandomRange) {
     EXPECT_EQ(want.ids[1], 2002);
 }
 
+// u is 1 - 2^-25 here, and u (2^44 + m) exceeds the first id's mass of 2^44 from m = 2^19 + 1 on.
+TEST(Sample, RunningSumsAreExact) {
+    constexpr std::size_t kV = 2003;
+    float below = -17.32f;
+    while (mass_of(below, 0) > Mass{1} << 19) below = std::nextafter(below, -100.0f);
+    const float above = std::nextafter(below, 0.0f);
+    ASSERT_EQ(mass_of(above, 0), (Mass{1} << 19) + 1);
+    for (const std::size_t place : {std::size_t{1}, kV - 1}) {
+        std::vector<double> values(2 * kV, -1000.0);
+        values[0] = values[kV] = 0;
+        values[place] = below;
+        values[kV + place] = above;
+        for_each_draw(tensor(Dtype::f32, {2, kV}, values), {{.random = ~0u}, {.random = ~0u}},
+                      [&](const std::vector<double>& ids, const auto&) {
+                          EXPECT_EQ(ids, (std::vector<double>{0, static_cast<double>(place)}));
+                      });
+    }
+}
+
 TEST(Sample, RowsDoNotDependOnEachOther) {
     constexpr std::int64_t kRows = 24, kV = 2005;
     const HostTensor logits = random_tensor(Dtype::f32, {kRows, kV}, 12, 2);

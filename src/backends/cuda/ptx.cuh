@@ -27,6 +27,9 @@ __device__ inline std::uint32_t mapa(std::uint32_t address, int rank) {
 __device__ inline void st_shared_cluster(std::uint32_t to, float x) {
     asm volatile("st.shared::cluster.f32 [%0], %1;" ::"r"(to), "f"(x) : "memory");
 }
+__device__ inline void st_shared_cluster(std::uint32_t to, std::uint64_t x) {
+    asm volatile("st.shared::cluster.u64 [%0], %1;" ::"r"(to), "l"(x) : "memory");
+}
 
 // ---- Warpgroups, blocks, clusters --------------------------------------------------------------
 
