@@ -18,6 +18,28 @@ __device__ inline void st_shared(std::uint32_t to, std::uint32_t x, std::uint32_
     asm volatile("st.shared.v2.b32 [%0], {%1, %2};" ::"r"(to), "r"(x), "r"(y) : "memory");
 }
 
+// Eight or sixteen bytes that nobody writes while the kernel runs and that are read once, or zeros.
+template <class W>
+__device__ inline W ld_global_nc(const void* from, bool valid) {
+    W x;
+    if constexpr (sizeof(W) == 16) {
+        asm volatile(
+            "{\n.reg .pred p;\nsetp.ne.b32 p, %5, 0;\n"
+            "mov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"
+            "@p ld.global.nc.L1::no_allocate.L2::128B.v4.b32 {%0, %1, %2, %3}, [%4];\n}\n"
+            : "=&r"(x.x), "=&r"(x.y), "=&r"(x.z), "=&r"(x.w)
+            : "l"(from), "r"(static_cast<int>(valid)));
+    } else {
+        static_assert(sizeof(W) == 8);
+        asm volatile(
+            "{\n.reg .pred p;\nsetp.ne.b32 p, %3, 0;\nmov.b32 %0, 0;\nmov.b32 %1, 0;\n"
+            "@p ld.global.nc.L1::no_allocate.L2::128B.v2.b32 {%0, %1}, [%2];\n}\n"
+            : "=&r"(x.x), "=&r"(x.y)
+            : "l"(from), "r"(static_cast<int>(valid)));
+    }
+    return x;
+}
+
 // The same place in block `rank` of the cluster, and a store there.
 __device__ inline std::uint32_t mapa(std::uint32_t address, int rank) {
     std::uint32_t remote;
@@ -99,6 +121,12 @@ __device__ inline bool mbarrier_try_wait_parity(std::uint32_t barrier, std::uint
 __device__ inline void cp_async(std::uint32_t to, const void* from, bool valid) {
     asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(to), "l"(from),
                  "r"(valid ? 4 : 0)
+                 : "memory");
+}
+// The same for 16 bytes, not through L1.
+__device__ inline void cp_async_16(std::uint32_t to, const void* from, bool valid) {
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+                 "r"(valid ? 16 : 0)
                  : "memory");
 }
 __device__ inline void cp_async_wait_all() { asm volatile("cp.async.wait_all;" ::: "memory"); }

@@ -1,0 +1,434 @@
+// Paged attention of single rows, as in decoding: bound by the bytes of keys and values. The query
+// heads of a group share what is read: they are the eight columns of products whose rows are keys,
+// then elements of values, so that nothing but a 16-byte access stands between a pool and the
+// tensor cores:
+//     scores^T (keys, heads) = k q^T,    o^T (elements, heads) += v^T p^T
+//
+// The keys of a row are split by its own length alone, and each split is a sum of its own, so rows
+// do not depend on each other. What splits found, a second kernel combines in their order.
+//
+// Blocks stay, three a multiprocessor, and take splits in turn. A warp has a tile of keys or more
+// than that of values on its way while it computes: 8 KiB a warp, up to 96 KiB a multiprocessor,
+// where 3 TB/s times 1 us of latency are 23 KiB.
+#include "backends/cuda/paged_decode.cuh"
+#include "backends/cuda/paged_decode_tile.cuh"
+
+namespace octavo::cuda {
+namespace {
+
+constexpr int kWarps = 4, kThreads = kWarps * kWarp;
+constexpr int kMostSplits = 16;
+constexpr int kWindow = kWarp * kBlockTokens;  // keys whose blocks a warp knows
+
+template <class P, int D>
+constexpr int kSplit = 4 * kWarps * DecodeTile<P, D>::kKeys;  // keys of a split, at least
+
+constexpr int ceil_by(int a, int b) { return (a + b - 1) / b; }
+
+// Keys of a split: no row has more than kMostSplits of them.
+__device__ int split_length(int visible, int least) {
+    return least * ceil_by(visible, least * kMostSplits);
+}
+__device__ int split_count(int visible, int least) {
+    return visible == 0 ? 0 : ceil_by(visible, split_length(visible, least));
+}
+
+// What a split of row i of the list, seen by a head, comes to: the sum of 2^(score - top) and of
+// values so weighted.
+struct Partials {
+    float2* tops;   // and sums
+    float* values;  // D each
+
+    __device__ static std::int64_t at(int i, int heads, int head, int split) {
+        return (std::int64_t{i} * heads + head) * kMostSplits + split;
+    }
+};
+
+// A place in the work of a block: some keys of a split of a row, for a group of heads.
+template <class P, int kLeast, int kStep>
+struct Walk {
+    const PagedOperands<P>& a;
+    const DecodedRows& list;
+    const int* firsts;  // items before each row of the list, and all in the end
+    int n;
+
+    int item, i = 0, row = 0, group = 0, split = 0;
+    int at = 0, end = 0;  // keys
+    int window = 0, block = 0;
+
+    __device__ bool start(int item_) {
+        item = item_;
+        if (item >= firsts[n]) return false;
+        int low = 0, high = n;  // firsts[low] <= item < firsts[high]
+        while (high - low > 1) {
+            const int middle = (low + high) / 2;
+            (firsts[middle] <= item ? low : high) = middle;
+        }
+        i = low;
+        row = list.row(i);
+        const int visible = a.visible(row), length = split_length(visible, kLeast);
+        split = (item - firsts[i]) / a.groups;
+        group = (item - firsts[i]) % a.groups;
+        at = split * length;
+        end = min(at + length, visible);
+        look_up();
+        return true;
+    }
+    __device__ bool next() {
+        at += kStep;
+        if (at >= end) return start(item + static_cast<int>(gridDim.x));
+        if (at == window + kWindow) look_up();
+        return true;
+    }
+    __device__ void look_up() {
+        window = at;
+        const int first = at + static_cast<int>(threadIdx.x) % kWarp * kBlockTokens;
+        block = first < end ? a.table_of(row)[first / kBlockTokens] : 0;
+    }
+    // The block of keys that are `ahead` further.
+    __device__ int block_of(int ahead) const {
+        return __shfl_sync(0xFFFFFFFF, block, (at - window + ahead) / kBlockTokens);
+    }
+};
+
+// firsts[i]: items before row i of the list, of n; firsts[n]: all.
+template <class P>
+__device__ void count_items(const PagedOperands<P>& a, const DecodedRows& list, int n, int least,
+                            int* firsts) {
+    __shared__ int of_warps[kWarps];
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
+    const int each = ceil_by(n, kThreads), begin = min(n, thread * each);
+    const int end = min(n, begin + each);
+    int mine = 0;
+    for (int i = begin; i < end; ++i) {
+        firsts[i] = split_count(a.visible(list.row(i)), least) * a.groups;
+        mine += firsts[i];
+    }
+    int before = mine;  // and mine
+#pragma unroll
+    for (int step = 1; step < kWarp; step *= 2) {
+        const int other = __shfl_up_sync(0xFFFFFFFF, before, step);
+        if (lane >= step) before += other;
+    }
+    if (lane == kWarp - 1) of_warps[thread / kWarp] = before;
+    __syncthreads();
+    before -= mine;
+    for (int warp = 0; warp < thread / kWarp; ++warp) before += of_warps[warp];
+    for (int i = begin; i < end; ++i) {
+        const int items = firsts[i];
+        firsts[i] = before;
+        before += items;
+    }
+    if (thread == kThreads - 1) firsts[n] = before;
+    __syncthreads();
+}
+
+// NT: eights of heads in a group.
+template <class P, int D, int NT>
+__global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
+    paged_decode_kernel(const __grid_constant__ PagedOperands<P> a,
+                        const __grid_constant__ DecodedRows list, Partials partials) {
+    using T = DecodeTile<P, D>;
+    constexpr int kSteps = D / 16;  // of either product
+    extern __shared__ int firsts[];
+    __shared__ float tops[kWarps][NT * 8], sums[kWarps][NT * 8];
+    __shared__ __align__(16) float parts[kWarps][NT * 8][D + 4];
+
+    const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
+    const int g = thread % kWarp / 4, c = thread % 4;
+    const int heads = a.heads / a.groups, stride = a.groups * D;
+    const int n = list.count();
+    count_items(a, list, n, kSplit<P, D>, firsts);
+    for (int i = static_cast<int>(blockIdx.x); i < n; i += static_cast<int>(gridDim.x)) {
+        if (firsts[i] != firsts[i + 1]) continue;
+        bf16* o = a.o + std::int64_t{list.row(i)} * a.heads * D;
+        for (int at = thread * 8; at < a.heads * D; at += kThreads * 8) {
+            *reinterpret_cast<uint4*>(o + at) = uint4{};
+        }
+    }
+    const float k_scale = T::kCoded ? *a.k_scale : 1, v_scale = T::kCoded ? *a.v_scale : 1;
+
+    Walk<P, kSplit<P, D>, kWarps * T::kKeys> walk{.a = a, .list = list, .firsts = firsts, .n = n};
+    bool more = walk.start(static_cast<int>(blockIdx.x));
+    if (!more) return;
+    const int ahead = warp * T::kKeys;  // of this warp's tile
+    const auto block_at = [&](int part) {
+        return a.block_at(walk.block_of(ahead + 16 * part), walk.group, D);
+    };
+    T tile;
+    tile.load_keys(a.k, block_at, stride, walk.end - walk.at - ahead, g, c);
+    tile.load_values(a.v, block_at, stride, walk.end - walk.at - ahead, g, c);
+
+    std::uint32_t q[NT][kSteps][2];  // (16 elements, 8 heads)
+    float o[NT][kSteps][4];          // (16 elements, 8 heads)
+    float top[NT][2], sum[NT][2];    // of heads 2 c and 2 c + 1
+    int item = -1;
+    while (more) {
+        const int left = walk.end - walk.at - ahead;
+        const int i = walk.i, row = walk.row, split = walk.split;
+        const int head = walk.group * heads;  // the first
+        const bool last = walk.at + kWarps * T::kKeys >= walk.end, fresh = walk.item != item;
+        item = walk.item;
+        more = walk.next();
+
+        if (fresh) {
+#pragma unroll
+            for (int t = 0; t < NT; ++t) {
+                const bf16* from = a.q + (std::int64_t{row} * a.heads + head + t * 8 + g) * D;
+#pragma unroll
+                for (int s = 0; s < kSteps; ++s) {
+                    uint2 four{};
+                    if (t * 8 + g < heads) {
+                        four = *reinterpret_cast<const uint2*>(from + T::key_element(s, c));
+                    }
+                    q[t][s][0] = four.x;
+                    q[t][s][1] = four.y;
+#pragma unroll
+                    for (int j = 0; j < 4; ++j) o[t][s][j] = 0;
+                }
+                top[t][0] = top[t][1] = kNoScore;
+                sum[t][0] = sum[t][1] = 0;
+            }
+        }
+
+        float p[T::kParts][NT][4] = {};  // scores, then probabilities: (16 keys, 8 heads)
+#pragma unroll
+        for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+            for (int part = 0; part < T::kParts; ++part) {
+                std::uint32_t k[4];
+                tile.keys(part, 0, s, k_scale, k[0], k[2]);
+                tile.keys(part, 1, s, k_scale, k[1], k[3]);
+#pragma unroll
+                for (int t = 0; t < NT; ++t) {
+                    ptx::mma_m16n8k16(p[part][t], k[0], k[1], k[2], k[3], q[t][s][0], q[t][s][1]);
+                }
+            }
+        }
+        const int next_left = walk.end - walk.at - ahead;
+        if (more) tile.load_keys(a.k, block_at, stride, next_left, g, c);
+
+#pragma unroll
+        for (int t = 0; t < NT; ++t) {
+#pragma unroll
+            for (int j = 0; j < 2; ++j) {
+                float higher = top[t][j];
+#pragma unroll
+                for (int part = 0; part < T::kParts; ++part) {
+#pragma unroll
+                    for (int h = 0; h < 2; ++h) {
+                        float& score = p[part][t][2 * h + j];
+                        score = 16 * part + 8 * h + g < left ? score * a.scale : -INFINITY;
+                        higher = fmaxf(higher, score);
+                    }
+                }
+#pragma unroll
+                for (int lane = 4; lane < kWarp; lane *= 2) {
+                    higher = fmaxf(higher, __shfl_xor_sync(0xFFFFFFFF, higher, lane));
+                }
+                const float factor = ptx::ex2_approx(top[t][j] - higher);
+                top[t][j] = higher;
+                sum[t][j] *= factor;
+#pragma unroll
+                for (int s = 0; s < kSteps; ++s) {
+                    o[t][s][j] *= factor;
+                    o[t][s][2 + j] *= factor;
+                }
+#pragma unroll
+                for (int part = 0; part < T::kParts; ++part) {
+#pragma unroll
+                    for (int h = 0; h < 2; ++h) {
+                        float& x = p[part][t][2 * h + j];
+                        x = ptx::ex2_approx(x - higher);
+                        sum[t][j] += x;
+                    }
+                }
+            }
+        }
+
+#pragma unroll
+        for (int part = 0; part < T::kParts; ++part) {
+            std::uint32_t weights[NT][2];  // (16 keys, 8 heads), as the right operand has them
+#pragma unroll
+            for (int t = 0; t < NT; ++t) {
+#pragma unroll
+                for (int h = 0; h < 2; ++h) {
+                    weights[t][h] =
+                        ptx::movmatrix_trans(pack(p[part][t][2 * h], p[part][t][2 * h + 1]));
+                }
+            }
+#pragma unroll
+            for (int s = 0; s < kSteps; ++s) {
+                std::uint32_t v[4];
+                tile.values(part, 0, s, v_scale, v[0], v[1]);
+                tile.values(part, 1, s, v_scale, v[2], v[3]);
+#pragma unroll
+                for (int t = 0; t < NT; ++t) {
+                    ptx::mma_m16n8k16(o[t][s], v[0], v[1], v[2], v[3], weights[t][0],
+                                      weights[t][1]);
+                }
+            }
+        }
+        if (more) tile.load_values(a.v, block_at, stride, next_left, g, c);
+        if (!last) continue;
+
+        // The split is over: its sums from all warps.
+        __syncthreads();  // those of the last one have been read
+#pragma unroll
+        for (int t = 0; t < NT; ++t) {
+#pragma unroll
+            for (int j = 0; j < 2; ++j) {
+                const int of = t * 8 + 2 * c + j;
+                float all = sum[t][j];
+#pragma unroll
+                for (int lane = 4; lane < kWarp; lane *= 2) {
+                    all += __shfl_xor_sync(0xFFFFFFFF, all, lane);
+                }
+                if (g == 0) {
+                    tops[warp][of] = top[t][j];
+                    sums[warp][of] = all;
+                }
+#pragma unroll
+                for (int s = 0; s < kSteps; s += 2) {
+                    const int element = T::value_element(2 * s / T::kTall, g) + 2 * s % T::kTall;
+                    *reinterpret_cast<float4*>(&parts[warp][of][element]) = {
+                        o[t][s][j], o[t][s][2 + j], o[t][s + 1][j], o[t][s + 1][2 + j]};
+                }
+            }
+        }
+        __syncthreads();
+        const bool alone = firsts[i + 1] - firsts[i] == a.groups;  // the row has one split
+        for (int at = thread * 4; at < heads * D; at += kThreads * 4) {
+            const int of = at / D, element = at % D;
+            float higher = tops[0][of];
+#pragma unroll
+            for (int w = 1; w < kWarps; ++w) higher = fmaxf(higher, tops[w][of]);
+            float all = 0, x[4] = {};
+#pragma unroll
+            for (int w = 0; w < kWarps; ++w) {
+                const float factor = ptx::ex2_approx(tops[w][of] - higher);
+                all += sums[w][of] * factor;
+                const float4 part = *reinterpret_cast<const float4*>(&parts[w][of][element]);
+                x[0] += part.x * factor;
+                x[1] += part.y * factor;
+                x[2] += part.z * factor;
+                x[3] += part.w * factor;
+            }
+            if (alone) {
+                const float inverse = 1 / all;
+#pragma unroll
+                for (float& each : x) each *= inverse;
+                store<4>(a.o + (std::int64_t{row} * a.heads + head) * D + at, x);
+            } else {
+                const std::int64_t to = Partials::at(i, a.heads, head + of, split);
+                store<4>(partials.values + to * D + element, x);
+                if (element == 0) partials.tops[to] = {higher, all};
+            }
+        }
+    }
+}
+
+// A warp for each head of a row.
+template <class P, int D>
+__global__ void __launch_bounds__(kBlock)
+    combine_splits_kernel(const __grid_constant__ PagedOperands<P> a,
+                          const __grid_constant__ DecodedRows list, Partials partials) {
+    constexpr int E = D / kWarp, kLeast = kSplit<P, D>;
+    const int task =
+        static_cast<int>(blockIdx.x) * (kBlock / kWarp) + static_cast<int>(threadIdx.x) / kWarp;
+    const int i = task / a.heads, head = task % a.heads;
+    if (i >= list.count()) return;
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, row = list.row(i);
+    const int splits = split_count(a.visible(row), kLeast);
+    if (splits <= 1) return;
+    const std::int64_t from = Partials::at(i, a.heads, head, 0);
+    const float2 mine = lane < splits ? partials.tops[from + lane] : float2{kNoScore, 0};
+    const float factor = ptx::ex2_approx(mine.x - warp_max(mine.x));
+    const float inverse = 1 / warp_sum(mine.y * factor);
+    float x[E] = {};
+    for (int split = 0; split < splits; ++split) {
+        const float weight = __shfl_sync(0xFFFFFFFF, factor, split);
+        float part[E];
+        load<E>(partials.values + (from + split) * D + lane * E, part);
+#pragma unroll
+        for (int j = 0; j < E; ++j) x[j] += part[j] * weight;
+    }
+#pragma unroll
+    for (float& each : x) each *= inverse;
+    store<E>(a.o + (std::int64_t{row} * a.heads + head) * D + lane * E, x);
+}
+
+template <class P, int D, int NT>
+void launch(const PagedOperands<P>& a, const DecodedRows& list, std::byte* scratch) {
+    const std::int64_t all = std::int64_t{list.most} * a.heads * kMostSplits;
+    const Partials partials{.tops = reinterpret_cast<float2*>(scratch),
+                            .values = reinterpret_cast<float*>(scratch) + 2 * all};
+    const std::int64_t items = std::int64_t{list.most} * a.groups * kMostSplits;
+    const std::int64_t blocks =
+        std::min<std::int64_t>(items, device().multiprocessors() * (NT == 1 ? 3 : 2));
+    const auto bytes = static_cast<std::size_t>(list.most + 1) * sizeof(int);
+    paged_decode_kernel<P, D, NT>
+        <<<static_cast<unsigned>(blocks), kThreads, bytes, stream()>>>(a, list, partials);
+    launched("paged_decode");
+    if (a.table * kBlockTokens <= kSplit<P, D>) return;
+    const std::int64_t warps = std::int64_t{list.most} * a.heads;
+    combine_splits_kernel<P, D>
+        <<<static_cast<unsigned>(ceil_div(warps, kBlock / kWarp)), kBlock, 0, stream()>>>(a, list,
+                                                                                          partials);
+    launched("paged_decode");
+}
+
+}  // namespace
+
+template <class P>
+void decode_rows(const PagedOperands<P>& a, int d, const DecodedRows& list, std::byte* scratch) {
+    if (list.most == 0) return;
+    const bool wide = a.heads / a.groups > 8;
+    if (d == 64) {
+        wide ? launch<P, 64, 2>(a, list, scratch) : launch<P, 64, 1>(a, list, scratch);
+    } else {
+        wide ? launch<P, 128, 2>(a, list, scratch) : launch<P, 128, 1>(a, list, scratch);
+    }
+}
+template void decode_rows(const PagedOperands<bf16>&, int, const DecodedRows&, std::byte*);
+template void decode_rows(const PagedOperands<e4m3>&, int, const DecodedRows&, std::byte*);
+
+std::int64_t decode_scratch_bytes(std::int64_t rows, std::int64_t heads, std::int64_t d) {
+    return rows * heads * kMostSplits * (d + 2) * static_cast<std::int64_t>(sizeof(float));
+}
+
+Refusal reject_paged_cores(const NodeView& node) {
+    const Shape &q = node.in[0].shape, &pool = node.in[1].shape;
+    if (node.in[0].dtype != Dtype::bf16) return fmt::format("it is {}", name(node.in[0].dtype));
+    if (q[3] != 64 && q[3] != 128) return fmt::format("heads of {} elements", q[3]);
+    const std::int64_t block = std::get<PagedAttention>(node.op).block;
+    if (block != kBlockTokens) return fmt::format("blocks of {} tokens", block);
+    if (q[2] / pool[1] > 16) return fmt::format("{} query heads share a key", q[2] / pool[1]);
+    if (node.in[5].shape[1] > (1 << 26)) return "tables are too long";
+    return std::nullopt;
+}
+
+Refusal reject_paged_decode(const NodeView& node) {
+    const Shape& q = node.in[0].shape;
+    if (q[1] != 1) return fmt::format("{} rows of a sequence", q[1]);
+    if (q[0] > kMostDecodedRows)
+        return fmt::format("{} rows, of at most {}", q[0], kMostDecodedRows);
+    return reject_paged_cores(node);
+}
+
+Prepared prepare_paged_decode(const NodeView& node) {
+    const Shape& q = node.in[0].shape;
+    const bool coded = node.in.size() == 8;
+    const float scale = std::get<PagedAttention>(node.op).scale;
+    return {[=](const KernelCall& call) {
+                const Shape& shape = call.in[0].type.shape;
+                const auto run = [&]<class P>() {
+                    const PagedOperands<P> a(call, scale);
+                    decode_rows(a, static_cast<int>(shape[3]), {.most = a.rows}, call.scratch);
+                };
+                coded ? run.template operator()<e4m3>() : run.template operator()<bf16>();
+            },
+            decode_scratch_bytes(q[0], q[2], q[3])};
+}
+
+}  // namespace octavo::cuda
