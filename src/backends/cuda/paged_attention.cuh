@@ -2,8 +2,6 @@
 // bf16. The score of a key is in units of log2(e), so that e^x is a 2^x.
 #pragma once
 
-#include <cfloat>
-
 #include "backends/cuda/kernels.cuh"
 #include "backends/cuda/mma.cuh"
 #include "backends/cuda/paged_attention.h"
@@ -12,7 +10,7 @@ namespace octavo::cuda {
 
 inline constexpr int kBlockTokens = 16;
 inline constexpr float kLog2E = 1.44269504f;
-inline constexpr float kNoScore = -FLT_MAX;  // a maximum of nothing that can be subtracted
+inline constexpr float kNoScore = -1e30f;  // a maximum of nothing that can be subtracted
 
 template <class P>  // of the pools: bf16 or e4m3
 struct PagedOperands {

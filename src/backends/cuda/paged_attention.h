@@ -9,6 +9,10 @@ namespace octavo::cuda {
 Refusal reject_paged_decode(const NodeView&);
 Prepared prepare_paged_decode(const NodeView&);
 
+// The same for several rows.
+Refusal reject_paged_prefill(const NodeView&);
+Prepared prepare_paged_prefill(const NodeView&);
+
 // Any node with heads of up to 256 elements: a warp for each query of a head.
 Refusal reject_paged_rows(const NodeView&);
 Prepared prepare_paged_rows(const NodeView&);
