@@ -138,7 +138,15 @@ struct ScaleAlong {  // by a factor for each row or column
     bool operator==(const ScaleAlong&) const = default;
 };
 // What a fused quantiser computes before it quantises: the op of that name, or nothing.
-enum class QuantiseSource : std::uint8_t { value, swiglu, gelu, gelu_grad, swiglu_grad, normalise };
+enum class QuantiseSource : std::uint8_t {
+    value,
+    swiglu,
+    joined_swiglu,
+    gelu,
+    gelu_grad,
+    swiglu_grad,
+    normalise,
+};
 // Which copies a quantiser makes: of the tensor, of its transpose, or both.
 enum class Copies : std::uint8_t { rows, columns, both };
 struct BlockQuantise {
@@ -311,6 +319,14 @@ struct Rope {
     bool inverse = false;
     bool operator==(const Rope&) const = default;
 };
+// A joined product on its way into a cache: norms of the heads of q and k, rotary positions,
+// KvWrite.
+struct QkvToCache {
+    std::int64_t heads = 1, kv_heads = 1;
+    std::optional<float> norm_eps{};
+    Rope rope{};
+    bool operator==(const QkvToCache&) const = default;
+};
 struct RouteTopK {
     std::int64_t k = 1;
     bool normalise = true;  // gates of a token add up to 1
@@ -358,7 +374,8 @@ struct Split {  // of the last dimension
     bool operator==(const Split&) const = default;
 };
 struct SwiGlu {
-    int exponent = 0;  // of the gate
+    int exponent = 0;     // of the gate
+    bool joined = false;  // one operand has gate and up, side by side
     bool operator==(const SwiGlu&) const = default;
 };
 struct SwiGluGrad {

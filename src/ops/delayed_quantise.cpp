@@ -74,6 +74,8 @@ std::optional<Op> source_op(QuantiseSource of, int exponent) {
             return std::nullopt;
         case QuantiseSource::swiglu:
             return SwiGlu{exponent};
+        case QuantiseSource::joined_swiglu:
+            return SwiGlu{exponent, /*joined=*/true};
         case QuantiseSource::gelu:
             return Gelu{exponent};
         case QuantiseSource::gelu_grad:
@@ -87,7 +89,10 @@ std::optional<Op> source_op(QuantiseSource of, int exponent) {
 }
 
 std::optional<QuantiseSource> quantise_source(const Op& op) {
-    for (const auto of : {QuantiseSource::swiglu, QuantiseSource::gelu, QuantiseSource::gelu_grad,
+    if (const auto* swiglu = std::get_if<SwiGlu>(&op)) {
+        return swiglu->joined ? QuantiseSource::joined_swiglu : QuantiseSource::swiglu;
+    }
+    for (const auto of : {QuantiseSource::gelu, QuantiseSource::gelu_grad,
                           QuantiseSource::swiglu_grad, QuantiseSource::normalise}) {
         if (source_op(of)->index() == op.index()) return of;
     }

@@ -39,6 +39,8 @@ constexpr FusionRule kFusions[] = {
     {"matmul_exponent", fusions::matmul_exponent},
     {"matmul_accumulate", fusions::matmul_accumulate},
     {"embedding_accumulate", fusions::embedding_accumulate},
+    {"joined_swiglu", fusions::joined_swiglu},
+    {"qkv_to_cache", fusions::qkv_to_cache},
     {"norm_grad_accumulate", fusions::norm_grad_accumulate},
     {"measure_norm_grad", fusions::measure_norm_grad},
     {"scale_along_accumulate", fusions::scale_along_accumulate},

@@ -11,6 +11,8 @@ using Rule = bool(const Matcher&, const Node&, Rewriter&);
 Rule head_loss, head_accumulate;
 // fuse_matmul.cpp
 Rule matmul_cast, matmul_bias, matmul_exponent, matmul_accumulate, embedding_accumulate;
+// fuse_joined.cpp
+Rule joined_swiglu, qkv_to_cache;
 // fuse_result.cpp
 Rule norm_grad_accumulate, measure_norm_grad, norm_statistics, scale_along_accumulate,
     scaled_add_cast, amax_of_result, copy_of_weight;

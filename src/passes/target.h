@@ -18,6 +18,8 @@ struct Target {
     bool (*adds_bias)(const Matmul&, const Type& a, const Type& b) = nullptr;
     // The rows of an expert begin at multiples of this: products of groups take whole tiles.
     std::int64_t expert_rows = 1;
+    // Kernels of generation that read the columns of joined products as they lie.
+    bool reads_joined = false;
     // Quantisers that compute what they quantise save passes over memory.
     bool fused_quantisers = false;
 };

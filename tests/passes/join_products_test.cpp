@@ -49,12 +49,11 @@ TEST(JoinProducts, OneWeightWithAllRows) {
 
 TEST(JoinProducts, WholeBlocksOnly) {
     const Type x{Dtype::e4m3, {4, 128}, {.granularity = Granularity::block_1x128}};
-    const auto weight = [](std::int64_t rows) {
-        return Type{Dtype::e4m3, {rows, 128}, kSquares};
-    };
+    const auto weight = [](std::int64_t rows) { return Type{Dtype::e4m3, {rows, 128}, kSquares}; };
     EXPECT_EQ(loads(join_products(products(x, {weight(128), weight(256)}))).size(), 1u);
     EXPECT_EQ(loads(join_products(products(x, {weight(128), weight(64)}))).size(), 2u);
-    const Type whole{Dtype::e4m3, {4, 128}, kPerTensor}, scaled{Dtype::e4m3, {128, 128}, kPerTensor};
+    const Type whole{Dtype::e4m3, {4, 128}, kPerTensor},
+        scaled{Dtype::e4m3, {128, 128}, kPerTensor};
     EXPECT_EQ(loads(join_products(products(whole, {scaled, scaled}))).size(), 2u);
 }
 

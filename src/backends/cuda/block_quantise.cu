@@ -3,6 +3,7 @@
 // own finds.
 #include "base/block_scale.h"
 
+#include "backends/cuda/block_quantise_rows.h"
 #include "backends/cuda/convert.h"
 #include "backends/cuda/quantise_source.cuh"
 #include "backends/cuda/source_in_parts.h"
@@ -316,7 +317,7 @@ bool needs_tops(const BlockQuantise& op) {
 Prepared prepare_fused(const NodeView& node) {
     const auto op = std::get<BlockQuantise>(node.op);
     const Dtype given = node.in[0].dtype;
-    const std::int64_t m = node.in[0].shape.rows(), n = node.in[0].shape.last();
+    const std::int64_t m = node.in[0].shape.rows(), n = source_columns(op.of, node.in[0]);
     const bool converts = given != Dtype::bf16 && given != Dtype::f32;
     ScratchCounter scratch;
     const std::int64_t tops_bytes =
@@ -362,6 +363,7 @@ Prepared prepare(const NodeView& node) {
 }  // namespace
 
 void register_block_quantise(KernelRegistry& registry) {
+    registry.add<BlockQuantise>({"runs", reject_block_quantise_rows, prepare_block_quantise_rows});
     registry.add<BlockQuantise>({"block_quantise", reject, prepare});
 }
 

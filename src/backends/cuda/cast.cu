@@ -39,7 +39,8 @@ void launch(const KernelCall& call, const Cast& op, const Source& source) {
         to.transposed[k] = op.transpose ? call.out[k * copies + 1].as<std::uint8_t>() : nullptr;
         to.factor[k] = power_of_two(cast_exponent(op, k));
     }
-    const std::int64_t m = call.in[0].type.shape.rows(), n = call.in[0].type.shape.last();
+    const Type& x = call.in[0].type;
+    const std::int64_t m = x.shape.rows(), n = source_columns(op.of, x);
     if (m * n == 0) return;
     if (op.to == Dtype::e4m3) {
         cast_kernel<T, e4m3><<<tiles_of(m, n), kBlock, 0, stream()>>>(source, m, n, to);

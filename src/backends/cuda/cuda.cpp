@@ -117,6 +117,7 @@ class CudaBackend final : public Backend {
                 .accumulate_products = true,
                 .adds_bias = cuda::adds_bias,
                 .expert_rows = 128,
+                .reads_joined = true,
                 .fused_quantisers = true};
     }
     std::int64_t yardstick() const override { return 8192; }

@@ -83,6 +83,26 @@ struct MapSource {
     }
 };
 
+// Gate and up side by side, and twice as many columns as the result.
+template <class T>
+struct JoinedSwiGluSource {
+    static constexpr int kResults = 1;
+    static constexpr bool kFlat = false;
+    const T* x;
+    SwiGluFunction f;
+
+    template <int N>
+    __device__ void get(const At& at, compute_t<T> (&v)[1][N]) const {
+        const T* gate = x + at.row * 2 * at.columns + at.column;
+        compute_t<T> g[N], u[N];
+        load<N>(gate, g);
+        load<N>(gate + at.columns, u);
+#pragma unroll
+        for (int k = 0; k < N; ++k) v[0][k] = f(g[k], u[k]);
+        round_values<T>(v[0]);
+    }
+};
+
 template <class T, class Dy = PlainOperand<T>>
 struct SwiGluGradSource {
     static constexpr int kResults = 2;
@@ -151,6 +171,11 @@ inline bool has_scaled_source(QuantiseSource of, Dtype dtype) {
     return known && dtype == Dtype::bf16;
 }
 
+// Columns of a source's results.
+inline std::int64_t source_columns(QuantiseSource of, const Type& first_operand) {
+    return first_operand.shape.last() / (of == QuantiseSource::joined_swiglu ? 2 : 1);
+}
+
 // f(source) for the operands of a source in 16 bits, whose function sees its operand times
 // `factor`; norms in bf16 alone.
 template <class T, class F>
@@ -161,6 +186,8 @@ void with_source(QuantiseSource of, std::span<const TensorRef> operands, F&& f, 
             return f(ValueSource<T>{in(0)});
         case QuantiseSource::swiglu:
             return f(MapSource<T, SwiGluFunction, 2>{{in(0), in(1)}, {factor}});
+        case QuantiseSource::joined_swiglu:
+            return f(JoinedSwiGluSource<T>{in(0), {factor}});
         case QuantiseSource::gelu:
             return f(MapSource<T, GeluFunction, 1>{{in(0)}, {factor}});
         case QuantiseSource::gelu_grad:
