@@ -3,7 +3,8 @@
 //     tables[sequences[b, t], s / block] * block + s % block
 // of the pools. Query head h reads key and value head h / (H / G); softmax in f32 (f64 for f64) as
 // in attention.cpp. A negative position is an unused row, whose o is zero. Pools in e4m3 hold
-// codes: their values are fl(code * scale), rounded to q's dtype (bf16).
+// codes under one scale each, which scores and results are multiplied by in f32. (FP8-RL's KV-only
+// mode rounds each code * scale to bf16 first; this has one rounding less for every element.)
 //     q (B, T, H, D), k and v pools (P, G, D), positions and sequences (B, T) i32,
 //     tables (S, M) i32 [, scales of k and v, (1) f32 each] -> o like q
 #include <cmath>

@@ -96,12 +96,11 @@ std::vector<HostTensor> operands(const PagedCase& c) {
     return in;
 }
 
-// What a pool's elements stand for: codes times the scale in f32, rounded to q's dtype.
+// What a pool's elements stand for.
 std::vector<double> dequantised(const PagedCase& c, const HostTensor& pool, float scale) {
-    if (!c.coded) return pool.values;
-    std::vector<double> values;
-    for (const double code : pool.values) values.push_back(static_cast<float>(code) * scale);
-    return tensor(c.dtype, pool.type.shape, values).values;
+    std::vector<double> values = pool.values;
+    for (double& x : values) x *= c.coded ? double{scale} : 1;
+    return values;
 }
 
 // By the definition in f64, and what bounds its error: `sizes` where terms may err together,

@@ -17,6 +17,23 @@ TEST(SwiGlu, EqualsItsDecomposition) {
     expect_identical(run(as_is(SwiGlu{}), in)[0], run(decomposed(SwiGlu{}), in)[0]);
 }
 
+// Gate and up side by side are the same two matrices.
+TEST(SwiGlu, JoinedOperandsAreHalves) {
+    for (const Dtype dtype : kPlainDtypes) {
+        for (const std::int64_t columns : {1, 5, 8, 264}) {
+            const HostTensor both = random_tensor(dtype, {2, 3, 2 * columns}, 1, 2);
+            const auto parts = run(
+                [&](Builder& b, const Values& in) {
+                    return Values{b.one(SwiGlu{}, b.emit(Split{{columns, columns}}, {in[0]}))};
+                },
+                {both});
+            expect_identical(run(as_is(SwiGlu{.joined = true}), {both})[0], parts[0]);
+        }
+    }
+    EXPECT_EQ(refusal(as_is(SwiGlu{.joined = true}), {{Dtype::f32, {4, 3}}}),
+              "swiglu: gate and up side by side are an even number of columns, got f32[4, 3]");
+}
+
 TEST(SwiGlu, Gradient) {
     check_gradient(as_is(SwiGlu{}),
                    {random_tensor(Dtype::f64, {3, 7}, 1), random_tensor(Dtype::f64, {3, 7}, 2)},

@@ -1,5 +1,6 @@
 #include "passes/join_products.h"
 
+#include "passes/fuse.h"
 #include "runtime/run_graph.h"
 
 namespace octavo {
@@ -72,6 +73,72 @@ TEST(JoinProducts, LeavesOthersAlone) {
         b.output(name, b.one(BiasAdd{}, {y, bias}));
     }
     EXPECT_EQ(loads(join_products(biased)).size(), 2u);
+}
+
+// ---- What reads them ---------------------------------------------------------------------------
+
+// A layer's way into a cache, and its SwiGLU.
+Graph layer(bool norms) {
+    constexpr std::int64_t kHeads = 4, kGroups = 2, kD = 16, kTokens = 1;
+    Graph g;
+    Builder b(g);
+    const Value qkv = b.input("x", {Dtype::f32, {1, kTokens, (kHeads + 2 * kGroups) * kD}});
+    const Value positions = b.input("positions", {Dtype::i32, {1, kTokens}});
+    const Values parts = b.emit(Split{{kHeads * kD, kGroups * kD, kGroups * kD}}, {qkv});
+    const auto heads = [&](int i) {
+        return b.reshape(parts[i], {1, kTokens, i == 0 ? kHeads : kGroups, kD});
+    };
+    const auto turned = [&](int i) {
+        Value x = heads(i);
+        if (norms) {
+            const auto weight = b.input(i == 0 ? "q_norm" : "k_norm", {Dtype::f32, {kD}});
+            x = b.emit(RmsNorm{1e-6f}, {x, weight})[0];
+        }
+        return b.one(Rope{.max_positions = 8}, {x, positions});
+    };
+    const Value q = turned(0), k = turned(1);
+    const Type pool{Dtype::f32, {6, kGroups, kD}};
+    const Values pools = b.emit(KvWrite{}, {b.load("kv/k", pool), b.load("kv/v", pool), k, heads(2),
+                                            b.input("slots", {Dtype::i32, {1, kTokens}})});
+    b.store("kv/k", pools[0]);
+    b.store("kv/v", pools[1]);
+    b.output("o", b.one(PagedAttention{1, 2}, {q, pools[0], pools[1], positions,
+                                               b.input("sequences", {Dtype::i32, {1, kTokens}}),
+                                               b.input("tables", {Dtype::i32, {4, 2}})}));
+    const Values halves = b.emit(Split{{7, 7}}, {b.input("gate_up", {Dtype::f32, {5, 14}})});
+    b.output("h", b.one(SwiGlu{}, halves));
+    return g;
+}
+
+TEST(JoinProducts, ReadersTakeTheColumnsAsTheyLie) {
+    for (const bool norms : {false, true}) {
+        const Graph g = layer(norms), fused = fuse(g, {.reads_joined = true});
+        EXPECT_EQ(test::count<Split>(fused), 0);
+        EXPECT_EQ(test::count<QkvToCache>(fused), 1);
+        EXPECT_EQ(test::count<Rope>(fused), 0);
+        EXPECT_EQ(test::count<RmsNorm>(fused), 0);
+        EXPECT_EQ(to_text(fuse(g)), to_text(g)) << "only where kernels read them";
+        const test::Ran got = test::run_graph(fused), want = test::run_graph(g);
+        for (const auto& [name, tensor] : want.outputs) {
+            test::expect_close(got.outputs.at(name), tensor.values, 1e-5);
+        }
+        for (const auto& [name, tensor] : want.state) {
+            test::expect_close(got.state.at(name), tensor.values, 1e-5);
+        }
+    }
+}
+
+// Calibration asks for the largest k, so k is not on its way alone.
+TEST(JoinProducts, WhatElseIsReadStays) {
+    Graph g = layer(true);
+    for (const Node& n : g.nodes()) {
+        if (!std::holds_alternative<KvWrite>(n.op)) continue;
+        const Value k = n.in[2];
+        Builder b(g);
+        b.output("amax", b.one(Amax{}, {k}));
+        break;
+    }
+    EXPECT_EQ(test::count<QkvToCache>(fuse(g, {.reads_joined = true})), 0);
 }
 
 }  // namespace

@@ -1,13 +1,25 @@
 // A query of one head at a time, keys in ascending order: what a query gives does not depend on
 // those beside it.
 #include <array>
-#include <optional>
 
 #include "backends/cpu/attention.h"
 #include "backends/cpu/math.h"
 
 namespace octavo::cpu {
 namespace {
+
+// What the codes of E4M3 stand for.
+template <class C>
+const std::array<C, 256>& code_values() {
+    static const std::array<C, 256> values = [] {
+        std::array<C, 256> all;
+        for (std::size_t code = 0; code < all.size(); ++code) {
+            all[code] = C(float(e4m3::from_bits(static_cast<std::uint8_t>(code))));
+        }
+        return all;
+    }();
+    return values;
+}
 
 // T: of queries; P: of the pools.
 template <class T, class P, class C = compute_t<T>>
@@ -19,35 +31,18 @@ struct PagedAttentionKernel {
     std::int64_t scratch_elements() const { return keys() + 3 * d; }
 
     void operator()(const KernelCall& call) const {
-        std::optional<Decoded> keys_of, values_of;
-        if constexpr (std::is_same_v<P, e4m3>) {
-            keys_of.emplace(*call.in[6].as<float>());
-            values_of.emplace(*call.in[7].as<float>());
-        }
         for_each_task(rows * heads, slots, [&](std::int64_t task, std::int64_t slot) {
-            attend(call, task / heads, task % heads, keys_of ? &*keys_of : nullptr,
-                   values_of ? &*values_of : nullptr,
+            attend(call, task / heads, task % heads,
                    reinterpret_cast<C*>(call.scratch) + slot * scratch_elements());
         });
     }
 
-    // What the codes of a pool stand for, as q's dtype holds it.
-    struct Decoded {
-        std::array<C, 256> value;
-        explicit Decoded(float scale) {
-            for (int code = 0; code < 256; ++code) {
-                const auto x = e4m3::from_bits(static_cast<std::uint8_t>(code));
-                value[static_cast<std::size_t>(code)] = C(round_to<T>(float(x) * scale));
-            }
-        }
-    };
-
     // A row of a pool as numbers of the arithmetic.
-    const C* widen(const P* x, [[maybe_unused]] const Decoded* codes, C* to) const {
+    const C* widen(const P* x, C* to) const {
         if constexpr (std::is_same_v<P, C>) {
             return x;
         } else if constexpr (std::is_same_v<P, e4m3>) {
-            for (std::int64_t i = 0; i < d; ++i) to[i] = codes->value[x[i].bits];
+            for (std::int64_t i = 0; i < d; ++i) to[i] = code_values<C>()[x[i].bits];
             return to;
         } else {
 #pragma omp simd
@@ -56,8 +51,7 @@ struct PagedAttentionKernel {
         }
     }
 
-    void attend(const KernelCall& call, std::int64_t row, std::int64_t head, const Decoded* k_codes,
-                const Decoded* v_codes, C* scratch) const {
+    void attend(const KernelCall& call, std::int64_t row, std::int64_t head, C* scratch) const {
         const std::int64_t visible = std::clamp<std::int64_t>(
             call.in[3].as<std::int32_t>()[row] + std::int64_t{1}, 0, keys());
         const std::int32_t* blocks =
@@ -74,10 +68,13 @@ struct PagedAttentionKernel {
         }
         C *p = scratch, *query = p + keys(), *sums = query + d, *wide = sums + d;
 
-        for (std::int64_t i = 0; i < d; ++i) query[i] = C(q[i]) * C(op.scale);
+        const bool coded = std::is_same_v<P, e4m3>;
+        const C k_scale = C(op.scale) * (coded ? C(*call.in[6].as<float>()) : C(1));
+        const C v_scale = coded ? C(*call.in[7].as<float>()) : C(1);
+        for (std::int64_t i = 0; i < d; ++i) query[i] = C(q[i]) * k_scale;
         C top = std::numeric_limits<C>::lowest();
         for (std::int64_t s = 0; s < visible; ++s) {
-            const C* key = widen(call.in[1].as<P>() + at(s), k_codes, wide);
+            const C* key = widen(call.in[1].as<P>() + at(s), wide);
             C score = 0;
 #pragma omp simd reduction(+ : score)
             for (std::int64_t i = 0; i < d; ++i) score += query[i] * key[i];
@@ -92,12 +89,12 @@ struct PagedAttentionKernel {
         }
         std::fill_n(sums, d, C(0));
         for (std::int64_t s = 0; s < visible; ++s) {
-            const C* value = widen(call.in[2].as<P>() + at(s), v_codes, wide);
+            const C* value = widen(call.in[2].as<P>() + at(s), wide);
             const C weight = p[s];
 #pragma omp simd
             for (std::int64_t i = 0; i < d; ++i) sums[i] += weight * value[i];
         }
-        const C factor = C(1) / sum;
+        const C factor = v_scale / sum;
         for (std::int64_t i = 0; i < d; ++i) o[i] = round_to<T>(sums[i] * factor);
     }
 };

@@ -7,16 +7,26 @@
 
 namespace octavo::cuda::ptx {
 
-// d (16, 8) += a (16, 16) b (16, 8), a in four matrices: rows 0 and 8, then the same with columns
-// from 8 on. b: its transpose (8, 16) in two. d: d[2 h + i] is the element (g + 8 h, 2 c + i).
+// d (16, 8) += a (16, 16) b (16, 8) in bf16, or in f16 with kHalf; a in four matrices: rows 0 and
+// 8, then the same with columns from 8 on. b: its transpose (8, 16) in two. d: d[2 h + i] is the
+// element (g + 8 h, 2 c + i).
+template <bool kHalf = false>
 __device__ inline void mma_m16n8k16(float (&d)[4], std::uint32_t a0, std::uint32_t a1,
                                     std::uint32_t a2, std::uint32_t a3, std::uint32_t b0,
                                     std::uint32_t b1) {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
-        " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    if constexpr (kHalf) {
+        asm volatile(
+            "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32"
+            " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+            : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    } else {
+        asm volatile(
+            "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32"
+            " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+            : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+            : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+    }
 }
 
 // The transpose of an 8 x 8 matrix.

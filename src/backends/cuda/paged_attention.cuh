@@ -58,12 +58,17 @@ __device__ inline std::uint32_t pack(float low, float high) {
     return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
-// Two codes, not yet rounded to bf16.
-__device__ inline float2 decode(std::uint32_t codes, float scale) {
+// The two codes in the lower half, as f16 has them, which is exact.
+__device__ inline std::uint32_t decode_f16(std::uint32_t codes) {
     const __half2_raw halves =
         __nv_cvt_fp8x2_to_halfraw2(static_cast<__nv_fp8x2_storage_t>(codes & 0xFFFF), __NV_E4M3);
-    const float2 x = __half22float2(__half2(halves));
-    return {x.x * scale, x.y * scale};
+    return halves.x | std::uint32_t{halves.y} << 16;
+}
+// As bf16 has them, which is exact, too.
+__device__ inline std::uint32_t decode_bf16(std::uint32_t codes) {
+    const std::uint32_t halves = decode_f16(codes);
+    const float2 x = __half22float2(*reinterpret_cast<const __half2*>(&halves));
+    return pack(x.x, x.y);
 }
 
 }  // namespace octavo::cuda

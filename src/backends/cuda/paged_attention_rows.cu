@@ -18,17 +18,6 @@ struct PagedRows {
     compute_t<T> scale;
 };
 
-// Codes as q's dtype holds their values.
-template <class T, class P, class C, int E>
-__device__ void dequantise(C (&x)[E], float scale) {
-    if constexpr (std::is_same_v<P, e4m3>) {
-#pragma unroll
-        for (int i = 0; i < E; ++i) {
-            x[i] = static_cast<C>(widen(round_to<T>(static_cast<float>(x[i]) * scale)));
-        }
-    }
-}
-
 template <class Lanes, class T, class P>
 __global__ void __launch_bounds__(kBlock) paged_rows_kernel(PagedRows<T, P> a) {
     using C = compute_t<T>;
@@ -40,12 +29,13 @@ __global__ void __launch_bounds__(kBlock) paged_rows_kernel(PagedRows<T, P> a) {
     const std::int64_t visible = position < 0 ? 0 : position + 1 < most ? position + 1 : most;
     const std::int32_t* blocks = a.tables + a.sequences[row] * a.table;
     const std::int64_t group = head / (a.heads / a.groups);
-    const float k_scale = a.k_scale ? *a.k_scale : 1, v_scale = a.v_scale ? *a.v_scale : 1;
+    const C k_scale = a.scale * static_cast<C>(a.k_scale ? *a.k_scale : 1);
+    const C v_scale = static_cast<C>(a.v_scale ? *a.v_scale : 1);
 
     C q[E], sums[E] = {};
     Lanes::load(a.q + task * a.d, a.d, q);
 #pragma unroll
-    for (int i = 0; i < E; ++i) q[i] *= a.scale;
+    for (int i = 0; i < E; ++i) q[i] *= k_scale;
     C top = std::numeric_limits<C>::lowest(), sum = 0;
     for (std::int64_t s = 0; s < visible; s += kTogether) {
         C keys[kTogether][E], values[kTogether][E], score[kTogether];
@@ -56,8 +46,6 @@ __global__ void __launch_bounds__(kBlock) paged_rows_kernel(PagedRows<T, P> a) {
             const std::int64_t at = (slot * a.groups + group) * a.d;
             Lanes::load(a.k + at, a.d, keys[j]);
             Lanes::load(a.v + at, a.d, values[j]);
-            dequantise<T, P>(keys[j], k_scale);
-            dequantise<T, P>(values[j], v_scale);
         }
         C higher = top;
 #pragma unroll
@@ -78,7 +66,7 @@ __global__ void __launch_bounds__(kBlock) paged_rows_kernel(PagedRows<T, P> a) {
             for (int i = 0; i < E; ++i) sums[i] += p * values[j][i];
         }
     }
-    const C factor = visible > 0 ? C(1) / sum : C(0);
+    const C factor = visible > 0 ? v_scale / sum : C(0);
 #pragma unroll
     for (int i = 0; i < E; ++i) sums[i] *= factor;
     // o may be q: this row of it has been read.

@@ -10,6 +10,10 @@
 // Blocks stay, three a multiprocessor, and take splits in turn. A warp has a tile of keys or more
 // than that of values on its way while it computes: 8 KiB a warp, up to 96 KiB a multiprocessor,
 // where 3 TB/s times 1 us of latency are 23 KiB.
+//
+// Codes go to products in f16, one instruction for two of them: bf16 would take four. q, whose
+// range is bf16's, is divided by a power of two for each head, and probabilities are multiplied by
+// 2^15.
 #include "backends/cuda/paged_decode.cuh"
 #include "backends/cuda/paged_decode_tile.cuh"
 
@@ -123,6 +127,41 @@ __device__ void count_items(const PagedOperands<P>& a, const DecodedRows& list, 
     __syncthreads();
 }
 
+__device__ inline std::uint32_t pack_f16(float low, float high) {
+    const __half2 pair = __floats2half2_rn(low, high);
+    return *reinterpret_cast<const std::uint32_t*>(&pair);
+}
+
+// A lane's part of a head of q, of which lanes 4 g to 4 g + 3 have the rest, from bf16 to f16 over
+// the power of two that is returned: its largest element is below 2 then, and what f16 does not
+// hold of the smallest is less than 2^-24 of that.
+template <int kSteps>
+__device__ float to_f16(std::uint32_t (&q)[kSteps][2]) {
+    std::uint32_t largest = 0;
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            largest = max(largest, max(q[s][i] & 0x7FFF, q[s][i] >> 16 & 0x7FFF));
+        }
+    }
+    largest = max(largest, __shfl_xor_sync(0xFFFFFFFF, largest, 1));
+    largest = max(largest, __shfl_xor_sync(0xFFFFFFFF, largest, 2));
+    // Both the power and its inverse are normal numbers.
+    const int exponent = min(max(static_cast<int>(largest >> 7), 1), 253);
+    const float inverse = __uint_as_float(static_cast<std::uint32_t>(254 - exponent) << 23);
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const float low = __uint_as_float(q[s][i] << 16);
+            const float high = __uint_as_float(q[s][i] & 0xFFFF0000);
+            q[s][i] = pack_f16(low * inverse, high * inverse);
+        }
+    }
+    return __uint_as_float(static_cast<std::uint32_t>(exponent) << 23);
+}
+
 // NT: eights of heads in a group.
 template <class P, int D, int NT>
 __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
@@ -146,7 +185,9 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
             *reinterpret_cast<uint4*>(o + at) = uint4{};
         }
     }
-    const float k_scale = T::kCoded ? *a.k_scale : 1, v_scale = T::kCoded ? *a.v_scale : 1;
+    constexpr float kLift = T::kCoded ? 0x1p15f : 1;  // of probabilities
+    const float key_scale = T::kCoded ? a.scale * *a.k_scale : a.scale;
+    const float value_scale = T::kCoded ? *a.v_scale / kLift : 1;
 
     Walk<P, kSplit<P, D>, kWarps * T::kKeys> walk{.a = a, .list = list, .firsts = firsts, .n = n};
     bool more = walk.start(static_cast<int>(blockIdx.x));
@@ -162,6 +203,7 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
     std::uint32_t q[NT][kSteps][2];  // (16 elements, 8 heads)
     float o[NT][kSteps][4];          // (16 elements, 8 heads)
     float top[NT][2], sum[NT][2];    // of heads 2 c and 2 c + 1
+    float scale[NT][2];              // of their scores
     int item = -1;
     while (more) {
         const int left = walk.end - walk.at - ahead;
@@ -186,6 +228,11 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
 #pragma unroll
                     for (int j = 0; j < 4; ++j) o[t][s][j] = 0;
                 }
+                const float unit = T::kCoded ? to_f16(q[t]) : 1;  // of head g
+#pragma unroll
+                for (int j = 0; j < 2; ++j) {
+                    scale[t][j] = key_scale * __shfl_sync(0xFFFFFFFF, unit, (2 * c + j) * 4);
+                }
                 top[t][0] = top[t][1] = kNoScore;
                 sum[t][0] = sum[t][1] = 0;
             }
@@ -197,11 +244,12 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
 #pragma unroll
             for (int part = 0; part < T::kParts; ++part) {
                 std::uint32_t k[4];
-                tile.keys(part, 0, s, k_scale, k[0], k[2]);
-                tile.keys(part, 1, s, k_scale, k[1], k[3]);
+                tile.keys(part, 0, s, k[0], k[2]);
+                tile.keys(part, 1, s, k[1], k[3]);
 #pragma unroll
                 for (int t = 0; t < NT; ++t) {
-                    ptx::mma_m16n8k16(p[part][t], k[0], k[1], k[2], k[3], q[t][s][0], q[t][s][1]);
+                    ptx::mma_m16n8k16<T::kCoded>(p[part][t], k[0], k[1], k[2], k[3], q[t][s][0],
+                                                 q[t][s][1]);
                 }
             }
         }
@@ -218,7 +266,7 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
 #pragma unroll
                     for (int h = 0; h < 2; ++h) {
                         float& score = p[part][t][2 * h + j];
-                        score = 16 * part + 8 * h + g < left ? score * a.scale : -INFINITY;
+                        score = 16 * part + 8 * h + g < left ? score * scale[t][j] : -INFINITY;
                         higher = fmaxf(higher, score);
                     }
                 }
@@ -253,19 +301,20 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
             for (int t = 0; t < NT; ++t) {
 #pragma unroll
                 for (int h = 0; h < 2; ++h) {
-                    weights[t][h] =
-                        ptx::movmatrix_trans(pack(p[part][t][2 * h], p[part][t][2 * h + 1]));
+                    const float x = p[part][t][2 * h], y = p[part][t][2 * h + 1];
+                    weights[t][h] = ptx::movmatrix_trans(T::kCoded ? pack_f16(x * kLift, y * kLift)
+                                                                   : pack(x, y));
                 }
             }
 #pragma unroll
             for (int s = 0; s < kSteps; ++s) {
                 std::uint32_t v[4];
-                tile.values(part, 0, s, v_scale, v[0], v[1]);
-                tile.values(part, 1, s, v_scale, v[2], v[3]);
+                tile.values(part, 0, s, v[0], v[1]);
+                tile.values(part, 1, s, v[2], v[3]);
 #pragma unroll
                 for (int t = 0; t < NT; ++t) {
-                    ptx::mma_m16n8k16(o[t][s], v[0], v[1], v[2], v[3], weights[t][0],
-                                      weights[t][1]);
+                    ptx::mma_m16n8k16<T::kCoded>(o[t][s], v[0], v[1], v[2], v[3], weights[t][0],
+                                                 weights[t][1]);
                 }
             }
         }
@@ -306,8 +355,9 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
             float all = 0, x[4] = {};
 #pragma unroll
             for (int w = 0; w < kWarps; ++w) {
-                const float factor = ptx::ex2_approx(tops[w][of] - higher);
+                float factor = ptx::ex2_approx(tops[w][of] - higher);
                 all += sums[w][of] * factor;
+                factor *= value_scale;
                 const float4 part = *reinterpret_cast<const float4*>(&parts[w][of][element]);
                 x[0] += part.x * factor;
                 x[1] += part.y * factor;

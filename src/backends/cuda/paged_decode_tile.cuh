@@ -72,15 +72,14 @@ struct DecodeTile {
     }
     static __device__ std::uint32_t word(const uint2& x, int i) { return i == 0 ? x.x : x.y; }
 
-    // Four elements of key g + 8 h for step i.
-    __device__ void keys(int part, int h, int i, float scale, std::uint32_t& first,
+    // Four elements of key g + 8 h for step i, codes as f16.
+    __device__ void keys(int part, int h, int i, std::uint32_t& first,
                          std::uint32_t& second) const {
         const uint4& chunk = k[part][h][i / (kWide / 4)];
         if constexpr (kCoded) {
             const std::uint32_t codes = word(chunk, i % 4);
-            const float2 low = decode(codes, scale), high = decode(codes >> 16, scale);
-            first = pack(low.x, low.y);
-            second = pack(high.x, high.y);
+            first = decode_f16(codes);
+            second = decode_f16(codes >> 16);
         } else {
             first = word(chunk, i % 2 * 2);
             second = word(chunk, i % 2 * 2 + 1);
@@ -88,20 +87,21 @@ struct DecodeTile {
     }
     // A lane's elements 2 i and 2 i + 1 of two neighbouring keys, each element with its
     // neighbour's.
-    __device__ void values(int part, int half, int i, float scale, std::uint32_t& even,
+    __device__ void values(int part, int half, int i, std::uint32_t& even,
                            std::uint32_t& odd) const {
         constexpr int kPairs = kTall / 2;  // of a run
         const Run &a = v[part][2 * half][i / kPairs], &b = v[part][2 * half + 1][i / kPairs];
         const int at = i % kPairs;
+        std::uint32_t x, y;
         if constexpr (kCoded) {
-            const float2 x = decode(word(a, at / 2) >> at % 2 * 16, scale);
-            const float2 y = decode(word(b, at / 2) >> at % 2 * 16, scale);
-            even = pack(x.x, y.x);
-            odd = pack(x.y, y.y);
+            x = decode_f16(word(a, at / 2) >> at % 2 * 16);
+            y = decode_f16(word(b, at / 2) >> at % 2 * 16);
         } else {
-            even = __byte_perm(word(a, at), word(b, at), 0x5410);
-            odd = __byte_perm(word(a, at), word(b, at), 0x7632);
+            x = word(a, at);
+            y = word(b, at);
         }
+        even = __byte_perm(x, y, 0x5410);
+        odd = __byte_perm(x, y, 0x7632);
     }
 };
 

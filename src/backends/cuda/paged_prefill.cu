@@ -119,7 +119,7 @@ struct Block {
     }
 
     // Sixteen codes at a time.
-    __device__ void decode_tile(int from, int to, float scale) const {
+    __device__ void decode_tile(int from, int to) const {
         constexpr int kChunks = D / 16;
         for (int i = thread; i < kKeys * kChunks; i += kThreads) {
             const int key = i / kChunks, chunk = i % kChunks;
@@ -127,10 +127,7 @@ struct Block {
             const std::uint32_t words[4] = {codes.x, codes.y, codes.z, codes.w};
             std::uint32_t x[8];
 #pragma unroll
-            for (int j = 0; j < 8; ++j) {
-                const float2 pair = decode(words[j / 2] >> j % 2 * 16, scale);
-                x[j] = pack(pair.x, pair.y);
-            }
+            for (int j = 0; j < 8; ++j) x[j] = decode_bf16(words[j / 2] >> j % 2 * 16);
             *reinterpret_cast<uint4*>(memory + to + R::at(key, 2 * chunk)) = {x[0], x[1], x[2],
                                                                               x[3]};
             *reinterpret_cast<uint4*>(memory + to + R::at(key, 2 * chunk + 1)) = {x[4], x[5], x[6],
@@ -220,6 +217,7 @@ struct Block {
     // o / sum, by way of the warp's rows of q, which it has read. Rows that see nothing are zero.
     __device__ void write(const Work& w, const float (&o)[2][D / 8][4],
                           const float (&sum)[2][2]) const {
+        const float v_scale = M::kCoded ? *a.v_scale : 1;
         __syncwarp();
 #pragma unroll
         for (int m = 0; m < 2; ++m) {
@@ -229,7 +227,7 @@ struct Block {
                 float all = sum[m][h];
                 all += __shfl_xor_sync(0xFFFFFFFF, all, 1);
                 all += __shfl_xor_sync(0xFFFFFFFF, all, 2);
-                const float inverse = 1 / all;
+                const float inverse = v_scale / all;
 #pragma unroll
                 for (int n = 0; n < D / 8; ++n) {
                     const std::uint32_t pair =
@@ -249,7 +247,7 @@ struct Block {
     }
 
     __device__ void run(const Work& w) const {
-        const float k_scale = M::kCoded ? *a.k_scale : 1, v_scale = M::kCoded ? *a.v_scale : 1;
+        const float scale = M::kCoded ? a.scale * *a.k_scale : a.scale;
         // Keys that all of the tile's rows see, and that any does.
         std::uint32_t most = 0, unseen = 0;
         for (int row = w.row + lane; row < w.end; row += kWarp) {
@@ -273,8 +271,8 @@ struct Block {
             std::uint32_t k = base + M::kK, v = base + M::kV;
             if constexpr (M::kCoded) {
                 if (more) load_keys(w, t + 1, end, block);
-                decode_tile(M::kKCodes + t % 2 * M::kCodes, M::kK, k_scale);
-                decode_tile(M::kVCodes + t % 2 * M::kCodes, M::kV, v_scale);
+                decode_tile(M::kKCodes + t % 2 * M::kCodes, M::kK);
+                decode_tile(M::kVCodes + t % 2 * M::kCodes, M::kV);
                 __syncthreads();
             } else {
                 if (more) load_keys(w, t + 1, end, block);
@@ -298,15 +296,15 @@ struct Block {
                     higher = fmaxf(higher, __shfl_xor_sync(0xFFFFFFFF, higher, 1));
                     higher = fmaxf(higher, __shfl_xor_sync(0xFFFFFFFF, higher, 2));
                     same = same && higher == top[m][h];
-                    factor[m][h] = ptx::ex2_approx((top[m][h] - higher) * a.scale);
+                    factor[m][h] = ptx::ex2_approx((top[m][h] - higher) * scale);
                     top[m][h] = higher;
                     sum[m][h] *= factor[m][h];
-                    const float shift = higher * a.scale;
+                    const float shift = higher * scale;
 #pragma unroll
                     for (int n = 0; n < kKeys / 8; ++n) {
 #pragma unroll
                         for (int i = 2 * h; i < 2 * h + 2; ++i) {
-                            p[m][n][i] = ptx::ex2_approx(fmaf(p[m][n][i], a.scale, -shift));
+                            p[m][n][i] = ptx::ex2_approx(fmaf(p[m][n][i], scale, -shift));
                             sum[m][h] += p[m][n][i];
                         }
                     }

@@ -220,6 +220,15 @@ template <int kPending>
 __device__ inline void cp_async_bulk_wait_group_read() {
     asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
+// In a kernel that may begin while the one before it runs (launch_early): from here on, all that
+// came before is over and can be read. Otherwise nothing to wait for.
+__device__ inline void griddepcontrol_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// The next kernel may begin, if it is one of those. Only after the wait: then no more than one
+// kernel is ever under way before it.
+__device__ inline void griddepcontrol_launch_dependents() {
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+
 // Ordinary stores to shared memory come before later bulk copies.
 __device__ inline void fence_proxy_async() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
