@@ -1,4 +1,5 @@
 #include "ops/kernel_test.h"
+#include "ops/plain_test.h"
 
 namespace octavo::test {
 namespace {
