@@ -32,7 +32,8 @@ void judge_data(const Args& args, const ModelFolder& model, Backend& backend) {
                               .seq = args.flag<std::int64_t>("seq"),
                               .batches = args.flag<std::int64_t>("batches"),
                               .windows = windows_named(args.flag<std::string>("windows")),
-                              .documents = args.flag<bool>("document-mask")};
+                              .documents = args.flag<bool>("document-mask"),
+                              .end_of_text = args.flag<std::int64_t>("end-of-text")};
     for (const auto& path : args.flag<std::vector<std::string>>("data")) {
         RunTokenizer{.info = tokens_info(path)}.check_trained(
             model.extra, "Name token files of the same tokenizer in --data.");
@@ -134,6 +135,10 @@ Verb eval_verb() {
                 {.name = "document-mask",
                  .initial = false,
                  .help = "the documents of --data do not see each other"},
+                {.name = "end-of-text",
+                 .initial = std::int64_t{-1},
+                 .help = "token that ends documents where no index does; -1: as tokens.json says",
+                 .rule = between(-1, std::int64_t{1} << 31)},
                 {.name = "json",
                  .initial = std::string(),
                  .help = "file to append the result to, as a JSON line"},

@@ -3,8 +3,11 @@
 #include <pthread.h>
 #include <signal.h>
 
+#include <algorithm>
+#include <cstdlib>
 #include <random>
 
+#include "base/file.h"
 #include "base/process.h"
 #include "cli/device.h"
 #include "cli/model_folder.h"
@@ -66,6 +69,32 @@ ServedModel served_model(const Args& args, const ModelFolder& folder, const Arch
     return model;
 }
 
+// That clients must send; empty: none. Lists of processes show flags, but no files or environments.
+std::string api_key(const Args& args) {
+    const auto& flag = args.flag<std::string>("api-key");
+    const auto& file = args.flag<std::string>("api-key-file");
+    const char* variable = std::getenv("OCTAVO_API_KEY");
+    if (!flag.empty() && !file.empty()) {
+        fail_usage("serve: expected --api-key or --api-key-file, got both");
+    }
+    std::string source = "--api-key", key = flag;
+    if (!file.empty()) {
+        source = file;
+        key = read_file(file);
+        key.resize(key.find_last_not_of("\r\n") + 1);
+    } else if (flag.empty() && variable) {
+        source = "OCTAVO_API_KEY";
+        key = variable;
+    } else if (flag.empty()) {
+        return {};
+    }
+    // An empty key must not open the server to all.
+    const bool fits = std::ranges::all_of(key, [](char c) { return c > ' ' && c <= '~'; });
+    check(!key.empty() && fits, "{}: expected a key of printable ASCII characters without spaces{}",
+          source, key.empty() ? ", got none" : "");
+    return key;
+}
+
 // Waits for a signal, ends as the requests under way allow, and returns the exit code.
 int serve_until_told(HttpServer& server, const EngineLoop& engine, const Signals& signals,
                      seconds grace) {
@@ -90,6 +119,7 @@ int serve_until_told(HttpServer& server, const EngineLoop& engine, const Signals
 
 int run_serve(const Args& args) {
     const Signals signals;
+    const std::string key = api_key(args);
     const ModelFolder folder = find_model(args.flag<std::string>("model"));
     const Architecture arch = read_hf_config(folder.path);
     ServedModel model = served_model(args, folder, arch);
@@ -101,8 +131,9 @@ int run_serve(const Args& args) {
         args.flag<std::int64_t>("queue"));
     const std::string name = model.name, chat(model.chat ? model.chat->name() : "none");
     Api api(std::move(model), engine,
-            {.key = args.flag<std::string>("api-key"),
+            {.key = key,
              .time_limit = seconds(args.flag<std::int64_t>("time-limit")),
+             .max_reply = args.flag<std::int64_t>("max-reply"),
              .seed = std::random_device{}() * (std::uint64_t{1} << 32) + std::random_device{}()});
     const auto io_limit = seconds(args.flag<std::int64_t>("io-limit"));
     HttpServer server(
@@ -142,7 +173,10 @@ Verb serve_verb() {
              .help = "of the model in requests; by default its folder's"},
             {.name = "api-key",
              .initial = std::string(),
-             .help = "that clients must send; by default none"},
+             .help = "that clients must send; by default $OCTAVO_API_KEY, else none"},
+            {.name = "api-key-file",
+             .initial = std::string(),
+             .help = "file with the key, which --api-key would show in lists of processes"},
             {.name = "context",
              .initial = std::int64_t{0},
              .help = "tokens of a text at most, prompt included; 0: all the model's positions",
@@ -159,6 +193,10 @@ Verb serve_verb() {
              .initial = std::int64_t{4 << 20},
              .help = "bytes of a request's body; beyond it: status 413",
              .rule = between(1 << 10, 1 << 30)},
+            {.name = "max-reply",
+             .initial = std::int64_t{1 << 21},
+             .help = "tokens of a reply, and likely ones listed beside them; beyond it: status 400",
+             .rule = between(1, std::int64_t{1} << 32)},
             {.name = "io-limit",
              .initial = std::int64_t{30},
              .help = "seconds for a client to send its request, or to take a piece of its reply",

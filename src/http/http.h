@@ -18,7 +18,7 @@ struct HttpRequest {
     std::string method, path;
     std::string body;
     std::string authorization;  // the header's value
-    std::string match;          // what stands for the path's last part, where the route has "*"
+    std::string match;          // what stands for "*" in the route's path
     // The client has closed the connection, or the server wants to end: nobody waits for the reply.
     std::function<bool()> gone;
 };
@@ -37,7 +37,7 @@ struct HttpReply {
 
 struct HttpRoute {
     std::string method;  // "GET" or "POST"
-    std::string path;    // "/v1/models", or "/v1/models/*" for one more part
+    std::string path;    // "/v1/models", or "/v1/models/*" for all behind that
     // Called by a thread of the connection's own, many at a time. Must not throw.
     std::function<HttpReply(const HttpRequest&)> handler;
 };

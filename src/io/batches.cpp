@@ -1,7 +1,6 @@
 #include "io/batches.h"
 
 #include <algorithm>
-#include <string>
 
 #include "base/error.h"
 #include "base/rng.h"
@@ -13,12 +12,6 @@ namespace {
 // Streams of Philox that nothing else draws from: "data" in ASCII, then the use.
 constexpr std::uint64_t kOffsetStream = 0x64617461'00000000;
 constexpr std::uint64_t kShuffleStream = 0x64617461'80000000;  // + epoch
-
-std::string describe(const std::vector<TokenFile>& shards) {
-    std::string text = shards.front().path().string();
-    if (shards.size() > 1) text += fmt::format(" and {} more", shards.size() - 1);
-    return text;
-}
 
 }  // namespace
 
@@ -58,13 +51,19 @@ BatchSource::BatchSource(std::vector<TokenFile> shards, const BatchOptions& opti
         check(
             !matter || shard.documents() || options_.end_of_text >= 0,
             "{}: nothing says where documents end\n"
-            "  Name the token that ends them (data.end_of_text), or use files with an index, such "
-            "as octavo tokenize makes.",
+            "  Name the token that ends them (data.end_of_text, or --end-of-text of eval), or use "
+            "files with an index, such as octavo tokenize makes.",
             shard.path().string());
         starts_.push_back(starts_.back() + shard.size());
         masked_ |= shard.has_mask();
     }
     options_.windows == Windows::stream ? cut_stream() : cut_documents_into_windows();
+}
+
+std::string BatchSource::name() const {
+    std::string text = shards_.front().path().string();
+    if (shards_.size() > 1) text += fmt::format(" and {} more", shards_.size() - 1);
+    return text;
 }
 
 void BatchSource::cut_stream() {
@@ -73,7 +72,7 @@ void BatchSource::cut_stream() {
           "{}: sequence longer than the data: a window of {} tokens and its last target need {} "
           "tokens, the data has {}\n"
           "  Use more data, or a sequence length of at most {}.",
-          describe(shards_), t, t + 1, n, n - 1);
+          name(), t, t + 1, n, n - 1);
     if (options_.order == Order::shuffled) {
         // As many offsets as leave every epoch the same number of windows, and at least one.
         offsets_ = std::min(t, n - t);
@@ -99,7 +98,7 @@ void BatchSource::cut_documents_into_windows() {
         });
     }
     windows_ = std::ssize(ranges_);
-    check(windows_ > 0, "{}: expected documents of at least 2 tokens, got none", describe(shards_));
+    check(windows_ > 0, "{}: expected documents of at least 2 tokens, got none", name());
 }
 
 template <class Found>

@@ -11,6 +11,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -70,6 +71,7 @@ class BatchSource {
     std::int64_t sequence_length() const { return options_.sequence_length; }
     const BatchOptions& options() const { return options_; }
     const TokenFile& first_shard() const { return shards_.front(); }
+    std::string name() const;  // "a.bin", "a.bin and 2 more"
     // Windows in one epoch. At most one window fewer than would fit without the offset.
     std::int64_t windows() const { return windows_; }
     // Documents longer than a window of whole documents, of which it holds the beginning.

@@ -1,5 +1,7 @@
 #include "io/choice_task.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <charconv>
 #include <initializer_list>
@@ -43,24 +45,24 @@ std::vector<std::string> strings(const Json& list, const char* what) {
 
 std::size_t index_of(const Json& answer, const std::vector<std::string>& labels,
                      std::size_t choices) {
-    std::optional<std::int64_t> index;
-    if (answer.is_number_integer()) index = answer.get<std::int64_t>();
-    if (answer.is_string()) {
-        const std::string text = answer.get<std::string>();
-        // ARC has labels of digits, too, which count from 1.
-        if (const auto at = std::ranges::find(labels, text); at != labels.end()) {
-            index = at - labels.begin();
-        } else if (labels.empty()) {
-            std::int64_t value = 0;
-            const auto [end, error] =
-                std::from_chars(text.data(), text.data() + text.size(), value);
-            if (error == std::errc() && end == text.data() + text.size()) index = value;
-        }
+    const std::string text = answer.is_string()           ? answer.get<std::string>()
+                             : answer.is_number_integer() ? answer.dump()
+                                                          : "something else";
+    // ARC has labels of digits, too, which count from 1: a number is one of them, and no index.
+    if (!labels.empty()) {
+        const auto at = std::ranges::find(labels, text);
+        check(at != labels.end(), "expected the answer as one of the labels {}, got {}",
+              fmt::join(labels, ", "), text);
+        return static_cast<std::size_t>(at - labels.begin());
     }
+    std::optional<std::int64_t> index;
+    std::int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc() && end == text.data() + text.size()) index = value;
     const auto count = static_cast<std::int64_t>(choices);
     check(index && *index >= 0 && *index < count,
-          "expected the answer as an index below the {} choices, or as one of their labels, got {}",
-          choices, index ? fmt::format("{}", *index) : "something else");
+          "expected the answer as an index below the {} choices, got {}", choices,
+          index ? fmt::format("{}", *index) : "something else");
     return static_cast<std::size_t>(*index);
 }
 

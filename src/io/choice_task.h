@@ -3,8 +3,7 @@
 //     context   "context", "query", "question" or "ctx" (HellaSwag)
 //     choices   "choices" or "endings": a list of strings, or ARC's {"text": [...], "label": [...]}
 //     answer    "answer", "gold", "label" or "answerKey": the index of the right choice, as a
-//     number
-//               or in digits, or one of ARC's labels
+//               number or in digits; where there are labels, one of them
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,6 @@
 #include "io/mixture.h"
 
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 
@@ -24,19 +25,22 @@ Mixture::Mixture(std::vector<BatchSource> sources, const std::vector<double>& we
     check(!sources_.empty() && sources_.size() == weights.size(),
           "mixture: expected a weight for each of {} sources, got {}", sources_.size(),
           weights.size());
-    double rest = 0;
     for (const double w : weights) {
         check(std::isfinite(w) && w > 0, "mixture: expected weights above 0, got {}", w);
-        rest += w;
     }
+    // By a power of two, so that their sum is finite and their ratios stay what they are.
+    const int exponent = std::ilogb(*std::ranges::max_element(weights));
+    const auto scaled = [&](double w) { return std::scalbn(w, -exponent); };
+    double rest = 0;
+    for (const double w : weights) rest += scaled(w);
     for (std::size_t i = 0; i < weights.size(); ++i) {
         const BatchOptions &o = sources_[i].options(), &first = sources_[0].options();
         check(o.sequence_length == first.sequence_length && o.documents == first.documents,
               "mixture: expected sources of one sequence length, got {} and {}",
               first.sequence_length, o.sequence_length);
-        const double share = i + 1 == weights.size() ? 1 : std::min(1.0, weights[i] / rest);
+        const double share = i + 1 == weights.size() ? 1 : std::min(1.0, scaled(weights[i]) / rest);
         shares_.push_back(static_cast<std::uint64_t>(std::llround(share * kWhole)));
-        rest -= weights[i];
+        rest -= scaled(weights[i]);
     }
 }
 

@@ -14,13 +14,13 @@ std::vector<std::int32_t> read_eos_tokens(const std::filesystem::path& folder) {
     nlohmann::json json;
     try {
         json = read_json(read_file(file));
-        check(json.is_object(), "expected an object");
     } catch (const Error& error) {
         throw error.in(file.string());
     }
     std::vector<std::int32_t> tokens;
     const auto add = [&](const nlohmann::json& id) {
-        const bool fits = id.is_number_unsigned() && id <= std::numeric_limits<std::int32_t>::max();
+        const bool fits =
+            id.is_number_integer() && id >= 0 && id <= std::numeric_limits<std::int32_t>::max();
         check(fits, "{}: expected eos_token_id as a token id or a list of them, got {}",
               file.string(),
               id.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace).substr(0, 80));

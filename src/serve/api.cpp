@@ -79,6 +79,7 @@ HttpReply Api::completions(const HttpRequest& http) {
     const CompletionRequest request = parse_completion_request(http.body);
     check_model(request.model);
     auto run = std::make_shared<Generation>(model_, engine_, request, request.echo);
+    run->reserve(request.prompts.size());
     for (const Prompt& prompt : request.prompts) run->prompts.push_back(encode(model_, prompt));
     return answer(http, std::move(run));
 }
@@ -92,6 +93,7 @@ HttpReply Api::chat(const HttpRequest& http) {
     }
     auto run = std::make_shared<Generation>(model_, engine_, request, false);
     run->head.chat = true;
+    run->reserve(1);
     try {
         const auto encoder = model_.tokenizer->encoder();
         run->prompts.push_back(
@@ -112,7 +114,8 @@ HttpReply Api::answer(const HttpRequest& http, std::shared_ptr<Generation> run) 
     run->head.created = static_cast<std::int64_t>(unix_time_s());
     run->head.id = fmt::format("{}-{:016x}{:08x}", run->head.chat ? "chatcmpl" : "cmpl",
                                options_.seed, number);
-    run->submit(options_.time_limit, options_.seed + number, model_.stop_tokens);
+    run->submit(options_.time_limit, options_.max_reply, options_.seed + number,
+                model_.stop_tokens);
     if (run->request.stream) {
         const auto stream = [run, gone = http.gone](const HttpSink& sink) {
             const auto send = [&](const std::string& json) {

@@ -22,6 +22,7 @@ class Generation;
 struct ApiOptions {
     std::string key = {};                          // that clients must send; empty: none
     std::chrono::milliseconds time_limit{600000};  // of a request, waiting included
+    std::int64_t max_reply = 1 << 21;              // tokens, as Generation::submit counts them
     std::uint64_t seed = 0;                        // of requests that bring none
 };
 

@@ -9,8 +9,29 @@
 namespace octavo {
 
 Job::~Job() {
+    {
+        const std::lock_guard lock(loop_.mutex_);
+        loop_.texts_under_way_ -= reserved_;
+    }
     std::erase(tickets_, 0u);
     loop_.cancel(tickets_);
+}
+
+void Job::start(std::vector<TextRequest> texts) {
+    {
+        const std::lock_guard lock(loop_.mutex_);
+        check(std::ssize(texts) <= reserved_, "expected at most {} texts, got {}", reserved_,
+              texts.size());
+        if (loop_.failure_) fail("{}", *loop_.failure_);
+        reserved_ -= std::ssize(texts);
+        for (TextRequest& request : texts) {
+            loop_.stats_.prompt_tokens += std::ssize(request.prompt);
+            loop_.orders_.push_back(
+                {++loop_.tickets_, mailbox_, tickets_.size(), std::move(request)});
+            tickets_.push_back(loop_.tickets_);
+        }
+    }
+    loop_.wake_.notify_all();
 }
 
 std::optional<TokenEvent> Job::next(std::chrono::milliseconds time) {
@@ -46,25 +67,15 @@ EngineLoop::~EngineLoop() {
     thread_.join();
 }
 
-std::unique_ptr<Job> EngineLoop::submit(std::vector<TextRequest> texts) {
-    std::unique_ptr<Job> job(new Job(*this));
-    {
-        const std::lock_guard lock(mutex_);
-        if (failure_) fail("{}", *failure_);
-        const auto count = std::ssize(texts);
-        if (texts_under_way_ + count > limits_.max_texts) {
-            stats_.refused += count;
-            return nullptr;
-        }
-        texts_under_way_ += count;
-        for (TextRequest& request : texts) {
-            stats_.prompt_tokens += std::ssize(request.prompt);
-            orders_.push_back(
-                {++tickets_, job->mailbox_, job->tickets_.size(), std::move(request)});
-            job->tickets_.push_back(tickets_);
-        }
+std::unique_ptr<Job> EngineLoop::reserve(std::int64_t texts) {
+    const std::lock_guard lock(mutex_);
+    if (failure_) fail("{}", *failure_);
+    if (texts > limits_.max_texts - texts_under_way_) {
+        stats_.refused += texts;
+        return nullptr;
     }
-    wake_.notify_all();
+    std::unique_ptr<Job> job(new Job(*this, texts));
+    texts_under_way_ += texts;
     return job;
 }
 

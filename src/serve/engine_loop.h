@@ -41,6 +41,8 @@ class Job {
     Job(const Job&) = delete;
     Job& operator=(const Job&) = delete;
 
+    // All texts of the request, for which there is room: as many as were reserved, or fewer.
+    void start(std::vector<TextRequest> texts);
     // The next event, whose id is the text's place in the request. Nothing if none came in time.
     std::optional<TokenEvent> next(std::chrono::milliseconds);
     void cancel(std::uint64_t text);  // no more events of it
@@ -51,10 +53,12 @@ class Job {
         std::condition_variable came;
         std::deque<TokenEvent> events;
     };
-    Job(EngineLoop& loop) : loop_(loop), mailbox_(std::make_shared<Mailbox>()) {}
+    Job(EngineLoop& loop, std::int64_t reserved)
+        : loop_(loop), mailbox_(std::make_shared<Mailbox>()), reserved_(reserved) {}
 
     EngineLoop& loop_;
     std::shared_ptr<Mailbox> mailbox_;
+    std::int64_t reserved_;               // texts that may still be started
     std::vector<std::uint64_t> tickets_;  // by text; 0: it is over
 };
 
@@ -67,8 +71,9 @@ class EngineLoop {
     EngineLoop& operator=(const EngineLoop&) = delete;
 
     const EngineLimits& limits() const { return limits_; }
-    // All texts or none: null if there is no room for them now. Throws Error after a failure.
-    std::unique_ptr<Job> submit(std::vector<TextRequest> texts);
+    // Room for all texts of a request or none: null if there is not so much now. Throws Error after
+    // a failure.
+    std::unique_ptr<Job> reserve(std::int64_t texts);
     EngineStats stats() const;
     // Why the engine ended, if it did.
     std::optional<std::string> failure() const;

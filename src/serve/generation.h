@@ -34,8 +34,12 @@ class Generation {
                bool echo)
         : request(asked), model_(served), engine_(engine), echo_(echo) {}
 
-    // Hands one text for each prompt and each of its n samples to the engine. Throws ApiError.
-    void submit(std::chrono::milliseconds time_limit, std::uint64_t seed,
+    // Takes room for n texts of each of so many prompts, which are encoded only then. Throws
+    // ApiError.
+    void reserve(std::size_t prompts);
+    // Hands the texts to the engine. `max_reply` bounds the tokens that the reply can have, each
+    // counted once more for every likely one listed beside it. Throws ApiError.
+    void submit(std::chrono::milliseconds time_limit, std::int64_t max_reply, std::uint64_t seed,
                 const std::vector<std::int32_t>& stop_tokens);
     // What comes next; nothing when all is said. Throws ApiError.
     std::optional<Choice> next(const std::function<bool()>& gone);
@@ -56,9 +60,12 @@ class Generation {
         bool over = false;
     };
 
+    std::vector<std::int64_t> new_tokens(std::int64_t max_reply) const;
     Choice begin(std::uint64_t index);
     Choice take(TokenEvent event);
     ShownToken show(Text&, const TokenScore&, bool hidden);
+    std::string_view bytes_of(std::int32_t token) const;
+    bool scores() const { return echo_ && (request.logprobs || request.max_tokens == 0); }
     bool over() const { return std::ranges::all_of(texts_, &Text::over); }
 
     const ServedModel& model_;

@@ -125,8 +125,12 @@ std::optional<std::int32_t> BpeTokenizer::special(std::string_view text) const {
     return at->id;
 }
 
+bool BpeTokenizer::is_token(std::int32_t id) const {
+    return id >= 0 && id < vocabulary() && !spec_.tokens[static_cast<std::size_t>(id)].empty();
+}
+
 std::string_view BpeTokenizer::bytes(std::int32_t id) const {
-    check(id >= 0 && id < vocabulary() && !spec_.tokens[static_cast<std::size_t>(id)].empty(),
+    check(is_token(id),
           "expected the id of a token, below {}, got {}\n"
           "  These tokens belong to another tokenizer.",
           vocabulary(), id);

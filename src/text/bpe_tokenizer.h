@@ -46,6 +46,7 @@ class BpeTokenizer final : public Tokenizer {
     std::optional<std::int32_t> end_of_text() const override { return end_of_text_; }
     std::span<const std::int32_t> begin() const override { return spec_.begin; }
     std::optional<std::int32_t> special(std::string_view text) const override;
+    bool is_token(std::int32_t id) const override;
     std::string_view bytes(std::int32_t id) const override;
     std::unique_ptr<Encoder> encoder() const override;
 

@@ -28,7 +28,7 @@ class ByteEncoder final : public Encoder {
 }  // namespace
 
 std::string_view ByteTokenizer::bytes(std::int32_t id) const {
-    check(id >= 0 && id < kVocabulary,
+    check(is_token(id),
           "byte tokenizer: expected token ids below {}, got {}\n"
           "  These tokens belong to another tokenizer.",
           kVocabulary, id);

@@ -17,6 +17,7 @@ class ByteTokenizer final : public Tokenizer {
     std::optional<std::int32_t> end_of_text() const override { return kEndOfText; }
     std::span<const std::int32_t> begin() const override { return {}; }
     std::optional<std::int32_t> special(std::string_view) const override { return std::nullopt; }
+    bool is_token(std::int32_t id) const override { return id >= 0 && id < kVocabulary; }
     std::string_view bytes(std::int32_t id) const override;
     std::unique_ptr<Encoder> encoder() const override;
 };

@@ -36,6 +36,8 @@ class Tokenizer {
     virtual std::span<const std::int32_t> begin() const = 0;
     // The id of a special token by its text.
     virtual std::optional<std::int32_t> special(std::string_view text) const = 0;
+    // Ids below the vocabulary may be none.
+    virtual bool is_token(std::int32_t id) const = 0;
     // The bytes of one token, which may be part of a character. Throws Error for ids that are none.
     virtual std::string_view bytes(std::int32_t id) const = 0;
     virtual std::unique_ptr<Encoder> encoder() const = 0;

@@ -10,12 +10,34 @@
 
 namespace octavo {
 
+namespace {
+
+std::int64_t batches_of(const BatchSource& data, std::int64_t batch, std::int64_t batches) {
+    const std::int64_t all = (data.windows() + batch - 1) / batch;
+    return batches == 0 ? all : std::min(batches, all);
+}
+
+}  // namespace
+
+void check_targets(const BatchSource& data, std::int64_t batch, std::int64_t batches) {
+    const std::int64_t windows = std::min(data.windows(), batch * batches_of(data, batch, batches));
+    Batch one(1, data.sequence_length(), data.options().documents);
+    for (std::int64_t w = 0; w < windows; ++w) {
+        data.get(w, one.spans());
+        if (one.learned() > 0) return;
+    }
+    fail(
+        "{}: expected a token to be learned in the first {} windows, got none\n"
+        "  Look at the loss mask, or judge by other data.",
+        data.name(), windows);
+}
+
 MeanLoss mean_loss(const BatchSource& data, std::int64_t batch, std::int64_t batches,
                    const std::function<double(const Batch&)>& loss_of,
                    const EvaluationProgress& progress) {
     const std::int64_t seq = data.sequence_length(), windows = data.windows();
-    const std::int64_t all = (windows + batch - 1) / batch;
-    const std::int64_t count = batches == 0 ? all : std::min(batches, all);
+    const std::int64_t count = batches_of(data, batch, batches);
+    check_targets(data, batch, batches);
     Batch tokens(batch, seq, data.options().documents);
     MeanLoss mean;
     for (std::int64_t i = 0; i < count; ++i) {
@@ -30,7 +52,7 @@ MeanLoss mean_loss(const BatchSource& data, std::int64_t batch, std::int64_t bat
         mean.tokens += tokens.learned();
         if (progress) progress(i + 1, count);
     }
-    if (mean.tokens > 0) mean.loss /= static_cast<double>(mean.tokens);
+    mean.loss /= static_cast<double>(mean.tokens);
     return mean;
 }
 
@@ -44,13 +66,17 @@ MeanLoss evaluate_model(const EvaluationRequest& request, Backend& backend,
           arch.max_positions);
     std::vector<TokenFile> shards;
     for (const auto& path : request.data) shards.emplace_back(path, arch.vocab_size);
-    const TokensInfo info = request.data.empty() ? TokensInfo{} : tokens_info(request.data.front());
+    std::int64_t end_of_text = request.end_of_text;
+    if (end_of_text < 0 && !request.data.empty()) {
+        end_of_text = tokens_info(request.data.front()).end_of_text_id;
+    }
     const BatchSource data(std::move(shards), {.sequence_length = seq,
                                                .vocabulary = arch.vocab_size,
                                                .order = Order::sequential,
                                                .windows = request.windows,
                                                .documents = request.documents,
-                                               .end_of_text = info.end_of_text_id});
+                                               .end_of_text = end_of_text});
+    check_targets(data, request.batch, request.batches);
 
     StepOptions options{.architecture = arch,
                         .recipe = request.recipe,

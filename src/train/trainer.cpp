@@ -69,6 +69,7 @@ class Trainer {
                    Batch(config.train.batch, config.train.seq, config.data.document_mask)) {
         if (!config.data.held_out.empty()) {
             held_out_.emplace(held_out_data(config, architecture().vocab_size));
+            check_targets(*held_out_, config.train.batch, config.eval.batches);
         }
         write_file_atomically(folder_.config(), to_toml(config));
     }

@@ -119,6 +119,53 @@ TEST_F(DataFlow, DocumentsAndMixturesGoOnExactly) {
     expect_words(odd, "data.weights: expected a weight for each of the 1 entries");
 }
 
+TEST_F(DataFlow, EvaluationFindsTheDocumentsOfBareFiles) {
+    std::vector<std::int64_t> tokens, lengths;
+    std::mt19937 random(2);
+    for (int d = 0; d < 60; ++d) {
+        lengths.push_back(5 + random() % 30);
+        for (std::int64_t i = 1; i < lengths.back(); ++i) tokens.push_back(random() % 300);
+        tokens.push_back(300);
+    }
+    write("bare.bin", llmq_file(tokens, {}, 320));
+    write("indexed.bin", packed<std::uint16_t>(tokens));
+    write("indexed.idx", megatron_index(lengths, 8));
+    succeed(train("run", "fp32", {"--data.train", path("bare.bin")}));
+    const auto judged = [&](const std::string& data, const std::vector<std::string>& more) {
+        std::vector<std::string> args{"eval",      path("run"), "--data",          path(data),
+                                      "--windows", "packed",    "--document-mask", "--seq",
+                                      "40"};
+        args.insert(args.end(), more.begin(), more.end());
+        return run(args);
+    };
+    const Finished bare = judged("bare.bin", {});
+    EXPECT_EQ(bare.exit_code, 1);
+    expect_words(bare, "bare.bin: nothing says where documents end");
+    expect_words(bare, "--end-of-text");
+    const Finished named = judged("bare.bin", {"--end-of-text", "300"});
+    EXPECT_EQ(named.exit_code, 0) << named.text;
+    EXPECT_EQ(named.text, judged("indexed.bin", {}).text);
+    EXPECT_NE(named.text, judged("bare.bin", {"--end-of-text", "299"}).text);
+}
+
+TEST_F(DataFlow, DataWithoutATargetHasNoLoss) {
+    write("text.jsonl", "{\"text\": \"" + std::string(500, 'a') + "\"}\n");
+    succeed({"tokenize", path("text.jsonl"), "--out", path("data"), "--held-out", "0"});
+    succeed({"tokenize", path("text.jsonl"), "--out", path("held"), "--held-out", "0"});
+    succeed(train("run", "fp32", {"--data.train", path("data/train.bin")}));
+    write("held/train.bin.loss", std::string(501, '\0'));
+    const Finished trained = run(
+        train("other", "fp32",
+              {"--data.train", path("data/train.bin"), "--data.held_out", path("held/train.bin")}));
+    EXPECT_EQ(trained.exit_code, 1);
+    expect_words(trained, "held/train.bin: expected a token to be learned");
+    // It does not wait for the first evaluation.
+    EXPECT_FALSE(std::filesystem::exists(path("other/metrics.jsonl")));
+    const Finished judged = run({"eval", path("run"), "--data", path("held/train.bin")});
+    EXPECT_EQ(judged.exit_code, 1);
+    expect_words(judged, "held/train.bin: expected a token to be learned");
+}
+
 // Prompts are random digits, which nothing but memory could predict; completions are always the
 // same. With a mask the model learns only these.
 TEST_F(DataFlow, FineTuningLearnsCompletionsOnly) {

@@ -38,6 +38,20 @@ class Serve : public Workspace {
         EXPECT_EQ(status_of(reply), 200) << reply;
         return Json::parse(reply.substr(reply.find("\r\n\r\n") + 4));
     }
+    // A Hugging Face folder with a tokenizer.
+    void make_model() const {
+        for (const std::vector<std::string>& args :
+             {std::vector<std::string>{"tokenize", path("text.txt"), "--train-bpe", "300",
+                                       "--special", "<|im_start|>,<|im_end|>", "--out",
+                                       path("bpe")},
+              {"tokenize", path("text.txt"), "--tokenizer", path("bpe"), "--out", path("data"),
+               "--held-out", "0.1"},
+              train("run", "bf16"),
+              {"convert", path("run"), "--out", path("model")}}) {
+            const Finished made = run(args);
+            ASSERT_EQ(made.exit_code, 0) << made.text;
+        }
+    }
     std::string generate(const std::vector<std::string>& flags) const {
         std::vector<std::string> args{"generate", path("run"), "--tokens",
                                       "20",       "--backend", "cpu"};
@@ -87,16 +101,7 @@ TEST_F(Serve, GivesWhatGenerateGives) {
 }
 
 TEST_F(Serve, ChatsInTheTemplateOfTheFolder) {
-    ASSERT_EQ(run({"tokenize", path("text.txt"), "--train-bpe", "300", "--special",
-                   "<|im_start|>,<|im_end|>", "--out", path("bpe")})
-                  .exit_code,
-              0);
-    ASSERT_EQ(run({"tokenize", path("text.txt"), "--tokenizer", path("bpe"), "--out", path("data"),
-                   "--held-out", "0.1"})
-                  .exit_code,
-              0);
-    ASSERT_EQ(run(train("run", "bf16")).exit_code, 0);
-    ASSERT_EQ(run({"convert", path("run"), "--out", path("model")}).exit_code, 0);
+    ASSERT_NO_FATAL_FAILURE(make_model());
     write("model/tokenizer_config.json", "{\"chat_template\": \"<|im_start|> <|im_end|>\"}");
     const Process server = serve("model", {"--api-key", "k", "--name", "mine"});
     const std::string body =
@@ -111,6 +116,71 @@ TEST_F(Serve, ChatsInTheTemplateOfTheFolder) {
     EXPECT_NE(reply.find("data: [DONE]\n\n"), std::string::npos) << reply;
     server.send(SIGINT);
     EXPECT_EQ(server.wait().exit_code, 0);
+}
+
+TEST_F(Serve, TextsStopAtTheTokensOfGenerationConfig) {
+    ASSERT_NO_FATAL_FAILURE(make_model());
+    const auto generated = [&] {
+        return Json::parse(run({"generate", path("model"), "--prompt", "line 7", "--tokens", "12",
+                                "--seed", "5", "--json", "--backend", "cpu"})
+                               .text);
+    };
+    const Json whole = generated();
+    const auto ids = whole["ids"].get<std::vector<int>>();
+    ASSERT_EQ(ids.size(), 12u) << whole;
+    std::size_t last = ids.size() - 1;  // a token that has not come before
+    const auto is_new = [&] {
+        return std::find(ids.begin(), ids.begin() + last, ids[last]) == ids.begin() + last;
+    };
+    while (!is_new()) --last;
+    ASSERT_GT(last, 0u);
+    write("model/generation_config.json", Json{{"eos_token_id", {0, ids[last]}}}.dump());
+    const Json stopped = generated();
+    EXPECT_EQ(stopped["ids"].get<std::vector<int>>(),
+              std::vector<int>(ids.begin(), ids.begin() + last + 1));
+    EXPECT_EQ(stopped["finish"], "stop");
+
+    const Process server = serve("model");
+    const Json reply =
+        complete(R"({"prompt":"line 7","max_tokens":12,"seed":5,"temperature":0.8})");
+    EXPECT_EQ(reply["choices"][0]["finish_reason"], "stop");
+    EXPECT_EQ(reply["choices"][0]["text"], stopped["text"]);
+    EXPECT_EQ(reply["usage"]["completion_tokens"], last + 1);
+    server.send(SIGTERM);
+    EXPECT_EQ(server.wait().exit_code, 0);
+}
+
+TEST_F(Serve, TheKeyComesFromAFileOrTheEnvironment) {
+    ASSERT_EQ(run(train("run", "bf16")).exit_code, 0);
+    const auto opens = [&](const std::string& key, const std::vector<std::string>& flags) {
+        const Process server = serve("run", flags);
+        EXPECT_EQ(status_of(ask(get("/v1/models"))), 401);
+        EXPECT_EQ(status_of(ask(get("/v1/models", "Authorization: Bearer " + key + "\r\n"))), 200);
+        server.send(SIGTERM);
+        EXPECT_EQ(server.wait().exit_code, 0);
+    };
+    write("key", "of-a-file\r\n");
+    opens("of-a-file", {"--api-key-file", path("key")});
+    setenv("OCTAVO_API_KEY", "of-the-environment", 1);
+    opens("of-the-environment", {});
+    opens("of-a-flag", {"--api-key", "of-a-flag"});
+
+    const auto refused = [&](const std::vector<std::string>& flags, int exit_code,
+                             const std::string& why) {
+        std::vector<std::string> args{"serve", "--model", path("run"), "--port", "0"};
+        args.insert(args.end(), flags.begin(), flags.end());
+        const Finished ended = run(args);
+        EXPECT_EQ(ended.exit_code, exit_code) << ended.text;
+        EXPECT_NE(ended.text.find(why), std::string::npos) << ended.text;
+    };
+    setenv("OCTAVO_API_KEY", "", 1);
+    refused({}, 1, "OCTAVO_API_KEY: expected a key of");
+    unsetenv("OCTAVO_API_KEY");
+    write("empty", "\n");
+    refused({"--api-key-file", path("empty")}, 1, "without spaces, got none");
+    refused({"--api-key-file", path("nothing")}, 1, "nothing");
+    refused({"--api-key-file", path("key"), "--api-key", "k"}, 2, "got both");
+    refused({"--api-key", "two words"}, 1, "--api-key: expected a key of");
 }
 
 TEST_F(Serve, ASecondSignalCutsWhatIsUnderWay) {

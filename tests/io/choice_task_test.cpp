@@ -16,7 +16,11 @@ TEST(ChoiceTask, ReadsTheNamesOfPublicSets) {
           R"({"question": "c", "choices": {"text": ["x", "y"], "label": ["A", "B"]},
               "answerKey": "B"})",
           R"({"question": "c", "choices": {"text": ["x", "y"], "label": ["1", "2"]},
-              "answerKey": "2"})"}) {
+              "answerKey": "2"})",
+          R"({"question": "c", "choices": {"text": ["x", "y"], "label": ["1", "2"]},
+              "answerKey": 2})",
+          R"({"question": "c", "choices": {"text": ["x", "y"], "label": ["2", "1"]},
+              "answerKey": 1})"}) {
         EXPECT_EQ(parse_choice_question(line), want) << line;
     }
 }
@@ -45,6 +49,15 @@ TEST(ChoiceTask, BadLinesAreNamed) {
     EXPECT_TRUE(contains(refused(R"({"ctx": "", "choices": ["a", "b"], "answer": -1})"), "got -1"));
     EXPECT_TRUE(
         contains(refused(R"({"ctx": "", "choices": ["a", "b"], "answer": "A"})"), "something"));
+    for (const char* answer : {"0", "3", "\"0\"", "1.0", "true", "null", "[1]"}) {
+        const std::string digits =
+            R"({"ctx": "", "choices": {"text": ["a", "b"], "label": ["1", "2"]}, "answer": )";
+        EXPECT_TRUE(contains(refused(digits + answer + "}"), "one of the labels 1, 2")) << answer;
+    }
+    EXPECT_TRUE(contains(
+        refused(
+            R"({"ctx": "", "choices": {"text": ["a", "b"], "label": ["A", "B"]}, "answer": 0})"),
+        "one of the labels A, B, got 0"));
     EXPECT_TRUE(contains(refused(R"({"ctx": "", "choices": {"text": ["a", "b"], "label": ["A"]},
                                      "answer": "A"})"),
                          "line 3: "));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "io/token_file_writer.h"
@@ -62,6 +63,20 @@ TEST(Mixture, IsAFunctionOfTheSampleFarOut) {
             ASSERT_EQ(at.sample, seen[at.source]++);
         }
     }
+}
+
+TEST(Mixture, OnlyRatiosCount) {
+    const Scratch dir;
+    const auto counts = [&](double a, double b, double c) {
+        return Mixture(numbered(dir, 3), {a, b, c}).counts(1 << 20);
+    };
+    const auto want = counts(3, 2, 1);
+    for (const double unit : {0x1p1020, 1e-300, 0x1p-1074, 0x1p-500}) {
+        EXPECT_EQ(counts(3 * unit, 2 * unit, unit), want) << unit;
+    }
+    const double most = std::numeric_limits<double>::max();
+    EXPECT_EQ(counts(most, most, most), counts(1, 1, 1));
+    EXPECT_EQ(counts(most, 1, 0x1p-1074), (std::vector<std::int64_t>{1 << 20, 0, 0}));
 }
 
 TEST(Mixture, BatchesHaveTheirSourcesTokensOnAnyNumberOfRanks) {

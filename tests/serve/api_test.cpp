@@ -37,6 +37,12 @@ class ApiTest : public testing::Test {
             model.tokenizer = chat_tokenizer();
             model.chat = ChatTemplate::recognise(kChatMl);
         }
+        serve(std::move(model), std::move(options), queue);
+    }
+    void start(std::shared_ptr<const Tokenizer> tokenizer) {
+        serve({.name = "m", .tokenizer = std::move(tokenizer)}, {}, 8);
+    }
+    void serve(ServedModel model, ApiOptions options, std::int64_t queue) {
         loop_ = std::make_unique<EngineLoop>(std::make_unique<FakeEngine>(control_), queue);
         api_ = std::make_unique<Api>(std::move(model), *loop_, std::move(options));
         routes_ = api_->routes();
@@ -287,6 +293,69 @@ TEST_F(ApiTest, RefusesTextsThatDoNotFit) {
     EXPECT_EQ(complete(R"({"prompt":["a","b","c"],"n":3})", 400)["error"]["param"], "n");
     EXPECT_EQ(complete(R"({"prompt":"a","model":"other"})", 404)["error"]["code"],
               "model_not_found");
+}
+
+TEST_F(ApiTest, RepliesAreBounded) {
+    start(false, {.max_reply = 60});
+    const auto fits = [&](const std::string& fields, bool fit) {
+        const int before = control_.submitted;
+        const Json reply = complete(R"({"prompt":"ab",)" + fields + "}", fit ? 200 : 400);
+        EXPECT_EQ(control_.submitted > before, fit) << fields;
+        if (!fit) {
+            EXPECT_EQ(reply["error"]["param"], "max_tokens") << fields;
+        }
+    };
+    fits(R"("max_tokens":60)", true);
+    fits(R"("max_tokens":61)", false);
+    fits(R"("max_tokens":20,"n":3)", true);
+    fits(R"("max_tokens":21,"n":3)", false);
+    fits(R"("max_tokens":61,"stream":true)", false);
+    fits(R"("max_tokens":60,"logprobs":0)", true);
+    fits(R"("max_tokens":20,"logprobs":2)", true);
+    fits(R"("max_tokens":21,"logprobs":2)", false);
+    fits(R"("max_tokens":28,"echo":true,"n":2)", true);
+    fits(R"("max_tokens":29,"echo":true,"n":2)", false);
+    const std::string words(31, 'a');
+    complete(R"({"max_tokens":0,"echo":true,"logprobs":1,"prompt":")" + words + "\"}", 400);
+    complete(R"({"max_tokens":0,"echo":true,"logprobs":0,"prompt":")" + words + "\"}");
+    // Without a number of tokens, what fits is given: here four.
+    const Json choice = complete(R"({"prompt":"ab","n":5,"logprobs":2})")["choices"][4];
+    EXPECT_EQ(choice["text"], "hell");
+    EXPECT_EQ(choice["finish_reason"], "length");
+}
+
+// Vocabularies may have ids that no token has.
+TEST_F(ApiTest, IdsThatAreNoTokens) {
+    Json json = small_tokenizer();
+    for (const char* token : {"he", "ll", "hell"}) json["model"]["vocab"].erase(token);
+    json["model"]["merges"] = Json::array();
+    start(tokenizer_of(json));  // 256 to 258 are none
+    const Json error = complete(R"({"prompt":[97,257]})", 400)["error"];
+    EXPECT_EQ(error["param"], "prompt");
+    EXPECT_EQ(error["message"], "'prompt': the id 257 is no token, though below 260");
+    control_.first = 257;
+    control_.likely = 258;
+    const Json choice = complete(R"({"prompt":[97],"max_tokens":3,"logprobs":2})")["choices"][0];
+    EXPECT_EQ(choice["text"], "he");
+    EXPECT_EQ(choice["logprobs"]["tokens"], (Json{"", "h", "e"}));
+    EXPECT_EQ(choice["logprobs"]["text_offset"], (Json{0, 0, 1}));
+    EXPECT_EQ(choice["logprobs"]["top_logprobs"][1].size(), 2u);  // "?" and its own
+}
+
+// What there is no room for is not encoded: wrong ids would be found.
+TEST_F(ApiTest, RoomComesBeforeEncoding) {
+    control_.hold_after = 0;
+    start(false, {}, 2);
+    EXPECT_EQ(complete(R"({"prompt":[[300],[300]],"n":2})", 400)["error"]["param"], "n");
+    std::thread first([&] { complete(R"({"prompt":"a","n":2})"); });
+    ASSERT_TRUE(eventually([&] { return control_.submitted == 2; }));
+    complete(R"({"prompt":[300]})", 429);
+    control_.hold_after = -1;
+    first.join();
+    // And what cannot be encoded leaves its room.
+    for (int i = 0; i < 3; ++i) complete(R"({"prompt":[300],"n":2})", 400);
+    EXPECT_EQ(loop_->stats().waiting, 0);
+    complete(R"({"prompt":"a","n":2})");
 }
 
 TEST_F(ApiTest, AnswersTooManyRequestsWith429) {

@@ -19,6 +19,8 @@ struct FakeControl {
     std::int64_t slots = 4;       // texts that run at once
     std::int64_t context = 1000;
     bool scores_prompts = true;
+    std::int32_t first = -1;           // a token before the reply; -1: none
+    std::int32_t likely = '!';         // reported as the most likely of all
     std::atomic<int> hold_after = -1;  // steps after which it waits; -1: it never does
     std::atomic<int> fail_after = -1;  // steps after which it fails
     std::atomic<int> step_us = 0;      // how long a step takes
@@ -65,15 +67,16 @@ class FakeEngine final : public TextEngine {
         std::uint64_t id;
         TextRequest request;
         std::size_t at = 0;
-        bool scored = false, over = false;
+        bool scored = false, begun = false, over = false;
     };
 
-    // The log-probability of a byte is minus its value over 100; of those reported, "!" is first.
-    static TokenScore score(const TextRequest& r, std::int32_t token) {
+    // The log-probability of a byte is minus its value over 100; of those reported, `likely` is
+    // first.
+    TokenScore score(const TextRequest& r, std::int32_t token) const {
         TokenScore score{.token = token};
         if (!r.logprobs) return score;
         score.logprob = -static_cast<float>(token) / 100;
-        if (*r.logprobs > 0) score.top.emplace_back('!', -0.25f);
+        if (*r.logprobs > 0) score.top.emplace_back(control_.likely, -0.25f);
         if (*r.logprobs > 1) score.top.emplace_back('?', -0.5f);
         return score;
     }
@@ -90,6 +93,11 @@ class FakeEngine final : public TextEngine {
             if (t.over) events.back().finish = Finish::length;
             return;
         }
+        if (control_.first >= 0 && !t.begun) {
+            t.begun = true;
+            events.push_back({.id = t.id, .score = score(r, control_.first)});
+            return;
+        }
         const bool end = t.at == control_.reply.size();
         const std::int32_t token =
             end ? ByteTokenizer::kEndOfText : static_cast<unsigned char>(control_.reply[t.at]);
@@ -97,7 +105,7 @@ class FakeEngine final : public TextEngine {
         TokenEvent event{.id = t.id, .score = score(r, token)};
         if (end) {
             event.finish = Finish::stop;
-        } else if (std::int64_t(t.at) == r.max_tokens) {
+        } else if (std::int64_t(t.at) + t.begun == r.max_tokens) {
             event.finish = Finish::length;
         }
         t.over = event.finish != Finish::none;

@@ -88,6 +88,10 @@ TEST_F(HttpTest, KeepsAConnectionForManyRequests) {
     EXPECT_TRUE(client.read_reply().ends_with("\r\n\r\nhi"));
     client.send("TTP/1.1\r\n\r\n");
     EXPECT_TRUE(client.read_reply().ends_with("\r\n\r\na b"));
+    for (const char* path : {"/of/a/b", "/of/a%2fb"}) {
+        client.send(get(path));
+        EXPECT_TRUE(client.read_reply().ends_with("\r\n\r\na/b"));
+    }
     client.send(get("/hello", "Connection: close\r\n"));
     EXPECT_TRUE(client.read_all().ends_with("\r\n\r\nhi"));
 }
@@ -99,6 +103,48 @@ TEST_F(HttpTest, ReadsBodiesInChunks) {
         "Connection: close\r\n\r\n";
     EXPECT_TRUE(ask(head + "3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n").ends_with("\r\n\r\nabcde"));
     EXPECT_EQ(status_of(ask(head + "zz\r\nabc\r\n")), 400);
+}
+
+// Where its end is not known, or is read in two ways, it must not become the next request.
+TEST_F(HttpTest, NoBodyIsTakenForARequest) {
+    start();
+    const std::string hidden = get("/of/hidden");
+    const std::string length = "Content-Length: " + std::to_string(hidden.size()) + "\r\n";
+    const std::string chunked = "Transfer-Encoding: chunked\r\n";
+    const std::string chunk = "24\r\n" + hidden + "\r\n0\r\n\r\n";
+    ASSERT_EQ(hidden.size(), 0x24u);
+    for (const std::string& request :
+         {get("/hello", length) + hidden, get("/hello", chunked) + chunk,
+          "HEAD" + get("/hello", length).substr(3) + hidden}) {
+        const std::string reply = ask(request);
+        EXPECT_EQ(status_of(reply), 200) << reply;
+        EXPECT_EQ(reply.find("hidden"), std::string::npos) << request;
+        EXPECT_NE(reply.find("Connection: close\r\n"), std::string::npos) << request;
+    }
+    for (const std::string& headers :
+         {length + chunked, chunked + chunked, length + "Transfer-Encoding: gzip, chunked\r\n"}) {
+        const std::string reply = ask("POST /echo HTTP/1.1\r\n" + headers + "\r\n" + hidden);
+        EXPECT_EQ(status_of(reply), 400) << headers;
+        EXPECT_EQ(reply.find("hidden"), std::string::npos) << headers;
+    }
+    // A length of 0 is no body.
+    Client client(port());
+    for (int i = 0; i < 2; ++i) {
+        client.send(get("/hello", "Content-Length: 0\r\n"));
+        EXPECT_TRUE(client.read_reply().ends_with("\r\n\r\nhi"));
+    }
+}
+
+TEST_F(HttpTest, RefusesEncodedBodies) {
+    start();
+    const std::string close = "Connection: close\r\n";
+    for (const char* encoding : {"gzip", "deflate", "br", "identity, gzip"}) {
+        const std::string header = std::string("Content-Encoding: ") + encoding + "\r\n";
+        const std::string reply = ask(post("/echo", "abc", header + close));
+        EXPECT_EQ(status_of(reply), 415) << encoding;
+        EXPECT_NE(reply.find("without Content-Encoding"), std::string::npos) << reply;
+    }
+    EXPECT_EQ(status_of(ask(post("/echo", "abc", "Content-Encoding: identity\r\n" + close))), 200);
 }
 
 TEST_F(HttpTest, SaysWhatIsWrongWithARequest) {
@@ -115,8 +161,8 @@ TEST_F(HttpTest, SaysWhatIsWrongWithARequest) {
         {post("/nothing", "a"), 404},
         {post("/hello", "a"), 404},
         {get("/echo"), 404},
-        {get("/of/a/b"), 404},
-        {get("/of/" + std::string(129, 'a')), 404},
+        {get("/of/"), 404},
+        {get("/of/" + std::string(257, 'a')), 404},
         {"nonsense\r\n\r\n", 400},
         {"GET /hello\r\n\r\n", 400},
         {"GET /hello HTTP/9\r\n\r\n", 400},
@@ -205,6 +251,18 @@ TEST_F(HttpTest, NoticesThatAClientWent) {
     EXPECT_TRUE(eventually([&] { return gone_ == 2; }));
 }
 
+TEST_F(HttpTest, NoticesThatAClientWentWithBytesUnread) {
+    start();
+    Client client(port());
+    client.send(get("/wait"));
+    ASSERT_TRUE(eventually([&] { return waiting_ == 1; }));
+    client.send(get("/hello"));
+    usleep(50000);
+    EXPECT_EQ(gone_, 0);
+    client.leave();
+    EXPECT_TRUE(eventually([&] { return gone_ == 1; }));
+}
+
 TEST_F(HttpTest, StreamsPiecesAsTheyCome) {
     start();
     Client client(port());
@@ -230,6 +288,14 @@ TEST_F(HttpTest, TooManyConnectionsAreTurnedAway) {
     const std::string reply = third.read_all();
     EXPECT_EQ(status_of(reply), 503);
     EXPECT_NE(reply.find("Retry-After: 1\r\n"), std::string::npos);
+    // Also who sends before it reads, and slowly.
+    Client slow(port());
+    for (const std::string piece :
+         {"POST /echo HTTP/1.1\r\nContent-Length: 4\r\n\r\n", "ab", "cd"}) {
+        EXPECT_TRUE(slow.send(piece)) << piece;
+        usleep(50000);
+    }
+    EXPECT_EQ(status_of(slow.read_all()), 503);
     release_ = true;
     EXPECT_EQ(status_of(first.read_reply()), 200);
     first.leave();

@@ -20,7 +20,7 @@ class ServerTest : public testing::Test {
     void start(std::int64_t queue) {
         loop_ = std::make_unique<EngineLoop>(std::make_unique<FakeEngine>(control_), queue);
         api_ = std::make_unique<Api>(
-            ServedModel{.name = "m", .tokenizer = std::make_shared<ByteTokenizer>()}, *loop_,
+            ServedModel{.name = "org/m", .tokenizer = std::make_shared<ByteTokenizer>()}, *loop_,
             ApiOptions{});
         HttpOptions options;
         options.error_body = http_error_body;
@@ -83,6 +83,16 @@ TEST_F(ServerTest, AVanishedClientFreesItsPlace) {
     EXPECT_TRUE(eventually([&] { return control_.cancelled == 2; }));
     control_.hold_after = -1;
     EXPECT_TRUE(eventually([&] { return status_of(ask(R"({"prompt":"a"})")) == 200; }));
+}
+
+TEST_F(ServerTest, NamesMayHaveSlashes) {
+    start(2);
+    for (const auto& [name, status] :
+         {std::pair("org/m", 200), {"org%2Fm", 200}, {"m", 404}, {"org/m/x", 404}}) {
+        Client client(server_->port());
+        client.send(get(std::string("/v1/models/") + name));
+        EXPECT_EQ(status_of(client.read_reply()), status) << name;
+    }
 }
 
 TEST_F(ServerTest, ErrorsAreObjects) {

@@ -8,8 +8,9 @@
 namespace octavo {
 namespace {
 
-// 0, 1, 2, ... in two files.
-BatchSource counting(const Scratch& scratch, std::int64_t tokens, std::int64_t seq) {
+// 0, 1, 2, ... in two files, perhaps with a loss mask.
+BatchSource counting(const Scratch& scratch, std::int64_t tokens, std::int64_t seq,
+                     const std::string& mask = "") {
     std::vector<TokenFile> shards;
     for (const std::int64_t part : {0, 1}) {
         const auto path = scratch / (part == 0 ? "a.bin" : "b.bin");
@@ -20,6 +21,11 @@ BatchSource counting(const Scratch& scratch, std::int64_t tokens, std::int64_t s
         }
         writer.write(ids);
         writer.close();
+        if (!mask.empty()) {
+            const auto half = static_cast<std::size_t>(tokens / 2);
+            scratch.write(path.filename().string() + ".loss",
+                          mask.substr(static_cast<std::size_t>(part) * half, half));
+        }
         shards.emplace_back(path);
     }
     return BatchSource(std::move(shards),
@@ -65,6 +71,21 @@ TEST(MeanLoss, StopsWhereItIsAskedTo) {
     EXPECT_EQ(mean.tokens, 54);
     EXPECT_EQ(done, (std::vector<std::int64_t>{1, 2, 3}));
     EXPECT_EQ(mean_loss(data, 2, 100, zero).tokens, 99);
+}
+
+// A loss of nothing would look like a perfect one.
+TEST(MeanLoss, NeedsATarget) {
+    const Scratch scratch;
+    std::string mask(100, '\0');
+    const auto one = [](const Batch&) { return 1.0; };
+    const std::string text =
+        error_of([&] { mean_loss(counting(scratch, 100, 9, mask), 2, 0, one); });
+    EXPECT_TRUE(contains(text, "a.bin and 1 more: expected a token to be learned"));
+    // Only in the last window, which is asked for or not.
+    mask.back() = 1;
+    const BatchSource data = counting(scratch, 100, 9, mask);
+    EXPECT_EQ(mean_loss(data, 2, 0, one).tokens, 1);
+    EXPECT_TRUE(contains(error_of([&] { mean_loss(data, 2, 5, one); }), "in the first 10 windows"));
 }
 
 }  // namespace

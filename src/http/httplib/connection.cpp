@@ -42,16 +42,15 @@ bool Connection::next_request() {
     return true;
 }
 
-void Connection::expect_body() {
+void Connection::expect_body(bool encoded) {
+    encoded_ = encoded;
     // Chunks bring lines of their own, at worst as many bytes again as there are in the body.
     budget_ = 2 * options_.max_body_bytes + options_.max_head_bytes;
 }
 
 bool Connection::gone() const {
-    if (cut_) return true;
-    char byte;
-    const ssize_t n = recv(socket_, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
-    return n == 0 || (n < 0 && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+    // Not by reading: bytes of a next request may stand before the end.
+    return cut_ || wait_for(socket_, POLLRDHUP, milliseconds(0)) > 0;
 }
 
 ssize_t Connection::read(char* data, std::size_t size) {

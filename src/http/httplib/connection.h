@@ -25,8 +25,9 @@ class Connection final : public httplib::Stream {
     // Waits for the first byte of a request. False: the client went, was idle for too long, or the
     // server drains.
     bool next_request();
-    void expect_body();  // the head is complete
-    bool gone() const;   // closed by the client, or to be cut
+    void expect_body(bool encoded);  // the head is complete, and names a Content-Encoding or not
+    bool encoded() const { return encoded_; }
+    bool gone() const;  // closed by the client, or to be cut
     // Why `read` failed, as an HTTP status: 408 too slow, 431 the head too large, 0 neither.
     int trouble() const { return trouble_; }
     void close_after_reply() { closes_ = true; }
@@ -52,7 +53,7 @@ class Connection final : public httplib::Stream {
     Clock::time_point deadline_{};  // of the request that is being read
     std::size_t budget_ = 0;        // bytes that may still be read of it
     int trouble_ = 0;
-    bool closes_ = false;
+    bool encoded_ = false, closes_ = false;
     std::array<char, 8192> buffer_;
     std::size_t at_ = 0, end_ = 0;  // what of the buffer is there
 };

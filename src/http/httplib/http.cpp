@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <strings.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,6 +27,8 @@ namespace octavo {
 namespace {
 
 constexpr int kBacklog = 512;
+constexpr std::size_t kMostLeaving = 64;
+constexpr std::chrono::milliseconds kLinger{1000}, kLeavingCheck{100};
 constexpr std::string_view kFull =
     "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 1\r\n"
     "Connection: close\r\n\r\n";
@@ -46,12 +49,25 @@ const char* message_of(int status) {
         case 414:
             return "the address is too long";
         case 415:
-            return "expected a body of the type application/json";
+            return "expected a body of the type application/json, without Content-Encoding";
         case 431:
             return "the headers are too large";
         default:
             return status < 500 ? "expected an HTTP/1.1 request" : "the server failed";
     }
+}
+
+// As RFC 9112 tells; only the bodies of POST are read.
+bool has_body(const httplib::Request& request) {
+    const std::string length = request.get_header_value("Content-Length");
+    return request.has_header("Transfer-Encoding") || (!length.empty() && length != "0");
+}
+
+// Whether it was encoded after it was made, which "identity" denies.
+bool has_encoding(const httplib::Request& request) {
+    return request.get_header_value_count("Content-Encoding") > 1 ||
+           (request.has_header("Content-Encoding") &&
+            request.get_header_value("Content-Encoding") != "identity");
 }
 
 bool is_count(const std::string& text) {
@@ -72,9 +88,11 @@ struct HttpServer::Impl : httplib::Server {
         });
         set_exception_handler([this](const httplib::Request&, httplib::Response& reply,
                                      std::exception_ptr) { set_error(reply, 500); });
-        // After an error the rest of the request may still be unread.
-        set_post_routing_handler([this](const httplib::Request&, httplib::Response& reply) {
-            if (reply.status >= 400 || draining) {
+        // After an error the rest of the request may still be unread, and where no body belongs
+        // none is read: the next request would begin with it.
+        set_post_routing_handler([this](const httplib::Request& request, httplib::Response& reply) {
+            const bool unread = request.method != "POST" && has_body(request);
+            if (reply.status >= 400 || draining || unread) {
                 reply.headers.erase("Keep-Alive");
                 reply.headers.erase("Connection");
                 reply.set_header("Connection", "close");
@@ -113,6 +131,12 @@ struct HttpServer::Impl : httplib::Server {
         close(wake);
     }
 
+    // Turned away, but perhaps still sending: a client whose sending fails may not read the reply.
+    struct Leaving {
+        int socket;
+        std::chrono::steady_clock::time_point until;
+    };
+
     struct Worker {
         std::thread thread;
         std::atomic<bool> done = false;
@@ -127,7 +151,7 @@ struct HttpServer::Impl : httplib::Server {
 
     void add(HttpRoute route) {
         std::string pattern = route.path;
-        if (pattern.ends_with('*')) pattern.replace(pattern.size() - 1, 1, "([^/]{1,128})");
+        if (pattern.ends_with('*')) pattern.replace(pattern.size() - 1, 1, "(.{1,256})");
         const auto answer = [this, handler = std::move(route.handler)](const httplib::Request& from,
                                                                        httplib::Response& to,
                                                                        std::string body) {
@@ -159,7 +183,12 @@ struct HttpServer::Impl : httplib::Server {
                   std::string& body) const {
         const bool chunked = from.has_header("Transfer-Encoding");
         const std::string length = from.get_header_value("Content-Length");
-        if (from.is_multipart_form_data()) return 415;
+        if (from.is_multipart_form_data() || t_connection->encoded()) return 415;
+        // Both, or codings under the chunks: a proxy may see the end elsewhere (RFC 9112, 6.3).
+        if (chunked &&
+            (!length.empty() || from.get_header_value_count("Transfer-Encoding") > 1 ||
+             strcasecmp(from.get_header_value("Transfer-Encoding").c_str(), "chunked") != 0))
+            return 400;
         if (!chunked && length.empty()) return 411;
         if (!chunked && (!is_count(length) || from.get_header_value_count("Content-Length") > 1))
             return 400;
@@ -197,7 +226,7 @@ struct HttpServer::Impl : httplib::Server {
         while (keep && connection.next_request()) {
             bool closed = false;
             const auto head_read = [&](httplib::Request& request) {
-                connection.expect_body();
+                connection.expect_body(has_encoding(request));
                 // Ranges and compression are of no use here, and what a body inflates to has no
                 // bound.
                 request.ranges.clear();
@@ -213,10 +242,16 @@ struct HttpServer::Impl : httplib::Server {
 
     void accept_all() {
         while (!draining) {
-            pollfd both[] = {{.fd = svr_sock_, .events = POLLIN, .revents = 0},
-                             {.fd = wake, .events = POLLIN, .revents = 0}};
-            poll(both, 2, -1);
+            std::vector<pollfd> all = {{.fd = svr_sock_, .events = POLLIN, .revents = 0},
+                                       {.fd = wake, .events = POLLIN, .revents = 0}};
+            for (const Leaving& one : leaving) {
+                all.push_back({.fd = one.socket, .events = POLLIN, .revents = 0});
+            }
+            poll(all.data(), all.size(),
+                 leaving.empty() ? -1 : static_cast<int>(kLeavingCheck.count()));
+            let_leave();
             if (draining) break;
+            if (all[0].revents == 0) continue;
             const int socket = accept4(svr_sock_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
             if (socket < 0) {
                 if (errno == EMFILE || errno == ENFILE || errno == ENOMEM) {
@@ -226,7 +261,29 @@ struct HttpServer::Impl : httplib::Server {
             }
             start(socket);
         }
+        for (const Leaving& one : leaving) close(one.socket);
         shutdown(svr_sock_, SHUT_RDWR);
+    }
+
+    void turn_away(int socket) {
+        send(socket, kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+        shutdown(socket, SHUT_WR);
+        if (leaving.size() == kMostLeaving) {
+            close(leaving.front().socket);
+            leaving.erase(leaving.begin());
+        }
+        leaving.push_back({socket, std::chrono::steady_clock::now() + kLinger});
+    }
+
+    void let_leave() {
+        std::erase_if(leaving, [](const Leaving& one) {
+            char rest[4096];
+            const ssize_t n = recv(one.socket, rest, sizeof rest, 0);
+            const bool stays = n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
+            if (stays && std::chrono::steady_clock::now() < one.until) return false;
+            close(one.socket);
+            return true;
+        });
     }
 
     void start(int socket) {
@@ -236,8 +293,7 @@ struct HttpServer::Impl : httplib::Server {
             return over;
         });
         if (workers.size() >= options.max_connections) {
-            send(socket, kFull.data(), kFull.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-            close(socket);
+            turn_away(socket);
             return;
         }
         const int yes = 1;
@@ -273,7 +329,8 @@ struct HttpServer::Impl : httplib::Server {
     int port = 0, wake;
     std::atomic<bool> draining = false, cut = false;
     std::thread acceptor;
-    std::list<Worker> workers;  // the acceptor's, until it has ended
+    std::list<Worker> workers;     // the acceptor's, until it has ended
+    std::vector<Leaving> leaving;  // the acceptor's
     mutable std::mutex mutex;
     mutable std::condition_variable ended;
     int open = 0;
