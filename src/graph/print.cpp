@@ -35,8 +35,13 @@ std::string_view kind_name(MatmulKind k) {
 std::string_view axis_name(Axis a) { return a == Axis::row ? " row" : " column"; }
 
 std::string_view source_name(QuantiseSource of) {
-    static constexpr std::string_view kSources[] = {
-        "", " of swiglu", " of gelu", " of gelu_grad", " of swiglu_grad", " of normalise"};
+    static constexpr std::string_view kSources[] = {"",
+                                                    " of swiglu",
+                                                    " of joined_swiglu",
+                                                    " of gelu",
+                                                    " of gelu_grad",
+                                                    " of swiglu_grad",
+                                                    " of normalise"};
     return kSources[static_cast<int>(of)];
 }
 

@@ -64,6 +64,7 @@ TEST_P(QkvToCacheTest, IsNormRopeAndWrite) {
 
 TEST_P(QkvToCacheTest, WritesPoolsInPlace) {
     const Case& c = GetParam();
+    if (c.coded) GTEST_SKIP() << "codes cannot be copied to memory of their own";
     expect_same_in_place(c.op(), c.operands());
 }
 
