@@ -91,6 +91,18 @@ double run_prompts(Engine& engine, const Batch& batch) {
     return seconds_since(start);
 }
 
+// Seconds of the plans of a step by themselves, one after the other without the host.
+double time_plans(Backend& backend, Program& program, const std::vector<std::string>& plans) {
+    constexpr int kRounds = 10;
+    backend.synchronize();
+    const auto start = Clock::now();
+    for (int i = 0; i < kRounds; ++i) {
+        for (const std::string& plan : plans) program.run(plan);
+    }
+    backend.synchronize();
+    return seconds_since(start) / kRounds;
+}
+
 // Seconds of each of `steps` steps in which every text gets a token.
 std::vector<double> run_decoding(Engine& engine, const Batch& batch, std::int64_t steps) {
     // The first text gets a token in every step that another's prompt is run in.
@@ -142,9 +154,10 @@ int bench_generate(const Args& args) {
                                 static_cast<double>(batch.texts) * head;
     const std::string rows = fmt::format(" {}", batch.texts);
     Program& program = engine.program();
-    double weights = weight_bytes(program.plan("decode" + rows));
     const std::int64_t head_rows = std::min<std::int64_t>(batch.texts, 256);
-    weights += weight_bytes(program.plan(fmt::format("head {}", head_rows)));
+    const std::vector<std::string> plans{"decode" + rows, fmt::format("head {}", head_rows)};
+    double weights = 0;
+    for (const std::string& plan : plans) weights += weight_bytes(program.plan(plan));
     const double token_bytes = static_cast<double>(
         2 * arch.layers * arch.kv_heads * arch.head_dim *
         (options.fp8_cache ? 1 : static_cast<std::int64_t>(size_of(recipe.compute))));
@@ -163,14 +176,16 @@ int bench_generate(const Args& args) {
     j["prompt_tflops"] = prompt_flops / prompt_s * 1e-12;
     j["decode_step_s"] = step_s;
     j["decode_tokens_per_s"] = static_cast<double>(batch.texts) / step_s;
+    j["decode_plans_s"] = time_plans(*backend, program, plans);
     j["weight_gb"] = weights * 1e-9;
     j["cache_gb"] = cache * 1e-9;
     fmt::print(
-        "{:<24} {:.1f} tokens/s, {:.1f} TFLOP/s\n{:<24} {:.1f} tokens/s, {:.3f} ms a step\n"
+        "{:<24} {:.1f} tokens/s, {:.1f} TFLOP/s\n{:<24} {:.1f} tokens/s, {:.3f} ms a step, {:.3f} "
+        "of them plans\n"
         "{:<24} {:.3f} GB of weights, {:.3f} GB of keys and values\n",
         "prompts", prompt_tokens / prompt_s, prompt_flops / prompt_s * 1e-12, "decoding",
-        static_cast<double>(batch.texts) / step_s, step_s * 1e3, "a step reads", weights * 1e-9,
-        cache * 1e-9);
+        static_cast<double>(batch.texts) / step_s, step_s * 1e3,
+        j["decode_plans_s"].get<double>() * 1e3, "a step reads", weights * 1e-9, cache * 1e-9);
     if (backend->name() != "cpu") {
         const double rate = measure_gpu_copy_rate().value_or(0);
         const double bound = (weights + cache) / rate;

@@ -24,17 +24,24 @@ constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 constexpr int kMostSplits = 16;
 constexpr int kWindow = kWarp * kBlockTokens;  // keys whose blocks a warp knows
 
+constexpr int kSplitTiles = 3;  // about
+
+// Keys that the warps of a block take at a time.
 template <class P, int D>
-constexpr int kSplit = 4 * kWarps * DecodeTile<P, D>::kKeys;  // keys of a split, at least
+constexpr int kStepKeys = kWarps * DecodeTile<P, D>::kKeys;
 
 constexpr int ceil_by(int a, int b) { return (a + b - 1) / b; }
 
-// Keys of a split: no row has more than kMostSplits of them.
-__device__ int split_length(int visible, int least) {
-    return least * ceil_by(visible, least * kMostSplits);
+// Splits of a row, alike but for a tile of `step` keys.
+__host__ __device__ constexpr int split_count(int visible, int step) {
+    const int tiles = (visible + step - 1) / step, splits = (tiles + 1) / kSplitTiles;
+    if (tiles == 0) return 0;
+    return splits < 1 ? 1 : splits > kMostSplits ? kMostSplits : splits;
 }
-__device__ int split_count(int visible, int least) {
-    return visible == 0 ? 0 : ceil_by(visible, split_length(visible, least));
+// The key that a split begins with; the last one ends with the row.
+__device__ int split_begin(int split, int splits, int visible, int step) {
+    const int tiles = ceil_by(visible, step);
+    return min(split * tiles / splits * step, visible);
 }
 
 // What a split of row i of the list, seen by a head, comes to: the sum of 2^(score - top) and of
@@ -49,7 +56,7 @@ struct Partials {
 };
 
 // A place in the work of a block: some keys of a split of a row, for a group of heads.
-template <class P, int kLeast, int kStep>
+template <class P, int kStep>
 struct Walk {
     const PagedOperands<P>& a;
     const DecodedRows& list;
@@ -70,11 +77,11 @@ struct Walk {
         }
         i = low;
         row = list.row(i);
-        const int visible = a.visible(row), length = split_length(visible, kLeast);
+        const int visible = a.visible(row), splits = (firsts[i + 1] - firsts[i]) / a.groups;
         split = (item - firsts[i]) / a.groups;
         group = (item - firsts[i]) % a.groups;
-        at = split * length;
-        end = min(at + length, visible);
+        at = split_begin(split, splits, visible, kStep);
+        end = split_begin(split + 1, splits, visible, kStep);
         look_up();
         return true;
     }
@@ -97,7 +104,7 @@ struct Walk {
 
 // firsts[i]: items before row i of the list, of n; firsts[n]: all.
 template <class P>
-__device__ void count_items(const PagedOperands<P>& a, const DecodedRows& list, int n, int least,
+__device__ void count_items(const PagedOperands<P>& a, const DecodedRows& list, int n, int step,
                             int* firsts) {
     __shared__ int of_warps[kWarps];
     const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
@@ -105,7 +112,7 @@ __device__ void count_items(const PagedOperands<P>& a, const DecodedRows& list, 
     const int end = min(n, begin + each);
     int mine = 0;
     for (int i = begin; i < end; ++i) {
-        firsts[i] = split_count(a.visible(list.row(i)), least) * a.groups;
+        firsts[i] = split_count(a.visible(list.row(i)), step) * a.groups;
         mine += firsts[i];
     }
     int before = mine;  // and mine
@@ -177,7 +184,7 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
     const int g = thread % kWarp / 4, c = thread % 4;
     const int heads = a.heads / a.groups, stride = a.groups * D;
     const int n = list.count();
-    count_items(a, list, n, kSplit<P, D>, firsts);
+    count_items(a, list, n, kStepKeys<P, D>, firsts);
     for (int i = static_cast<int>(blockIdx.x); i < n; i += static_cast<int>(gridDim.x)) {
         if (firsts[i] != firsts[i + 1]) continue;
         bf16* o = a.o + std::int64_t{list.row(i)} * a.heads * D;
@@ -189,7 +196,7 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
     const float key_scale = T::kCoded ? a.scale * *a.k_scale : a.scale;
     const float value_scale = T::kCoded ? *a.v_scale / kLift : 1;
 
-    Walk<P, kSplit<P, D>, kWarps * T::kKeys> walk{.a = a, .list = list, .firsts = firsts, .n = n};
+    Walk<P, kStepKeys<P, D>> walk{.a = a, .list = list, .firsts = firsts, .n = n};
     bool more = walk.start(static_cast<int>(blockIdx.x));
     if (!more) return;
     const int ahead = warp * T::kKeys;  // of this warp's tile
@@ -383,13 +390,13 @@ template <class P, int D>
 __global__ void __launch_bounds__(kBlock)
     combine_splits_kernel(const __grid_constant__ PagedOperands<P> a,
                           const __grid_constant__ DecodedRows list, Partials partials) {
-    constexpr int E = D / kWarp, kLeast = kSplit<P, D>;
+    constexpr int E = D / kWarp, kStep = kStepKeys<P, D>;
     const int task =
         static_cast<int>(blockIdx.x) * (kBlock / kWarp) + static_cast<int>(threadIdx.x) / kWarp;
     const int i = task / a.heads, head = task % a.heads;
     if (i >= list.count()) return;
     const int lane = static_cast<int>(threadIdx.x) % kWarp, row = list.row(i);
-    const int splits = split_count(a.visible(row), kLeast);
+    const int splits = split_count(a.visible(row), kStep);
     if (splits <= 1) return;
     const std::int64_t from = Partials::at(i, a.heads, head, 0);
     const float2 mine = lane < splits ? partials.tops[from + lane] : float2{kNoScore, 0};
@@ -420,7 +427,7 @@ void launch(const PagedOperands<P>& a, const DecodedRows& list, std::byte* scrat
     paged_decode_kernel<P, D, NT>
         <<<static_cast<unsigned>(blocks), kThreads, bytes, stream()>>>(a, list, partials);
     launched("paged_decode");
-    if (a.table * kBlockTokens <= kSplit<P, D>) return;
+    if (split_count(a.table * kBlockTokens, kStepKeys<P, D>) <= 1) return;
     const std::int64_t warps = std::int64_t{list.most} * a.heads;
     combine_splits_kernel<P, D>
         <<<static_cast<unsigned>(ceil_div(warps, kBlock / kWarp)), kBlock, 0, stream()>>>(a, list,
