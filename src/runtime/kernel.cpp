@@ -6,7 +6,7 @@ namespace octavo {
 
 Prepared prepare_op(const KernelRegistry& registry, const Op& op, std::span<const Type> in) {
     const Types out = rules_of(op).type(op, Operands(op_name(op), in));
-    const NodeView node{op, in, out, {}, 0};
+    const NodeView node{op, in, out, {}};
     std::string refusals;
     for (const Kernel& kernel : registry.kernels(op)) {
         const Refusal why = kernel.reject(node);

@@ -6,7 +6,6 @@
 
 #include <array>
 #include <cstddef>
-#include <cstdint>
 #include <functional>
 #include <optional>
 #include <span>
@@ -24,8 +23,6 @@ struct NodeView {
     const Op& op;
     std::span<const Type> in, out;
     std::string_view label;
-    // Bit i: operand i is a tensor of State, which no kernel of the plan writes before this node.
-    std::uint32_t loaded = 0;
 };
 
 struct KernelCall {

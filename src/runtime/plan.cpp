@@ -45,11 +45,7 @@ const Kernel& Plan::choose_kernel(std::int32_t i, const Backend& backend) {
     std::vector<Type> in, out;
     for (Value v : n.in) in.push_back(graph_.type(v));
     for (Value v : n.out) out.push_back(graph_.type(v));
-    NodeView view{n.op, in, out, n.label};
-    for (std::size_t k = 0; k < std::min<std::size_t>(n.in.size(), 32); ++k) {
-        const bool load = std::holds_alternative<Load>(graph_.node(graph_.producer(n.in[k])).op);
-        if (load) view.loaded |= 1u << k;
-    }
+    const NodeView view{n.op, in, out, n.label};
     Choice& choice = choices_[i];
     for (const Kernel& kernel : backend.kernels().kernels(n.op)) {
         if (Refusal why = kernel.reject(view)) {

@@ -1,6 +1,5 @@
 #include "backends/cuda/block_quantise_rows.h"
 
-#include "backends/cuda/ptx.cuh"
 #include "backends/cuda/quantise_source.cuh"
 #include "base/block_scale.h"
 
@@ -11,15 +10,11 @@ constexpr int kLanes = kScaleBlock / kPacket;  // of a run
 constexpr int kRuns = kBlock / kLanes;         // of a block
 constexpr std::int64_t kFewRows = 512;         // a tile has 128: with more there are tiles enough
 
-// Products that follow may read their weights while codes are made.
-//
 // Rows from m up to `pitch` are padding, whose scales are zero.
 template <class To, class Source>
 __global__ void __launch_bounds__(kBlock)
     runs_kernel(Source source, int m, int columns, std::uint8_t* codes, float* scales, int pitch,
                 BlockScale rule) {
-    ptx::griddepcontrol_wait();
-    ptx::griddepcontrol_launch_dependents();
     const int runs = columns / static_cast<int>(kScaleBlock);  // of a row
     const int run = static_cast<int>(blockIdx.x) * kRuns + static_cast<int>(threadIdx.x) / kLanes;
     const int row = run / runs, block = run % runs;
@@ -75,13 +70,14 @@ Prepared prepare_block_quantise_rows(const NodeView& node) {
         with_source<bf16>(op.of, call.in, [&]<class Source>(const Source& source) {
             if constexpr (Source::kResults == 1) {
                 const auto launch = [&]<class To>() {
-                    launch_early("block_quantise", runs_kernel<To, Source>, blocks, kBlock, source,
-                                 m, columns, y.as<std::uint8_t>(), y.scales(), pitch, rule);
+                    runs_kernel<To><<<blocks, kBlock, 0, stream()>>>(
+                        source, m, columns, y.as<std::uint8_t>(), y.scales(), pitch, rule);
                 };
                 op.to == Dtype::e4m3 ? launch.template operator()<e4m3>()
                                      : launch.template operator()<e5m2>();
             }
         });
+        launched("block_quantise");
     }};
 }
 

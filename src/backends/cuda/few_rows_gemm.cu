@@ -34,7 +34,7 @@ struct Params {
     int m, n, stages;
     const void *bias, *acc;
     void* y;
-    bool f32, w_is_ready;
+    bool f32;
 };
 
 template <int kTokens_>
@@ -89,31 +89,18 @@ struct Block {
         __syncthreads();
     }
 
-    // The weight's part of stage `i` of K, in a stage that is free.
-    __device__ void load_weight(int i, int s) const {
-        const int bytes = C::kWBytes + C::kXBytes + scale_bytes();
-        ptx::mbarrier_arrive_expect_tx(full(s), bytes);
-        ptx::cp_async_bulk_tensor_2d(base + C::kW + s * C::kWBytes, &p.w, i * kStageBytes,
-                                     first_row(), full(s));
-    }
-    __device__ void load_rows(int i, int s) const {
-        ptx::cp_async_bulk_tensor_2d(base + C::kX + s * C::kXBytes, &p.x, i * kStageBytes, 0,
-                                     full(s));
-        ptx::cp_async_bulk(base + C::kScales + s * C::kTokens * 4,
-                           p.x_scale + std::int64_t{i} * p.x_pitch, scale_bytes(), full(s));
-    }
-    __device__ int scale_bytes() const { return min(p.x_pitch, C::kTokens) * 4; }
-
     __device__ void produce() const {
-        const int early = p.w_is_ready ? min(begin + C::kStages, end) : begin;
-        for (int i = begin; i < early; ++i) load_weight(i, i - begin);
-        ptx::griddepcontrol_wait();
+        const int scale_bytes = min(p.x_pitch, C::kTokens) * 4;
         Ring<C::kStages> ring;
         for (int i = begin; i < end; ++i, ring.next()) {
-            const int s = ring.stage;
+            const int s = ring.stage, k = i * kStageBytes;
             wait(empty(s), ring.parity ^ 1);
-            if (i >= early) load_weight(i, s);
-            load_rows(i, s);
+            ptx::mbarrier_arrive_expect_tx(full(s), C::kWBytes + C::kXBytes + scale_bytes);
+            ptx::cp_async_bulk_tensor_2d(base + C::kW + s * C::kWBytes, &p.w, k, first_row(),
+                                         full(s));
+            ptx::cp_async_bulk_tensor_2d(base + C::kX + s * C::kXBytes, &p.x, k, 0, full(s));
+            ptx::cp_async_bulk(base + C::kScales + s * C::kTokens * 4,
+                               p.x_scale + std::int64_t{i} * p.x_pitch, scale_bytes, full(s));
         }
     }
 
@@ -236,12 +223,10 @@ __global__ void __launch_bounds__(kThreads, 2) kernel(const __grid_constant__ Pa
     float sum[C::kSums];
     const bool consumer = threadIdx.x < kConsumers;
     if (consumer) {
-        ptx::griddepcontrol_wait();
         block.consume(sum);
     } else {
         if (threadIdx.x == kConsumers) block.produce();
         __syncwarp();
-        ptx::griddepcontrol_wait();
     }
     ptx::barrier_cluster();  // nobody needs stages any more
     if (consumer) block.scatter(sum);
@@ -294,21 +279,18 @@ void launch(const FewRowsGemm& g, cudaStream_t stream) {
     p.acc = g.acc;
     p.y = g.y;
     p.f32 = g.out == Dtype::f32;
-    p.w_is_ready = g.w_is_ready;
 
     const int blocks = cluster_size(tiles, p.stages);
-    cudaLaunchAttribute attributes[2]{};
-    attributes[0].id = cudaLaunchAttributeClusterDimension;
-    attributes[0].val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
-    attributes[1].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attributes[1].val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchAttribute cluster{};
+    cluster.id = cudaLaunchAttributeClusterDimension;
+    cluster.val.clusterDim = {static_cast<unsigned>(blocks), 1, 1};
     cudaLaunchConfig_t config{};
     config.gridDim = {static_cast<unsigned>(blocks), static_cast<unsigned>(tiles), 1};
     config.blockDim = kThreads;
     config.dynamicSmemBytes = C::kBytes;
     config.stream = stream;
-    config.attrs = attributes;
-    config.numAttrs = 2;
+    config.attrs = &cluster;
+    config.numAttrs = 1;
     expect(cudaLaunchKernelEx(&config, kernel<C>, p), "few_rows_gemm");
 }
 
@@ -321,8 +303,7 @@ std::optional<std::string> refuse_few_rows(const FewRowsGemm& g) {
     if (g.n < 8 || g.n % 8 != 0) return fmt::format("N = {} is no multiple of 8", g.n);
     if (g.n >= std::int64_t{65535} * kTile) return "N is too large for a grid";
     // Every tile of w reads all of x.
-    const bool early = g.w_is_ready && g.n <= 32768;
-    if (g.m > 32 && g.n > 4096 && !early) return "cuBLASLt is as fast for so many rows and columns";
+    if (g.m > 32 && g.n > 4096) return "cuBLASLt is as fast for so many rows and columns";
     return std::nullopt;
 }
 

@@ -21,9 +21,6 @@ struct FewRowsGemm {
     std::int64_t m = 0, n = 0, k = 0;
     const void *x = nullptr, *w = nullptr;
     const float *x_scale = nullptr, *w_scale = nullptr;
-    // The kernel launched before this one does not write w or w_scale, so that they may be read
-    // while it runs.
-    bool w_is_ready = false;
     Dtype out = Dtype::bf16;                     // of y, bias and acc: bf16 or f32
     const void *bias = nullptr, *acc = nullptr;  // null: none; acc may be y
     void* y = nullptr;

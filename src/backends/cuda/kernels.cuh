@@ -154,25 +154,6 @@ __device__ inline uint2 encode_packet(const float (&x)[8]) {
     return {pairs[0] | pairs[1] << 16, pairs[2] | pairs[3] << 16};
 }
 
-// ---- Launching -------------------------------------------------------------------------------
-
-// A kernel that may begin while the one before it runs, since it starts with griddepcontrol_wait;
-// what it does before that must not depend on others.
-template <class... Params>
-void launch_early(std::string_view what, void (*kernel)(Params...), dim3 grid, unsigned threads,
-                  std::type_identity_t<Params>... params) {
-    cudaLaunchAttribute early{};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    early.val.programmaticStreamSerializationAllowed = 1;
-    cudaLaunchConfig_t config{};
-    config.gridDim = grid;
-    config.blockDim = threads;
-    config.stream = stream();
-    config.attrs = &early;
-    config.numAttrs = 1;
-    expect(cudaLaunchKernelEx(&config, kernel, params...), what);
-}
-
 // ---- Elementary functions ----------------------------------------------------------------------
 
 template <class C>

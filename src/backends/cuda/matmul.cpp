@@ -154,10 +154,7 @@ Prepared prepare_fp8(const NodeView& node) {
 // A few rows as engines have them in FP8.
 FewRowsGemm describe_few_rows(const NodeView& node) {
     const GemmDesc g = describe(node);
-    FewRowsGemm product{.m = g.m, .n = g.n, .k = g.k};
-    product.w_is_ready = (node.loaded & 2) != 0;
-    product.out = g.c;
-    return product;
+    return {.m = g.m, .n = g.n, .k = g.k, .out = g.c};
 }
 
 Refusal reject_few_rows(const NodeView& node) {

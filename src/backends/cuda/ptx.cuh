@@ -19,6 +19,7 @@ __device__ inline void st_shared(std::uint32_t to, std::uint32_t x, std::uint32_
 }
 
 // Eight or sixteen bytes that nobody writes while the kernel runs and that are read once, or zeros.
+// The 256 bytes around them come to L2: heads lie side by side, and others read the next one soon.
 template <class W>
 __device__ inline W ld_global_nc(const void* from, bool valid) {
     W x;
@@ -26,14 +27,14 @@ __device__ inline W ld_global_nc(const void* from, bool valid) {
         asm volatile(
             "{\n.reg .pred p;\nsetp.ne.b32 p, %5, 0;\n"
             "mov.b32 %0, 0;\nmov.b32 %1, 0;\nmov.b32 %2, 0;\nmov.b32 %3, 0;\n"
-            "@p ld.global.nc.L1::no_allocate.L2::128B.v4.b32 {%0, %1, %2, %3}, [%4];\n}\n"
+            "@p ld.global.nc.L1::no_allocate.L2::256B.v4.b32 {%0, %1, %2, %3}, [%4];\n}\n"
             : "=&r"(x.x), "=&r"(x.y), "=&r"(x.z), "=&r"(x.w)
             : "l"(from), "r"(static_cast<int>(valid)));
     } else {
         static_assert(sizeof(W) == 8);
         asm volatile(
             "{\n.reg .pred p;\nsetp.ne.b32 p, %3, 0;\nmov.b32 %0, 0;\nmov.b32 %1, 0;\n"
-            "@p ld.global.nc.L1::no_allocate.L2::128B.v2.b32 {%0, %1}, [%2];\n}\n"
+            "@p ld.global.nc.L1::no_allocate.L2::256B.v2.b32 {%0, %1}, [%2];\n}\n"
             : "=&r"(x.x), "=&r"(x.y)
             : "l"(from), "r"(static_cast<int>(valid)));
     }
@@ -220,15 +221,6 @@ template <int kPending>
 __device__ inline void cp_async_bulk_wait_group_read() {
     asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
-// In a kernel that may begin while the one before it runs (launch_early): from here on, all that
-// came before is over and can be read. Otherwise nothing to wait for.
-__device__ inline void griddepcontrol_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
-// The next kernel may begin, if it is one of those. Only after the wait: then no more than one
-// kernel is ever under way before it.
-__device__ inline void griddepcontrol_launch_dependents() {
-    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
-}
-
 // Ordinary stores to shared memory come before later bulk copies.
 __device__ inline void fence_proxy_async() {
     asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
