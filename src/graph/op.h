@@ -312,6 +312,11 @@ struct RmsNormGrad {
     std::optional<DynamicRescale> measure{};  // a result more: the size of dx
     bool operator==(const RmsNormGrad&) const = default;
 };
+struct RmsNormQuantise {
+    float eps = 1e-5f;
+    BlockQuantise quantise;  // of values, by rows alone
+    bool operator==(const RmsNormQuantise&) const = default;
+};
 struct Rope {
     double theta = 10000;
     RopeScaling scaling{};

@@ -151,6 +151,9 @@ struct Attributes {
     std::string operator()(const RmsNorm& o) const {
         return fmt::format(" eps={}{}", o.eps, o.statistics ? " statistics" : "");
     }
+    std::string operator()(const RmsNormQuantise& o) const {
+        return fmt::format(" eps={}{}", o.eps, (*this)(o.quantise));
+    }
     std::string operator()(const Rope& o) const {
         return fmt::format(" theta={}{}{}", o.theta,
                            o.scaling.kind == RopeScaling::Kind::llama3 ? " llama3" : "",

@@ -56,6 +56,7 @@ constexpr FusionRule kFusions[] = {
     {"block_quantise_source", fusions::block_quantise_source},
     {"block_quantise_norm", fusions::block_quantise_norm},
     {"norm_statistics", fusions::norm_statistics},
+    {"rms_norm_quantise", fusions::rms_norm_quantise},
     {"amax_of_result", fusions::amax_of_result},
     {"copy_of_weight", fusions::copy_of_weight},
 };

@@ -219,4 +219,19 @@ bool block_quantise_norm(const Matcher& match, const Node& n, Rewriter& rewrite)
     return compute_norm<BlockQuantise>(match, n, rewrite);
 }
 
+// Statistics that nothing reads but one quantiser, as without gradients: it finds them itself. Same
+// bits.
+bool rms_norm_quantise(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<BlockQuantise>(&n.op);
+    if (!op || op->of != QuantiseSource::normalise || op->copies != Copies::rows) return false;
+    const Node* norm = match.producer_as<RmsNorm>(n.in.back());
+    if (!norm || !std::get<RmsNorm>(norm->op).statistics || !match.used_once(n.in.back())) {
+        return false;
+    }
+    RmsNormQuantise fused{std::get<RmsNorm>(norm->op).eps, *op};
+    fused.quantise.of = QuantiseSource::value;
+    rewrite.keep(n, fused, rewrite(norm->in));
+    return true;
+}
+
 }  // namespace octavo::fusions

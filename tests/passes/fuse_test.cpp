@@ -294,6 +294,21 @@ TEST(FuseQuantiseNorm, NotWhenTheNormIsReadElsewhere) {
     EXPECT_EQ(only_quantiser(g)->of, QuantiseSource::value);
     expect_same_fused(t.g);
 }
+TEST(FuseQuantiseNorm, StatisticsThatNoGradientNeedsAreTheQuantisers) {
+    for (const bool shared : {true, false}) {
+        Built t;
+        const Value x = t.matrix("x", 16, 256), w = t.b.input("w", {Dtype::f32, {256}});
+        const Values norm = t.b.emit(RmsNorm{}, {x, w});
+        t.b.output("codes", t.b.one(BlockQuantise{}, {norm[0]}));
+        if (shared) t.b.output("rstd", norm[1]);
+        const Graph g = fuse(t.g, kFused);
+        EXPECT_EQ(count<RmsNormQuantise>(g), shared ? 0 : 1);
+        EXPECT_EQ(count<RmsNorm>(g), shared ? 1 : 0);
+        EXPECT_EQ(count<BlockQuantise>(g), shared ? 1 : 0);
+        expect_same_fused(t.g);
+    }
+}
+
 void expect_same_bits(const Graph& fused, const Graph& plain) {
     test::expect_same_bits(test::run_graph(fused), test::run_graph(plain));
 }
