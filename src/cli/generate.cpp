@@ -145,12 +145,6 @@ int run_generate(const Args& args) {
     for (const Prompt& prompt : prompts) longest = std::max(longest, std::ssize(prompt.ids));
     EngineOptions options = engine_options(args);
     options.context = longest + common.max_tokens;
-    if (options.context > arch.max_positions) {
-        fail(
-            "a text of {} tokens does not fit the model's {} positions\n  Ask for fewer tokens or "
-            "shorten the prompt.",
-            options.context, arch.max_positions);
-    }
     options.max_seqs = std::min(options.max_seqs, std::ssize(prompts) * samples);
     const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
     const auto engine =

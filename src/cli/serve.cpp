@@ -125,7 +125,7 @@ int run_serve(const Args& args) {
     ServedModel model = served_model(args, folder, arch);
     const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
     EngineOptions options = engine_options(args);
-    options.context = args.flag<std::int64_t>("context");
+    options.context = std::min(args.flag<std::int64_t>("context"), arch.max_positions);
     EngineLoop engine(
         make_text_engine(folder, arch, *backend, args.flag<std::string>("recipe"), options),
         args.flag<std::int64_t>("queue"));

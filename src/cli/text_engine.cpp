@@ -20,7 +20,7 @@ std::vector<Flag> engine_flags() {
             {.name = "kv-gb",
              .initial = 0.0,
              .help = "memory of keys and values; 0: what is left, or all that texts can use",
-             .rule = at_least(0)},
+             .rule = between(0, 1 << 20)},
             {.name = "max-seqs",
              .initial = std::int64_t{64},
              .help = "texts that run at a time; the others wait",
@@ -48,7 +48,6 @@ std::unique_ptr<Engine> make_text_engine(const ModelFolder& folder, const Archit
     const Recipe formats = recipe.empty() && folder.recipe
                                ? *folder.recipe
                                : recipe_named(recipe.empty() ? "bf16" : recipe);
-    options.context = std::min(options.context, arch.max_positions);
     auto engine = std::make_unique<Engine>(backend, arch, formats, options);
     engine->load(
         [&](std::span<const WeightTarget> weights) { load_weights(folder.path, weights); });

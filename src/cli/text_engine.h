@@ -20,7 +20,7 @@ std::vector<Flag> engine_flags();
 EngineOptions engine_options(const Args&);
 
 // With the model's weights, in `recipe` or, if that is empty, in the one that trained them, else in
-// bf16. A context beyond the model's positions counts as them.
+// bf16.
 std::unique_ptr<Engine> make_text_engine(const ModelFolder&, const Architecture&, Backend&,
                                          const std::string& recipe, EngineOptions);
 

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 #include <set>
+#include <utility>
 
 #include "base/sample.h"
 
@@ -18,8 +20,8 @@ std::vector<std::int64_t> powers_of_two(std::int64_t from, std::int64_t most) {
     return rows;
 }
 
-std::int64_t smallest(std::span<const std::int64_t> rows, std::size_t needed) {
-    return *std::ranges::lower_bound(rows, static_cast<std::int64_t>(needed));
+std::int64_t smallest(std::span<const std::int64_t> rows, std::int64_t needed) {
+    return *std::ranges::lower_bound(rows, needed);
 }
 
 std::string plan_name(std::string_view kind, std::int64_t rows) {
@@ -76,20 +78,13 @@ Engine::Engine(Backend& backend, const Architecture& arch, const Recipe& recipe,
       prompt_rows_(powers_of_two(16, options_.max_batched_tokens)),
       head_rows_(powers_of_two(1, std::min(kMostHeadRows, most_rows()))),
       program_(backend),
-      scheduler_({.blocks = pool_blocks(backend),
+      scheduler_({.blocks = pool_blocks(),
                   .block = options_.block,
                   .max_batched_tokens = options_.max_batched_tokens,
                   .max_seqs = options_.max_seqs,
                   .prefix_cache = options_.prefix_cache}) {
     compile(program_, cache_form(scheduler_.pool().size()), false);
     program_.allocate(backend.available_bytes());
-    std::set<std::string> names;
-    for (const std::string& plan :
-         {plan_name(kPrompt, prompt_rows_.back()), plan_name(kHead, head_rows_.back())}) {
-        for (WorkingWeight& w : working_weights(recipe_, program_.plan(plan).graph())) {
-            if (names.insert(w.state).second) working_.push_back(std::move(w));
-        }
-    }
 }
 
 std::int64_t Engine::most_rows() const {
@@ -128,50 +123,72 @@ void Engine::compile(Program& program, const CacheForm& form, bool largest_only)
     }
 }
 
-// Everything else comes first, then the cache.
-std::int64_t Engine::pool_blocks(Backend& backend) const {
+std::int64_t Engine::token_bytes() const {
     const std::int64_t element = options_.fp8_cache ? 1 : std::int64_t(size_of(recipe_.compute));
-    const std::int64_t token_bytes =
-        2 * architecture_.layers * architecture_.kv_heads * architecture_.head_dim * element;
+    return 2 * architecture_.layers * architecture_.kv_heads * architecture_.head_dim * element;
+}
+
+std::string Engine::decode_plan(std::int64_t rows) const {
+    return plan_name(kDecode, smallest(decode_rows_, rows));
+}
+std::string Engine::prompt_plan(std::int64_t rows) const {
+    return plan_name(kPrompt, smallest(prompt_rows_, rows));
+}
+std::string Engine::head_plan(std::int64_t rows) const {
+    return plan_name(kHead, smallest(head_rows_, rows));
+}
+
+// Everything else comes first, of which the writer is taken here, then the cache.
+std::int64_t Engine::pool_blocks() {
+    Backend& backend = program_.backend();
+    Program probe(backend);
+    compile(probe, cache_form(1), true);
+    std::vector<WorkingWeight> working;
+    std::set<std::string> names;
+    for (const std::string& plan :
+         {prompt_plan(prompt_rows_.back()), head_plan(head_rows_.back())}) {
+        for (WorkingWeight& w : working_weights(recipe_, probe.plan(plan).graph())) {
+            if (names.insert(w.state).second) working.push_back(std::move(w));
+        }
+    }
+    writer_ = std::make_unique<WeightWriter>(backend, recipe_, parameters(architecture_), working);
+
     const std::int64_t text = blocks_of(options_.context, options_.block);
     std::int64_t blocks = options_.max_seqs * text;
     if (options_.kv_pool_bytes > 0) {
-        blocks = kv_blocks(options_.kv_pool_bytes, token_bytes, options_.block);
+        // Slots are numbered in 32 bits.
+        constexpr std::int64_t kMostSlots = std::numeric_limits<std::int32_t>::max();
+        blocks = std::min(kv_blocks(options_.kv_pool_bytes, token_bytes(), options_.block),
+                          kMostSlots / options_.block);
     } else {
-        Program probe(backend);
-        compile(probe, cache_form(1), true);
         const std::int64_t left = backend.available_bytes() - probe.total_bytes();
         const auto share = static_cast<std::int64_t>(
             static_cast<double>(std::max<std::int64_t>(left, 0)) * options_.memory_fraction);
-        blocks = std::min(blocks, kv_blocks(share, token_bytes, options_.block));
+        blocks = std::min(blocks, kv_blocks(share, token_bytes(), options_.block));
     }
     check(blocks >= text,
           "the cache has room for {} tokens ({:.2f} GB, {} bytes each), and a text may have {}\n"
           "  Give it more memory, or lower the context or the number of tokens in a step.",
           blocks * options_.block,
-          static_cast<double>(blocks * options_.block * token_bytes) * 1e-9, token_bytes,
+          static_cast<double>(blocks * options_.block * token_bytes()) * 1e-9, token_bytes(),
           options_.context);
     return blocks;
 }
 
-std::int64_t Engine::cache_bytes() const {
-    for (const auto& [role, bytes] : program_.state().bytes_by_role()) {
-        if (role == "kv") return bytes;
-    }
-    return 0;
-}
-
 // ---- Weights and scales ------------------------------------------------------------------------
 
+void Engine::check_idle(std::string_view what) const {
+    const std::int64_t texts = scheduler_.running() + scheduler_.waiting();
+    check(texts == 0, "{}: {} texts are under way\n  Finish or cancel them first.", what, texts);
+}
+
 void Engine::load(const WeightSource& source) {
-    check(scheduler_.running() + scheduler_.waiting() == 0,
-          "new weights: {} texts are under way\n  Finish or cancel them first.",
-          scheduler_.running() + scheduler_.waiting());
+    check_idle("new weights");
     valid_ = false;
     State& state = program_.state();
     // Fresh delayed scales: every cast takes its scale from the tensor it casts.
     initialise_scales(state);
-    write_weights(program_.backend(), recipe_, parameters(architecture_), working_, state, source);
+    writer_->write(state, source);
     const float one = 1;
     for (const State::Entry& e : state.entries()) {
         if (state_role(e.name) == "kv.scale") state.write(e.name, &one);
@@ -200,6 +217,7 @@ constexpr std::string_view kScaled = "qkv";
 }  // namespace
 
 void Engine::set_kv_scales(std::span<const float> scales) {
+    check_idle("new scales");
     State& state = program_.state();
     const std::vector<std::string> layers = scale_names(state);
     check(options_.calibration == KvCalibration::given && !layers.empty(),
@@ -211,9 +229,12 @@ void Engine::set_kv_scales(std::span<const float> scales) {
         check(std::isfinite(scales[i]) && scales[i] > 0,
               "the scale of {} in layer {} is {}\n  Scales are finite and above zero.",
               kScaled[i % 3], i / 3, scales[i]);
+    }
+    for (std::size_t i = 0; i < scales.size(); ++i) {
         const std::string name = layers[i / 3] + kScaled[i % 3];
         if (state.contains(name)) state.write(name, &scales[i]);
     }
+    scheduler_.drop_prefix_cache();
 }
 
 std::vector<float> Engine::kv_scales() const {
@@ -231,20 +252,25 @@ std::vector<float> Engine::kv_scales() const {
 // ---- Texts -------------------------------------------------------------------------------------
 
 std::uint64_t Engine::submit(TextRequest request) {
-    check(valid_, "the engine has no weights\n  Load them again: the last attempt failed.");
+    check(valid_,
+          "the engine cannot go on: it has no weights yet, or the last load or step failed\n"
+          "  Load weights first.");
     check_options(request.sampling);
     const auto length = std::ssize(request.prompt);
     check(length > 0, "the prompt has no tokens");
-    check(length + request.max_tokens <= options_.context,
+    check(request.max_tokens > 0 || (request.max_tokens == 0 && request.score_prompt),
+          "expected new tokens to be asked for, or scores of the prompt, got max_tokens {}",
+          request.max_tokens);
+    check(length <= options_.context && request.max_tokens <= options_.context - length,
           "{} prompt tokens and {} new ones do not fit a context of {} tokens", length,
           request.max_tokens, options_.context);
     for (const std::int32_t id : request.prompt) {
         check(id >= 0 && id < vocabulary(), "prompt token {} is outside the vocabulary of {}", id,
               vocabulary());
     }
-    scheduler_.add(++ids_, request.prompt, std::max<std::int64_t>(request.max_tokens, 1),
-                   !request.score_prompt);
-    texts_[ids_] = {.request = std::move(request)};
+    scheduler_.add(++ids_, std::exchange(request.prompt, {}),
+                   std::max<std::int64_t>(request.max_tokens, 1), !request.score_prompt);
+    texts_[ids_] = {.request = std::move(request), .prompt = length};
     return ids_;
 }
 
@@ -258,24 +284,24 @@ void Engine::end(std::uint64_t id) {
 }
 
 std::vector<TokenEvent> Engine::step() {
+    check(valid_ || texts_.empty(), "the last step failed\n  Cancel all texts and load weights.");
     std::vector<TokenEvent> events;
     Chunks prompts, decoding;
+    std::int64_t prompt_rows = 0;
     for (const Scheduler::Chunk& chunk : scheduler_.step()) {
-        const auto prompt = std::ssize(texts_.at(chunk.id).request.prompt);
-        const bool decodes = chunk.count == 1 && chunk.begin >= prompt && !calibrate_;
+        const bool decodes =
+            chunk.count == 1 && chunk.begin >= texts_.at(chunk.id).prompt && !calibrate_;
         (decodes ? decoding : prompts).push_back(chunk);
+        if (!decodes) prompt_rows += chunk.count;
     }
+    // Tokens count as computed from here on; what an exception leaves of them is not known.
+    const bool valid = std::exchange(valid_, false);
     // Prompts first: what decodes may share blocks that are written only now.
     if (!prompts.empty()) {
-        std::int64_t rows = 0;
-        for (const Scheduler::Chunk& chunk : prompts) rows += chunk.count;
-        run_body(calibrate_ ? std::string(kCalibrate)
-                            : plan_name(kPrompt, smallest(prompt_rows_, std::size_t(rows))),
-                 prompts, events);
+        run_body(calibrate_ ? std::string(kCalibrate) : prompt_plan(prompt_rows), prompts, events);
     }
-    if (!decoding.empty()) {
-        run_body(plan_name(kDecode, smallest(decode_rows_, decoding.size())), decoding, events);
-    }
+    if (!decoding.empty()) run_body(decode_plan(std::ssize(decoding)), decoding, events);
+    valid_ = valid;
     return events;
 }
 
@@ -330,11 +356,13 @@ void Engine::run_body(const std::string& name, const Chunks& chunks,
         want_rows(chunk, first, wanted, events);
         first += chunk.count;
     }
-    std::span<const Wanted> left = wanted;
-    while (!left.empty()) {
-        const auto n = std::min(left.size(), static_cast<std::size_t>(head_rows_.back()));
-        run_head(left.first(n), events);
-        left = left.subspan(n);
+    std::vector<Wanted> part;  // as many as a head takes, of texts that have not failed before
+    for (std::size_t i = 0; i < wanted.size(); ++i) {
+        if (texts_.contains(wanted[i].id)) part.push_back(wanted[i]);
+        if (part.empty() || (std::ssize(part) < head_rows_.back() && i + 1 < wanted.size()))
+            continue;
+        run_head(part, events);
+        part.clear();
     }
 }
 
@@ -342,12 +370,11 @@ void Engine::want_rows(const Scheduler::Chunk& chunk, std::int64_t first_row,
                        std::vector<Wanted>& wanted, std::vector<TokenEvent>& events) {
     Text& text = texts_.at(chunk.id);
     const TextRequest& request = text.request;
-    const auto prompt = std::ssize(request.prompt);
     if (request.score_prompt) {
         if (text.scored == 0) {  // nothing says how likely the first token is
-            const bool last = prompt == 1 && request.max_tokens == 0;
+            const bool last = text.prompt == 1 && request.max_tokens == 0;
             events.push_back({.id = chunk.id,
-                              .score = {.token = request.prompt[0]},
+                              .score = {.token = scheduler_.tokens(chunk.id)[0]},
                               .prompt = true,
                               .finish = last ? Finish::length : Finish::none});
             text.scored = 1;
@@ -355,56 +382,67 @@ void Engine::want_rows(const Scheduler::Chunk& chunk, std::int64_t first_row,
         }
         for (std::int64_t i = 0; i < chunk.count; ++i) {
             const std::int64_t next = chunk.begin + i + 1;
-            if (next < text.scored || next >= prompt) continue;
+            if (next < text.scored || next >= text.prompt) continue;
             wanted.push_back({chunk.id, first_row + i, next});
         }
     }
     if (chunk.samples && request.max_tokens > 0) {
-        wanted.push_back({chunk.id, first_row + chunk.count - 1, prompt + text.generated});
-    } else if (chunk.samples && !request.score_prompt) {
-        end(chunk.id);  // nothing was asked for
+        wanted.push_back(
+            {chunk.id, first_row + chunk.count - 1, std::ssize(scheduler_.tokens(chunk.id))});
     }
 }
 
+namespace {
+
+// Ids that are tokens, of so many.
+std::int64_t token_count(const SampleOptions& o, std::int64_t vocabulary) {
+    return o.vocabulary > 0 ? std::min(o.vocabulary, vocabulary) : vocabulary;
+}
+
+}  // namespace
+
+// Beside the log-probability that comes with a token: for alternatives, or because the model's own
+// is asked for and the token is drawn from another distribution.
+bool Engine::wants_logits(const Wanted& wanted) const {
+    const Text& text = texts_.at(wanted.id);
+    const std::optional<std::int64_t> top = text.request.logprobs;
+    if (!top || *top > 0) return top.has_value();
+    const SampleOptions& o = text.request.sampling;
+    return wanted.position >= text.prompt && o.temperature != 0 &&
+           (o.temperature != 1 || o.top_k != 0 || o.top_p != 1);
+}
+
 void Engine::run_head(std::span<const Wanted> wanted, std::vector<TokenEvent>& events) {
-    const std::int64_t width = smallest(head_rows_, wanted.size());
-    const std::string name = plan_name(kHead, width);
-    const auto n = static_cast<std::size_t>(width);
-    const auto all = static_cast<std::int32_t>(vocabulary());
+    const std::string name = head_plan(std::ssize(wanted));
+    const auto n = static_cast<std::size_t>(smallest(head_rows_, std::ssize(wanted)));
     std::vector<std::int32_t> rows(n, 0), integers;
     std::vector<float> reals;
     bool logits_wanted = false;
-    for (std::size_t i = 0; i < n; ++i) {
-        if (i >= wanted.size()) {
-            reals.insert(reals.end(), {0, 1});
-            integers.insert(integers.end(), {0, all, 0, -1});
-            continue;
-        }
-        const Wanted& w = wanted[i];
-        const TextRequest& request = texts_.at(w.id).request;
-        const SampleOptions& o = request.sampling;
-        const auto tokens =
-            o.vocabulary > 0 ? static_cast<std::int32_t>(std::min<std::int64_t>(o.vocabulary, all))
-                             : all;
-        rows[i] = static_cast<std::int32_t>(w.row);
-        const auto prompt = std::ssize(request.prompt);
-        const bool plain =
-            o.temperature == 0 || (o.temperature == 1 && o.top_k == 0 && o.top_p == 1);
-        if (w.position < prompt) {  // scored by the model's own distribution
+    for (const Wanted& w : wanted) {
+        const Text& text = texts_.at(w.id);
+        const SampleOptions& o = text.request.sampling;
+        const auto tokens = static_cast<std::int32_t>(token_count(o, vocabulary()));
+        rows[integers.size() / 4] = static_cast<std::int32_t>(w.row);
+        if (w.position < text.prompt) {  // scored by the model's own distribution
             reals.insert(reals.end(), {1, 1});
-            integers.insert(integers.end(),
-                            {0, tokens, 0, request.prompt[static_cast<std::size_t>(w.position)]});
-            logits_wanted |= request.logprobs.value_or(0) > 0;
+            integers.insert(
+                integers.end(),
+                {0, tokens, 0, scheduler_.tokens(w.id)[static_cast<std::size_t>(w.position)]});
         } else {
             reals.insert(reals.end(),
                          {static_cast<float>(o.temperature), static_cast<float>(o.top_p)});
-            const std::uint32_t bits = sample_bits(o.seed, request.sequence, request.sample,
-                                                   static_cast<std::uint32_t>(w.position - prompt));
+            const std::uint32_t bits =
+                sample_bits(o.seed, text.request.sequence, text.request.sample,
+                            static_cast<std::uint32_t>(w.position - text.prompt));
             integers.insert(integers.end(),
-                            {static_cast<std::int32_t>(std::min<std::int64_t>(o.top_k, all)),
-                             tokens, static_cast<std::int32_t>(bits), -1});
-            logits_wanted |= request.logprobs && (*request.logprobs > 0 || !plain);
+                            {static_cast<std::int32_t>(std::min(o.top_k, vocabulary())), tokens,
+                             static_cast<std::int32_t>(bits), -1});
         }
+        logits_wanted |= wants_logits(w);
+    }
+    for (std::size_t i = wanted.size(); i < n; ++i) {
+        reals.insert(reals.end(), {0, 1});
+        integers.insert(integers.end(), {0, static_cast<std::int32_t>(vocabulary()), 0, -1});
     }
     program_.write_input(name, "rows", rows.data());
     program_.write_input(name, "reals", reals.data());
@@ -414,18 +452,16 @@ void Engine::run_head(std::span<const Wanted> wanted, std::vector<TokenEvent>& e
     std::vector<float> logprobs(n), logits;
     program_.read_output(name, "tokens", tokens.data());
     program_.read_output(name, "logprobs", logprobs.data());
+    const auto columns = static_cast<std::size_t>(vocabulary());
     if (logits_wanted) {
-        logits.resize(n * static_cast<std::size_t>(all));
+        logits.resize(n * columns);
         program_.read_output(name, "logits", logits.data());
     }
     for (std::size_t i = 0; i < wanted.size(); ++i) {
         const auto text = texts_.find(wanted[i].id);
         if (text == texts_.end()) continue;  // it failed at a row before
         std::span<const float> row;
-        if (logits_wanted) {
-            row = std::span<const float>(logits).subspan(i * static_cast<std::size_t>(all),
-                                                         static_cast<std::size_t>(all));
-        }
+        if (wants_logits(wanted[i])) row = std::span(logits).subspan(i * columns, columns);
         events.push_back(finish_token(text->second, wanted[i], tokens[i], logprobs[i], row));
         if (events.back().finish != Finish::none) {
             end(wanted[i].id);
@@ -440,7 +476,10 @@ namespace {
 // Of the model's own distribution over the ids that are tokens.
 void score(std::span<const float> logits, std::int64_t count, TokenScore& score) {
     const double sum = log_sum(logits);
-    score.logprob = static_cast<float>(logits[static_cast<std::size_t>(score.token)] - sum);
+    // A prompt may hold ids that are padding: what they are scored with stays.
+    if (score.token < std::ssize(logits)) {
+        score.logprob = static_cast<float>(logits[static_cast<std::size_t>(score.token)] - sum);
+    }
     std::vector<std::int32_t> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
     const auto n = std::min<std::ptrdiff_t>(count, std::ssize(order));
@@ -458,7 +497,6 @@ void score(std::span<const float> logits, std::int64_t count, TokenScore& score)
 TokenEvent Engine::finish_token(Text& text, const Wanted& wanted, std::int32_t token, float logprob,
                                 std::span<const float> logits) {
     const TextRequest& request = text.request;
-    const auto prompt = std::ssize(request.prompt);
     TokenEvent event{.id = wanted.id, .score = {.token = token}, .drawn_logprob = logprob};
     if (token < 0) {
         event.finish = Finish::failed;
@@ -471,23 +509,19 @@ TokenEvent Engine::finish_token(Text& text, const Wanted& wanted, std::int32_t t
     if (request.logprobs) {
         event.score.logprob = logprob;
         if (!logits.empty()) {
-            const std::int64_t tokens = request.sampling.vocabulary;
-            if (tokens > 0 && tokens < std::ssize(logits)) {
-                logits = logits.first(static_cast<std::size_t>(tokens));
-            }
-            score(logits, *request.logprobs, event.score);
+            const std::int64_t tokens = token_count(request.sampling, vocabulary());
+            score(logits.first(static_cast<std::size_t>(tokens)), *request.logprobs, event.score);
         }
     }
-    if (wanted.position < prompt) {
+    if (wanted.position < text.prompt) {
         event.prompt = true;
         text.scored = wanted.position + 1;
-        if (text.scored == prompt && request.max_tokens == 0) event.finish = Finish::length;
+        if (text.scored == text.prompt && request.max_tokens == 0) event.finish = Finish::length;
         return event;
     }
-    ++text.generated;
     if (std::ranges::find(request.stop_tokens, token) != request.stop_tokens.end()) {
         event.finish = Finish::stop;
-    } else if (text.generated == request.max_tokens) {
+    } else if (wanted.position + 1 - text.prompt == request.max_tokens) {
         event.finish = Finish::length;
     }
     return event;

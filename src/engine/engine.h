@@ -4,10 +4,11 @@
 // A text depends on its prompt, options and counters alone: which texts run beside it, how its
 // prompt is cut, whether it was preempted or shares blocks with others, only changes roundings
 // where a backend's products depend on their shape, and nothing where they do not (the reference
-// kernels of the CPU).
+// kernels of the CPU). Except under recipes with one scale for all activations of a product
+// (fp8-lm, say): the rows of a step share it.
 #pragma once
 
-#include <map>
+#include <memory>
 #include <unordered_map>
 
 #include "engine/engine_graphs.h"
@@ -44,11 +45,13 @@ class Engine final : public TextEngine {
     // Takes all its memory. It has no weights yet.
     Engine(Backend&, const Architecture&, const Recipe&, EngineOptions);
 
-    // New weights: no text may be running or waiting. All tensors keep their addresses. If the
-    // source or a weight fails, the engine takes no texts until another call succeeds.
+    // New weights: no text may be running or waiting. All tensors keep their addresses, and no
+    // memory is taken. If the source or a weight fails, or later a step, the engine takes no texts
+    // until another call succeeds.
     void load(const WeightSource&);
     std::int64_t weight_version() const { return version_; }
-    // Calibration `given`: (layers, 3) of q, k and v, for the present weights.
+    // Calibration `given`: (layers, 3) of q, k and v, for the present weights; as `load`, between
+    // texts.
     void set_kv_scales(std::span<const float> scales);
     std::vector<float> kv_scales() const;  // the same, as they are
 
@@ -65,13 +68,18 @@ class Engine final : public TextEngine {
     const EngineOptions& options() const { return options_; }
     const Scheduler& scheduler() const { return scheduler_; }
     Program& program() { return program_; }
-    std::int64_t cache_bytes() const;
+    std::int64_t token_bytes() const;  // of the keys and values of one token
+    // The plans that so many rows take: texts that get a token each; tokens of prompts; rows whose
+    // logits are wanted.
+    std::string decode_plan(std::int64_t rows) const;
+    std::string prompt_plan(std::int64_t rows) const;
+    std::string head_plan(std::int64_t rows) const;
 
   private:
     struct Text {
-        TextRequest request;
-        std::int64_t generated = 0;
-        std::int64_t scored = 0;  // tokens of the prompt that were reported
+        TextRequest request;      // without its prompt: the scheduler has all tokens
+        std::int64_t prompt;      // tokens of it
+        std::int64_t scored = 0;  // of them, and reported
     };
     // A row of the head: what follows the token at `row` of the body.
     struct Wanted {
@@ -83,13 +91,15 @@ class Engine final : public TextEngine {
 
     void compile(Program&, const CacheForm&, bool largest_only) const;
     CacheForm cache_form(std::int64_t blocks) const;
-    std::int64_t pool_blocks(Backend&) const;
+    std::int64_t pool_blocks();
     std::int64_t most_rows() const;
+    void check_idle(std::string_view what) const;
 
     void run_body(const std::string& plan, const Chunks&, std::vector<TokenEvent>&);
     void run_head(std::span<const Wanted>, std::vector<TokenEvent>&);
     void want_rows(const Scheduler::Chunk&, std::int64_t first_row, std::vector<Wanted>&,
                    std::vector<TokenEvent>&);
+    bool wants_logits(const Wanted&) const;
     TokenEvent finish_token(Text&, const Wanted&, std::int32_t token, float logprob,
                             std::span<const float> logits);
     void end(std::uint64_t id);
@@ -99,12 +109,13 @@ class Engine final : public TextEngine {
     EngineOptions options_;
     std::vector<std::int64_t> decode_rows_, prompt_rows_, head_rows_;  // of the plans, ascending
     Program program_;
-    std::vector<WorkingWeight> working_;
+    std::unique_ptr<WeightWriter> writer_;
     Scheduler scheduler_;
     std::unordered_map<std::uint64_t, Text> texts_;
     std::uint64_t ids_ = 0;
     std::int64_t version_ = 0;
-    bool valid_ = false, calibrate_ = false;
+    bool valid_ = false;  // weights and cache are as they should be
+    bool calibrate_ = false;
 };
 
 }  // namespace octavo

@@ -1,9 +1,8 @@
 #include "engine/weight_writer.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
-#include <map>
-#include <set>
 
 #include "base/convert.h"
 #include "base/parallel.h"
@@ -17,53 +16,41 @@ void check_finite(const WeightTarget& target, std::span<const std::byte> values)
     const auto size = static_cast<std::int64_t>(size_of(target.dtype));
     const std::int64_t n = std::ssize(values) / size;
     constexpr std::int64_t kGrain = 1 << 20;
+    const auto finite = [&](std::int64_t at, std::int64_t count) {
+        return std::isfinite(amax(values.data() + at * size, target.dtype, count));
+    };
+    std::atomic<std::int64_t> first = n;  // element of a grain with damage
     parallel_for((n + kGrain - 1) / kGrain, 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t at = begin * kGrain; at < std::min(n, end * kGrain); at += kGrain) {
-            const std::byte* from = values.data() + at * size;
-            const std::int64_t count = std::min(kGrain, n - at);
-            if (std::isfinite(amax(from, target.dtype, count))) continue;
-            std::int64_t i = 0;
-            while (std::isfinite(amax(from + i * size, target.dtype, 1))) ++i;
-            fail(
-                "'{}': element {} is {}\n  The weights are damaged, or training has diverged; "
-                "nothing can be generated with them.",
-                target.name, at + i,
-                std::isnan(amax(from + i * size, target.dtype, 1)) ? "NaN" : "infinite");
+            if (finite(at, std::min(kGrain, n - at))) continue;
+            std::int64_t known = first;
+            while (at < known && !first.compare_exchange_weak(known, at)) {
+            }
         }
     });
+    std::int64_t at = first;
+    while (at < n && finite(at, 1)) ++at;
+    if (at == n) return;
+    fail(
+        "'{}': element {} is {}\n  The weights are damaged, or training has diverged; nothing can "
+        "be generated with them.",
+        target.name, at,
+        std::isnan(amax(values.data() + at * size, target.dtype, 1)) ? "NaN" : "infinite");
 }
 
+}  // namespace
+
 // Where a parameter goes: some rows of a working weight.
-struct Place {
+struct WeightWriter::Place {
     WorkingWeight weight;  // with the type of these rows alone
     std::string state;     // that they are part of
     std::int64_t first_row = 0;
+
+    // A rounding, which needs no device.
+    bool is_plain() const { return weight.type.scaling == kUnscaled && !weight.exponent; }
 };
 
-// A rounding, which needs no device.
-bool is_plain(const Place& p) { return p.weight.type.scaling == kUnscaled && !p.weight.exponent; }
-
-std::vector<Place> places_of(std::span<const Parameter> parameters,
-                             std::span<const WorkingWeight> working) {
-    std::vector<Place> places;
-    for (const WorkingWeight& w : working) {
-        const std::vector<std::string> parts = joined_parts(w.weight);
-        std::int64_t row = 0;
-        for (const std::string& part : parts) {
-            Place place{w, w.state, row};
-            place.weight.weight = part;
-            if (parts.size() > 1) {
-                const auto p = std::ranges::find(parameters, part, &Parameter::name);
-                check(p != parameters.end(), "'{}': the model has no parameter '{}'", w.state,
-                      part);
-                place.weight.type.shape = p->shape;
-                row += p->shape[0];
-            }
-            places.push_back(std::move(place));
-        }
-    }
-    return places;
-}
+namespace {
 
 // Puts the parts of `from` at the rows of `to` that begin with `row`: codes, and scales of whole
 // blocks. Everything else is copied whole.
@@ -80,14 +67,16 @@ void copy_rows(Backend& backend, const TensorRef& from, const TensorRef& to, std
                  reinterpret_cast<const std::byte*>(from.scales()), scale_bytes(from.type));
 }
 
+}  // namespace
+
 // Copies of one form are cast by one plan.
-class Caster {
+class WeightWriter::Caster {
   public:
     Caster(Backend& backend, const Recipe& recipe, std::span<const Place> places)
         : backend_(backend), program_(backend) {
         for (const Place& place : places) {
             const std::string form = form_of(place.weight);
-            if (!is_plain(place) && !program_.has(form)) {
+            if (!place.is_plain() && !program_.has(form)) {
                 program_.add(form, graph(recipe, place.weight, form));
             }
         }
@@ -123,12 +112,7 @@ class Caster {
     Program program_;
 };
 
-void write_plain(Backend& backend, const Place& place, std::span<const std::byte> values,
-                 State& to) {
-    const std::int64_t row_bytes = std::ssize(values) / place.weight.type.shape[0];
-    backend.copy_in(to.tensor(place.state).as<std::byte>() + place.first_row * row_bytes,
-                    values.data(), std::ssize(values));
-}
+namespace {
 
 // A parameter that is wanted in two formats comes in f32 for both.
 void add(std::vector<WeightTarget>& targets, WeightTarget target) {
@@ -148,29 +132,65 @@ void add(std::vector<WeightTarget>& targets, WeightTarget target) {
 
 }  // namespace
 
-void write_weights(Backend& backend, const Recipe& recipe, std::span<const Parameter> parameters,
-                   std::span<const WorkingWeight> working, State& state,
-                   const WeightSource& source) {
-    const std::vector<Place> places = places_of(parameters, working);
-    Caster caster(backend, recipe, places);
-    std::vector<WeightTarget> targets = master_weights(state);
-    for (const Place& place : places) {
-        const bool plain = is_plain(place);
-        add(targets, {place.weight.weight, place.weight.type.shape,
-                      plain ? place.weight.type.dtype : Dtype::f32,
-                      [&, plain](std::span<const std::byte> values) {
-                          plain ? write_plain(backend, place, values, state)
-                                : caster.cast(place, values.data(), state);
-                      }});
+WeightWriter::WeightWriter(Backend& backend, const Recipe& recipe,
+                           std::span<const Parameter> parameters,
+                           std::span<const WorkingWeight> working)
+    : backend_(backend) {
+    for (const WorkingWeight& w : working) {
+        const std::vector<std::string> parts = joined_parts(w.weight);
+        std::int64_t row = 0;
+        for (const std::string& part : parts) {
+            Place place{w, w.state, row};
+            place.weight.weight = part;
+            if (parts.size() > 1) {
+                const auto p = std::ranges::find(parameters, part, &Parameter::name);
+                check(p != parameters.end(), "'{}': the model has no parameter '{}'", w.state,
+                      part);
+                place.weight.type.shape = p->shape;
+                row += p->shape[0];
+            }
+            places_.push_back(std::move(place));
+        }
     }
-    for (WeightTarget& target : targets) {
-        target.write = [about = target, write = std::move(target.write)](auto values) {
+    caster_ = std::make_unique<Caster>(backend, recipe, places_);
+}
+
+WeightWriter::~WeightWriter() = default;
+
+void WeightWriter::write(State& state, const WeightSource& source) {
+    std::vector<WeightTarget> targets = master_weights(state);
+    for (const Place& place : places_) {
+        const auto cast = [&](std::span<const std::byte> values) {
+            caster_->cast(place, values.data(), state);
+        };
+        const auto copy = [&](std::span<const std::byte> values) {
+            const std::int64_t row_bytes = std::ssize(values) / place.weight.type.shape[0];
+            backend_.copy_in(
+                state.tensor(place.state).as<std::byte>() + place.first_row * row_bytes,
+                values.data(), std::ssize(values));
+        };
+        WeightTarget target{place.weight.weight, place.weight.type.shape, Dtype::f32, cast};
+        if (place.is_plain()) target.dtype = place.weight.type.dtype, target.write = copy;
+        add(targets, std::move(target));
+    }
+    std::vector<bool> written(targets.size());
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+        targets[i].write = [&written, i, about = targets[i],
+                            write = std::move(targets[i].write)](auto values) {
+            const auto bytes =
+                static_cast<std::size_t>(about.shape.elements()) * size_of(about.dtype);
+            check(values.size() == bytes, "'{}': expected {} bytes for {}, got {}", about.name,
+                  bytes, to_string(Type{about.dtype, about.shape}), values.size());
             check_finite(about, values);
             write(values);
+            written[i] = true;
         };
     }
     source(targets);
-    backend.synchronize();
+    backend_.synchronize();
+    for (std::size_t i = 0; i < targets.size(); ++i) {
+        check(written[i], "'{}' was given no values", targets[i].name);
+    }
 }
 
 }  // namespace octavo

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -16,11 +17,27 @@ namespace octavo {
 // Called with all parameters of a model; gives each its values, once (load_weights does).
 using WeightSource = std::function<void(std::span<const WeightTarget>)>;
 
-// Writes weights into `state`: those in `working` as the trainer's first refresh would from the
-// same masters, to the same codes and scales, joined ones (passes/join_products.h) too, and those
-// that are read as they are. `parameters` are the model's. Values that are not finite are an Error
-// that names parameter and index. Memory for one weight of each shape is taken while it runs.
-void write_weights(Backend&, const Recipe&, std::span<const Parameter> parameters,
-                   std::span<const WorkingWeight> working, State& state, const WeightSource&);
+// Weights in `working` become what the trainer's first refresh would make of the same masters, the
+// same codes and scales, joined ones (passes/join_products.h) too; the others are copied as they
+// are. Its plans and their memory, room for one weight of each shape, are there from the start.
+class WeightWriter {
+  public:
+    // `parameters` are the model's.
+    WeightWriter(Backend&, const Recipe&, std::span<const Parameter> parameters,
+                 std::span<const WorkingWeight> working);
+    ~WeightWriter();
+
+    // Into `state`, where it is. Values that are not finite are an Error that names parameter and
+    // index; so are those of another size than the parameter's, and a parameter left out.
+    void write(State& state, const WeightSource&);
+
+  private:
+    struct Place;
+    class Caster;
+
+    Backend& backend_;
+    std::vector<Place> places_;
+    std::unique_ptr<Caster> caster_;
+};
 
 }  // namespace octavo

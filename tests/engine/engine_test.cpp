@@ -1,6 +1,9 @@
 #include "engine/engine.h"
 
+#include <array>
 #include <cmath>
+#include <limits>
+#include <set>
 
 #include "engine/engine_testing.h"
 
@@ -96,16 +99,14 @@ std::vector<Made> one_at_a_time(Backend& backend, const Setting& s,
 std::vector<Made> crowded(Backend& backend, const Setting& s,
                           const std::vector<TextRequest>& requests) {
     const Architecture arch = read_hf_config(test::fixture(s.family));
-    const std::int64_t token =
-        2 * arch.layers * arch.kv_heads * arch.head_dim *
-        (s.fp8_cache ? 1 : std::int64_t(size_of(recipe_named(s.recipe).compute)));
-    const auto engine = make_engine(backend, s.family, recipe_named(s.recipe),
-                                    {.context = 96,
-                                     .max_seqs = 8,
-                                     .max_batched_tokens = 24,
-                                     .kv_pool_bytes = 14 * 16 * token,
-                                     .fp8_cache = s.fp8_cache,
-                                     .calibration = KvCalibration::none});
+    EngineOptions options{.context = 96,
+                          .max_seqs = 8,
+                          .max_batched_tokens = 24,
+                          .fp8_cache = s.fp8_cache,
+                          .calibration = KvCalibration::none};
+    const Recipe recipe = recipe_named(s.recipe);
+    options.kv_pool_bytes = 14 * 16 * Engine(backend, arch, recipe, options).token_bytes();
+    const auto engine = make_engine(backend, s.family, recipe, options);
     std::vector<std::int64_t> arrivals;
     for (std::size_t i = 0; i < requests.size(); ++i) {
         arrivals.push_back(static_cast<std::int64_t>(i / 5 * 4));
@@ -236,6 +237,85 @@ TEST(Engine, ScoresPrompts) {
     }
 }
 
+// Scores of prompt tokens that wait for the head while their text fails are dropped with it.
+TEST(Engine, ATextFailsAtItsFirstRowAlone) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"),
+                                    {.context = 256, .max_seqs = 3, .max_batched_tokens = 700});
+    engine->load([](std::span<const WeightTarget> weights) {
+        std::vector<WeightTarget> targets(weights.begin(), weights.end());
+        for (WeightTarget& t : targets) {
+            if (t.name != "model.norm.weight") continue;
+            t.write = [write = t.write](std::span<const std::byte> values) {
+                const std::vector<float> large(values.size() / sizeof(float), 3e38f);
+                write(std::as_bytes(std::span(large)));
+            };
+        }
+        load_weights(test::fixture("llama"), targets);
+    });
+    std::set<std::uint64_t> ids;
+    for (std::uint64_t i = 0; i < 3; ++i) {  // 657 rows, where a head takes 256
+        ids.insert(engine->submit({.prompt = random_prompt(220, i, engine->vocabulary()),
+                                   .logprobs = 0,
+                                   .score_prompt = true}));
+    }
+    for (const TokenEvent& event : engine->step()) {
+        if (event.finish == Finish::none) continue;  // the first token, which has no score
+        EXPECT_EQ(event.finish, Finish::failed);
+        EXPECT_EQ(event.error.substr(0, event.error.find('\n')),
+                  "the logits after 1 tokens are not finite");
+        EXPECT_EQ(ids.erase(event.id), 1u);
+    }
+    EXPECT_TRUE(ids.empty());
+    EXPECT_EQ(engine->running(), 0);
+    EXPECT_EQ(engine->scheduler().pool().free(), engine->scheduler().pool().size());
+}
+
+// What another text asks for is not where this one's scores come from.
+TEST(Engine, ScoresDoNotDependOnNeighboursWishes) {
+    const auto backend = make_cpu_backend({.reference = true});
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
+    const TextRequest plain{.prompt = {1, 2, 3}, .max_tokens = 12, .logprobs = 0};
+    TextRequest curious{.prompt = {7, 8}, .max_tokens = 12, .logprobs = 5};
+    curious.sampling = {.temperature = 0.5, .top_k = 9};
+    const auto alone = generate(*engine, {plain})[0];
+    const auto beside = generate(*engine, {plain, curious});
+    EXPECT_EQ(beside[0], alone);
+    for (std::size_t i = 0; i < alone.scores.size(); ++i) {
+        EXPECT_EQ(beside[0].scores[i].logprob, alone.scores[i].logprob);
+        EXPECT_TRUE(beside[0].scores[i].top.empty());
+        EXPECT_EQ(beside[1].scores[i].top.size(), 5u);
+    }
+}
+
+TEST(Engine, PaddingIdsInAPromptHaveNoProbability) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
+    const auto last = static_cast<std::int32_t>(engine->vocabulary() - 1);
+    TextRequest request{.prompt = {1, last, 2}, .logprobs = 3, .score_prompt = true};
+    request.sampling.vocabulary = last;
+    const auto made = generate(*engine, {request})[0];
+    ASSERT_EQ(made.prompt.size(), 3u);
+    EXPECT_EQ(made.prompt[1].logprob, -INFINITY);
+    EXPECT_TRUE(std::isfinite(*made.prompt[2].logprob));
+    for (const TokenScore& score : made.prompt) {
+        for (const auto& [token, logprob] : score.top) EXPECT_LT(token, last);
+    }
+}
+
+TEST(Engine, NamesItsPlans) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("fp32"),
+                                    {.context = 40, .max_seqs = 6, .max_batched_tokens = 50});
+    EXPECT_EQ(engine->decode_plan(1), "decode 1");
+    EXPECT_EQ(engine->decode_plan(3), "decode 4");
+    EXPECT_EQ(engine->decode_plan(5), "decode 6");
+    EXPECT_EQ(engine->prompt_plan(17), "prompt 32");
+    EXPECT_EQ(engine->prompt_plan(33), "prompt 50");
+    EXPECT_EQ(engine->head_plan(33), "head 50");
+    EXPECT_TRUE(engine->program().has(engine->head_plan(33)));
+}
+
 TEST(Engine, CancelledTextsSendNothingMore) {
     const auto backend = test::make_test_backend();
     const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
@@ -266,7 +346,14 @@ TEST(Engine, RefusesWhatDoesNotFit) {
     EXPECT_THROW(engine->submit({.prompt = prompt, .max_tokens = 38}), Error);
     EXPECT_THROW(engine->submit({.prompt = {}, .max_tokens = 1}), Error);
     EXPECT_THROW(engine->submit({.prompt = {512}, .max_tokens = 1}), Error);
-    EXPECT_THROW(engine->submit({.prompt = prompt, .sampling = {.temperature = -1}}), Error);
+    EXPECT_THROW(
+        engine->submit({.prompt = prompt, .max_tokens = 1, .sampling = {.temperature = -1}}),
+        Error);
+    const auto most = std::numeric_limits<std::int64_t>::max();
+    EXPECT_THROW(engine->submit({.prompt = prompt, .max_tokens = most}), Error);
+    EXPECT_THROW(engine->submit({.prompt = prompt, .max_tokens = -1, .score_prompt = true}), Error);
+    EXPECT_THROW(engine->submit({.prompt = prompt}), Error);  // nothing is asked for
+    EXPECT_EQ(engine->scheduler().waiting(), 0);
     const Architecture arch = read_hf_config(test::fixture("llama"));
     EXPECT_THROW(Engine(*backend, arch, recipe_named("fp32"), {.context = 257}), Error);
     EXPECT_THROW(
@@ -317,6 +404,49 @@ TEST(EngineWeights, DamageIsNamedAndTheNextLoadMendsIt) {
     }
 }
 
+// Large enough for several threads, each of which looks at a part.
+TEST(EngineWeights, DamageIsNamedInLargeOnes) {
+    const auto backend = test::make_test_backend();
+    Architecture arch = read_hf_config(test::fixture("llama"));
+    arch.vocab_size = 70000;
+    Engine engine(*backend, arch, recipe_named("bf16"), kSmall);
+    std::int64_t damaged = -1;
+    const WeightSource source = [&](std::span<const WeightTarget> weights) {
+        for (const WeightTarget& w : weights) {
+            std::vector<std::byte> zeros(static_cast<std::size_t>(w.shape.elements()) *
+                                         size_of(w.dtype));
+            if (w.name == "model.embed_tokens.weight" && damaged >= 0) {
+                for (const std::int64_t at : {damaged, damaged + 5, w.shape.elements() - 1}) {
+                    const float nan = std::nanf("");
+                    convert(&nan, Dtype::f32,
+                            zeros.data() + at * static_cast<std::int64_t>(size_of(w.dtype)),
+                            w.dtype, 1);
+                }
+            }
+            w.write(zeros);
+        }
+    };
+    EXPECT_EQ(failure_of(engine, source), "");
+    for (const std::int64_t at : {0, 1234567, 3333333}) {
+        damaged = at;
+        const std::string why = failure_of(engine, source);
+        EXPECT_EQ(why.substr(0, why.find('\n')),
+                  fmt::format("'model.embed_tokens.weight': element {} is NaN", at));
+    }
+}
+
+TEST(EngineWeights, AllAreGivenOnceInTheirSize) {
+    const auto backend = test::make_test_backend();
+    const auto engine = make_engine(*backend, "llama", recipe_named("bf16"), kSmall);
+    EXPECT_NE(failure_of(*engine, [](auto) {}).find("was given no values"), std::string::npos);
+    const std::string why = failure_of(*engine, [](std::span<const WeightTarget> weights) {
+        const std::array<std::byte, 2> few{};
+        weights[0].write(few);
+    });
+    EXPECT_NE(why.find("bytes for"), std::string::npos) << why;
+    EXPECT_THROW(engine->submit({.prompt = {1}, .max_tokens = 1}), Error);
+}
+
 TEST(EngineWeights, LoadingAgainChangesNothingAndMovesNothing) {
     const auto backend = test::make_test_backend();
     const auto engine = make_engine(*backend, "llama", recipe_named("blockwise"), kSmall);
@@ -342,6 +472,7 @@ TEST(EngineWeights, AreNotTakenWhileTextsRun) {
     const auto engine = make_engine(*backend, "llama", recipe_named("fp32"), kSmall);
     const auto id = engine->submit({.prompt = {1}, .max_tokens = 3});
     EXPECT_THROW(engine->load(test::weights_of("llama")), Error);
+    EXPECT_EQ(engine->weight_version(), 1);
     engine->cancel(id);
     engine->load(test::weights_of("llama"));
 }

@@ -77,7 +77,8 @@ TEST(KvScales, GivenOnesAreUsed) {
     std::vector<float> scales = engine->kv_scales();
     for (std::size_t i = 0; i < scales.size(); ++i) scales[i] = 0.5f / static_cast<float>(i + 1);
     engine->set_kv_scales(scales);
-    const TextRequest request{.prompt = {1, 2, 3}, .max_tokens = 3};
+    const TextRequest request{.prompt = random_prompt(20, 1, engine->vocabulary()),
+                              .max_tokens = 3};
     const auto made = generate(*engine, {request});
     for (std::size_t i = 0; i < scales.size(); ++i) {
         const bool q = i % 3 == 0;  // which has none here
@@ -86,8 +87,17 @@ TEST(KvScales, GivenOnesAreUsed) {
     for (float& scale : scales) scale *= 64;
     engine->set_kv_scales(scales);
     EXPECT_NE(generate(*engine, {request})[0].logprobs, made[0].logprobs);
+    // Nothing of the old scales is found, and texts of both never meet.
+    EXPECT_EQ(engine->scheduler().counts().hit_tokens, 0);
+    const auto id = engine->submit(request);
+    EXPECT_THROW(engine->set_kv_scales(scales), Error);
+    engine->cancel(id);
+    // One bad scale, and none is taken.
+    const std::vector<float> before = engine->kv_scales();
+    for (float& scale : scales) scale *= 2;
     scales[4] = 0;
     EXPECT_THROW(engine->set_kv_scales(scales), Error);
+    EXPECT_EQ(engine->kv_scales(), before);
     scales.pop_back();
     EXPECT_THROW(engine->set_kv_scales(scales), Error);
     const auto other =
