@@ -4,12 +4,14 @@
 // tensor cores:
 //     scores^T (keys, heads) = k q^T,    o^T (elements, heads) += v^T p^T
 //
-// The keys of a row are split by its own length alone, and each split is a sum of its own, so rows
-// do not depend on each other. What splits found, a second kernel combines in their order.
+// The keys of a row are split by its own length and the number of rows that a call may have. A warp
+// has a split for one group of heads, a sum of its own; the warp that ends last adds the splits up,
+// in their order. So rows do not depend on each other, and warps wait for nothing but memory:
+// neighbours have neighbouring groups, whose keys and values lie side by side.
 //
-// Blocks stay, three a multiprocessor, and take splits in turn. A warp has a tile of keys or more
-// than that of values on its way while it computes: 8 KiB a warp, up to 96 KiB a multiprocessor,
-// where 3 TB/s times 1 us of latency are 23 KiB.
+// Blocks stay, three a multiprocessor, and their warps take splits in turn. A warp has a tile of
+// keys or more than that of values on its way while it computes: 8 KiB a warp, up to 96 KiB a
+// multiprocessor, where 3 TB/s times 1 us of latency are 23 KiB.
 //
 // Codes go to products in f16, one instruction for two of them: bf16 would take four. q, whose
 // range is bf16's, is divided by a power of two for each head, and probabilities are multiplied by
@@ -24,24 +26,31 @@ constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 constexpr int kMostSplits = 16;
 constexpr int kWindow = kWarp * kBlockTokens;  // keys whose blocks a warp knows
 
-constexpr int kSplitTiles = 3;  // about
+// Those of one call at a time: calls follow each other in the stream. All are zero between calls.
+__device__ unsigned arrivals[kMostDecodedGroups];
 
-// Keys that the warps of a block take at a time.
-template <class P, int D>
-constexpr int kStepKeys = kWarps * DecodeTile<P, D>::kKeys;
+// How rows are split: into parts of about so many tiles of keys.
+struct Splitting {
+    int tiles, keys;  // of a split, of a tile
 
-constexpr int ceil_by(int a, int b) { return (a + b - 1) / b; }
+    __host__ __device__ int tiles_of(int visible) const { return (visible + keys - 1) / keys; }
+    __host__ __device__ int count(int visible) const {
+        const int all = tiles_of(visible), splits = (all + tiles / 2) / tiles;
+        if (all == 0) return 0;
+        return splits < 1 ? 1 : splits > kMostSplits ? kMostSplits : splits;
+    }
+    // The key that a split begins with; the last one ends with the row.
+    __device__ int begin(int split, int splits, int visible) const {
+        return min(split * tiles_of(visible) / splits * keys, visible);
+    }
+};
 
-// Splits of a row, alike but for a tile of `step` keys.
-__host__ __device__ constexpr int split_count(int visible, int step) {
-    const int tiles = (visible + step - 1) / step, splits = (tiles + 1) / kSplitTiles;
-    if (tiles == 0) return 0;
-    return splits < 1 ? 1 : splits > kMostSplits ? kMostSplits : splits;
-}
-// The key that a split begins with; the last one ends with the row.
-__device__ int split_begin(int split, int splits, int visible, int step) {
-    const int tiles = ceil_by(visible, step);
-    return min(split * tiles / splits * step, visible);
+// A split for each of `warps`, if rows see 1,024 keys. Longer splits would leave the warps that end
+// last alone for too long, shorter ones cost more to add up.
+template <class T>
+Splitting splitting_of(std::int64_t rows, std::int64_t groups, std::int64_t warps) {
+    const std::int64_t tiles = ceil_div(rows * groups * (1024 / T::kKeys), warps);
+    return {static_cast<int>(std::clamp<std::int64_t>(tiles, 2, 384 / T::kKeys)), T::kKeys};
 }
 
 // What a split of row i of the list, seen by a head, comes to: the sum of 2^(score - top) and of
@@ -55,15 +64,16 @@ struct Partials {
     }
 };
 
-// A place in the work of a block: some keys of a split of a row, for a group of heads.
-template <class P, int kStep>
+// A place in the work of a warp: a tile of keys of a split of a row, for a group of heads.
+template <class P>
 struct Walk {
     const PagedOperands<P>& a;
     const DecodedRows& list;
+    const Splitting& splitting;
     const int* firsts;  // items before each row of the list, and all in the end
     int n;
 
-    int item, i = 0, row = 0, group = 0, split = 0;
+    int item, i = 0, row = 0, group = 0;
     int at = 0, end = 0;  // keys
     int window = 0, block = 0;
 
@@ -77,17 +87,19 @@ struct Walk {
         }
         i = low;
         row = list.row(i);
-        const int visible = a.visible(row), splits = (firsts[i + 1] - firsts[i]) / a.groups;
-        split = (item - firsts[i]) / a.groups;
+        const int visible = a.visible(row);
+        const int splits = splits_of(i), split = split_of(item, i);
         group = (item - firsts[i]) % a.groups;
-        at = split_begin(split, splits, visible, kStep);
-        end = split_begin(split + 1, splits, visible, kStep);
+        at = splitting.begin(split, splits, visible);
+        end = splitting.begin(split + 1, splits, visible);
         look_up();
         return true;
     }
+    __device__ int splits_of(int i) const { return (firsts[i + 1] - firsts[i]) / a.groups; }
+    __device__ int split_of(int item, int i) const { return (item - firsts[i]) / a.groups; }
     __device__ bool next() {
-        at += kStep;
-        if (at >= end) return start(item + static_cast<int>(gridDim.x));
+        at += splitting.keys;
+        if (at >= end) return start(item + static_cast<int>(gridDim.x) * kWarps);
         if (at == window + kWindow) look_up();
         return true;
     }
@@ -96,23 +108,25 @@ struct Walk {
         const int first = at + static_cast<int>(threadIdx.x) % kWarp * kBlockTokens;
         block = first < end ? a.table_of(row)[first / kBlockTokens] : 0;
     }
-    // The block of keys that are `ahead` further.
-    __device__ int block_of(int ahead) const {
-        return __shfl_sync(0xFFFFFFFF, block, (at - window + ahead) / kBlockTokens);
+    __device__ int left() const { return end - at; }
+    // Where part i of the tile, 16 keys, lies in a pool.
+    __device__ std::int64_t part_at(int part, int d) const {
+        const int of = __shfl_sync(0xFFFFFFFF, block, (at - window) / kBlockTokens + part);
+        return a.block_at(of, group, d);
     }
 };
 
 // firsts[i]: items before row i of the list, of n; firsts[n]: all.
 template <class P>
-__device__ void count_items(const PagedOperands<P>& a, const DecodedRows& list, int n, int step,
-                            int* firsts) {
+__device__ void count_items(const PagedOperands<P>& a, const DecodedRows& list,
+                            const Splitting& splitting, int n, int* firsts) {
     __shared__ int of_warps[kWarps];
     const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
-    const int each = ceil_by(n, kThreads), begin = min(n, thread * each);
+    const int each = (n + kThreads - 1) / kThreads, begin = min(n, thread * each);
     const int end = min(n, begin + each);
     int mine = 0;
     for (int i = begin; i < end; ++i) {
-        firsts[i] = split_count(a.visible(list.row(i)), step) * a.groups;
+        firsts[i] = splitting.count(a.visible(list.row(i))) * a.groups;
         mine += firsts[i];
     }
     int before = mine;  // and mine
@@ -169,22 +183,62 @@ __device__ float to_f16(std::uint32_t (&q)[kSteps][2]) {
     return __uint_as_float(static_cast<std::uint32_t>(exponent) << 23);
 }
 
+// The mean over all splits of a row, for `heads` heads from `head` on.
+template <int D>
+__device__ void add_up(const Partials& partials, std::int64_t from, int heads, int splits, bf16* o) {
+    constexpr int E = D / kWarp, kTogether = 2;  // heads whose loads overlap
+    const int lane = static_cast<int>(threadIdx.x) % kWarp;
+    for (int first = 0; first < heads; first += kTogether) {
+        float weight[kTogether], x[kTogether][E] = {};
+#pragma unroll
+        for (int h = 0; h < kTogether; ++h) {
+            const bool valid = first + h < heads && lane < splits;
+            const float2 mine =
+                valid ? __ldcg(partials.tops + from + (first + h) * kMostSplits + lane)
+                      : float2{kNoScore, 0};
+            const float factor = ptx::ex2_approx(mine.x - warp_max(mine.x));
+            weight[h] = factor / warp_sum(mine.y * factor);
+        }
+#pragma unroll 2
+        for (int split = 0; split < splits; ++split) {
+#pragma unroll
+            for (int h = 0; h < kTogether; ++h) {
+                const float w = __shfl_sync(0xFFFFFFFF, weight[h], split);
+                if (first + h >= heads) continue;
+                const float* part =
+                    partials.values + (from + (first + h) * kMostSplits + split) * D + lane * E;
+                using Part = std::conditional_t<E == 4, float4, float2>;
+                const Part read = __ldcg(reinterpret_cast<const Part*>(part));
+                x[h][0] += read.x * w;
+                x[h][1] += read.y * w;
+                if constexpr (E == 4) {
+                    x[h][2] += read.z * w;
+                    x[h][3] += read.w * w;
+                }
+            }
+        }
+#pragma unroll
+        for (int h = 0; h < kTogether; ++h) {
+            if (first + h < heads) store<E>(o + (first + h) * D + lane * E, x[h]);
+        }
+    }
+}
+
 // NT: eights of heads in a group.
 template <class P, int D, int NT>
 __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
     paged_decode_kernel(const __grid_constant__ PagedOperands<P> a,
-                        const __grid_constant__ DecodedRows list, Partials partials) {
+                        const __grid_constant__ DecodedRows list, Splitting splitting,
+                        Partials partials) {
     using T = DecodeTile<P, D>;
     constexpr int kSteps = D / 16;  // of either product
     extern __shared__ int firsts[];
-    __shared__ float tops[kWarps][NT * 8], sums[kWarps][NT * 8];
-    __shared__ __align__(16) float parts[kWarps][NT * 8][D + 4];
 
-    const int thread = static_cast<int>(threadIdx.x), warp = thread / kWarp;
-    const int g = thread % kWarp / 4, c = thread % 4;
+    const int thread = static_cast<int>(threadIdx.x), lane = thread % kWarp;
+    const int g = lane / 4, c = lane % 4;
     const int heads = a.heads / a.groups, stride = a.groups * D;
     const int n = list.count();
-    count_items(a, list, n, kStepKeys<P, D>, firsts);
+    count_items(a, list, splitting, n, firsts);
     for (int i = static_cast<int>(blockIdx.x); i < n; i += static_cast<int>(gridDim.x)) {
         if (firsts[i] != firsts[i + 1]) continue;
         bf16* o = a.o + std::int64_t{list.row(i)} * a.heads * D;
@@ -196,45 +250,47 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
     const float key_scale = T::kCoded ? a.scale * *a.k_scale : a.scale;
     const float value_scale = T::kCoded ? *a.v_scale / kLift : 1;
 
-    Walk<P, kStepKeys<P, D>> walk{.a = a, .list = list, .firsts = firsts, .n = n};
-    bool more = walk.start(static_cast<int>(blockIdx.x));
+    Walk<P> walk{.a = a, .list = list, .splitting = splitting, .firsts = firsts, .n = n};
+    bool more = walk.start(static_cast<int>(blockIdx.x) * kWarps + thread / kWarp);
     if (!more) return;
-    const int ahead = warp * T::kKeys;  // of this warp's tile
-    const auto block_at = [&](int part) {
-        return a.block_at(walk.block_of(ahead + 16 * part), walk.group, D);
+    std::uint32_t q[NT][kSteps][2];  // (16 elements, 8 heads), in bf16 until a split begins
+    const auto load_q = [&] {
+#pragma unroll
+        for (int t = 0; t < NT; ++t) {
+            const int head = t * 8 + g;
+            const bf16* from =
+                a.q + (std::int64_t{walk.row} * a.heads + walk.group * heads + head) * D;
+#pragma unroll
+            for (int s = 0; s < kSteps; ++s) {
+                uint2 four{};
+                if (head < heads) {
+                    four = *reinterpret_cast<const uint2*>(from + T::key_element(s, c));
+                }
+                q[t][s][0] = four.x;
+                q[t][s][1] = four.y;
+            }
+        }
     };
+    const auto part_at = [&](int part) { return walk.part_at(part, D); };
     T tile;
-    tile.load_keys(a.k, block_at, stride, walk.end - walk.at - ahead, g, c);
-    tile.load_values(a.v, block_at, stride, walk.end - walk.at - ahead, g, c);
+    load_q();
+    tile.load_keys(a.k, part_at, stride, walk.left(), g, c);
+    tile.load_values(a.v, part_at, stride, walk.left(), g, c);
 
-    std::uint32_t q[NT][kSteps][2];  // (16 elements, 8 heads)
-    float o[NT][kSteps][4];          // (16 elements, 8 heads)
-    float top[NT][2], sum[NT][2];    // of heads 2 c and 2 c + 1
-    float scale[NT][2];              // of their scores
+    float o[NT][kSteps][4];        // (16 elements, 8 heads)
+    float top[NT][2], sum[NT][2];  // of heads 2 c and 2 c + 1
+    float scale[NT][2];            // of their scores
     int item = -1;
     while (more) {
-        const int left = walk.end - walk.at - ahead;
-        const int i = walk.i, row = walk.row, split = walk.split;
-        const int head = walk.group * heads;  // the first
-        const bool last = walk.at + kWarps * T::kKeys >= walk.end, fresh = walk.item != item;
+        const int left = walk.left(), i = walk.i;
+        const bool fresh = walk.item != item;
         item = walk.item;
         more = walk.next();
+        const bool last = !more || walk.item != item;
 
         if (fresh) {
 #pragma unroll
             for (int t = 0; t < NT; ++t) {
-                const bf16* from = a.q + (std::int64_t{row} * a.heads + head + t * 8 + g) * D;
-#pragma unroll
-                for (int s = 0; s < kSteps; ++s) {
-                    uint2 four{};
-                    if (t * 8 + g < heads) {
-                        four = *reinterpret_cast<const uint2*>(from + T::key_element(s, c));
-                    }
-                    q[t][s][0] = four.x;
-                    q[t][s][1] = four.y;
-#pragma unroll
-                    for (int j = 0; j < 4; ++j) o[t][s][j] = 0;
-                }
                 const float unit = T::kCoded ? to_f16(q[t]) : 1;  // of head g
 #pragma unroll
                 for (int j = 0; j < 2; ++j) {
@@ -242,6 +298,11 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
                 }
                 top[t][0] = top[t][1] = kNoScore;
                 sum[t][0] = sum[t][1] = 0;
+#pragma unroll
+                for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+                    for (int j = 0; j < 4; ++j) o[t][s][j] = 0;
+                }
             }
         }
 
@@ -260,8 +321,10 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
                 }
             }
         }
-        const int next_left = walk.end - walk.at - ahead;
-        if (more) tile.load_keys(a.k, block_at, stride, next_left, g, c);
+        if (more) {
+            if (last) load_q();
+            tile.load_keys(a.k, part_at, stride, walk.left(), g, c);
+        }
 
 #pragma unroll
         for (int t = 0; t < NT; ++t) {
@@ -325,11 +388,14 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
                 }
             }
         }
-        if (more) tile.load_values(a.v, block_at, stride, next_left, g, c);
+        if (more) tile.load_values(a.v, part_at, stride, walk.left(), g, c);
         if (!last) continue;
 
-        // The split is over: its sums from all warps.
-        __syncthreads();  // those of the last one have been read
+        const int splits = walk.splits_of(i), split = walk.split_of(item, i);
+        const int group = (item - firsts[i]) % a.groups;
+        const std::int64_t head = group * heads;  // the first
+        bf16* const to = a.o + (std::int64_t{list.row(i)} * a.heads + head) * D;
+        const std::int64_t from = Partials::at(i, a.heads, static_cast<int>(head), 0);
 #pragma unroll
         for (int t = 0; t < NT; ++t) {
 #pragma unroll
@@ -337,82 +403,40 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
                 const int of = t * 8 + 2 * c + j;
                 float all = sum[t][j];
 #pragma unroll
-                for (int lane = 4; lane < kWarp; lane *= 2) {
-                    all += __shfl_xor_sync(0xFFFFFFFF, all, lane);
+                for (int step = 4; step < kWarp; step *= 2) {
+                    all += __shfl_xor_sync(0xFFFFFFFF, all, step);
                 }
-                if (g == 0) {
-                    tops[warp][of] = top[t][j];
-                    sums[warp][of] = all;
-                }
+                if (of >= heads) continue;
+                const float factor = splits == 1 ? value_scale / all : value_scale;
+                const std::int64_t part = from + of * kMostSplits + split;
+                if (splits > 1 && g == 0) partials.tops[part] = {top[t][j], all};
 #pragma unroll
                 for (int s = 0; s < kSteps; s += 2) {
+                    float x[4] = {o[t][s][j], o[t][s][2 + j], o[t][s + 1][j], o[t][s + 1][2 + j]};
+#pragma unroll
+                    for (float& each : x) each *= factor;
                     const int element = T::value_element(2 * s / T::kTall, g) + 2 * s % T::kTall;
-                    *reinterpret_cast<float4*>(&parts[warp][of][element]) = {
-                        o[t][s][j], o[t][s][2 + j], o[t][s + 1][j], o[t][s + 1][2 + j]};
+                    if (splits == 1) {
+                        store<4>(to + of * D + element, x);
+                    } else {
+                        store<4>(partials.values + part * D + element, x);
+                    }
                 }
             }
         }
-        __syncthreads();
-        const bool alone = firsts[i + 1] - firsts[i] == a.groups;  // the row has one split
-        for (int at = thread * 4; at < heads * D; at += kThreads * 4) {
-            const int of = at / D, element = at % D;
-            float higher = tops[0][of];
-#pragma unroll
-            for (int w = 1; w < kWarps; ++w) higher = fmaxf(higher, tops[w][of]);
-            float all = 0, x[4] = {};
-#pragma unroll
-            for (int w = 0; w < kWarps; ++w) {
-                float factor = ptx::ex2_approx(tops[w][of] - higher);
-                all += sums[w][of] * factor;
-                factor *= value_scale;
-                const float4 part = *reinterpret_cast<const float4*>(&parts[w][of][element]);
-                x[0] += part.x * factor;
-                x[1] += part.y * factor;
-                x[2] += part.z * factor;
-                x[3] += part.w * factor;
-            }
-            if (alone) {
-                const float inverse = 1 / all;
-#pragma unroll
-                for (float& each : x) each *= inverse;
-                store<4>(a.o + (std::int64_t{row} * a.heads + head) * D + at, x);
-            } else {
-                const std::int64_t to = Partials::at(i, a.heads, head + of, split);
-                store<4>(partials.values + to * D + element, x);
-                if (element == 0) partials.tops[to] = {higher, all};
-            }
+        if (splits == 1) continue;
+        __syncwarp();
+        unsigned before = 0;  // splits that have ended
+        if (lane == 0) {
+            __threadfence();
+            // Back to zero with the last.
+            before = atomicInc(&arrivals[i * a.groups + group], static_cast<unsigned>(splits - 1));
+            __threadfence();
+        }
+        if (__shfl_sync(0xFFFFFFFF, before, 0) + 1 == static_cast<unsigned>(splits)) {
+            add_up<D>(partials, from, heads, splits, to);
         }
     }
-}
-
-// A warp for each head of a row.
-template <class P, int D>
-__global__ void __launch_bounds__(kBlock)
-    combine_splits_kernel(const __grid_constant__ PagedOperands<P> a,
-                          const __grid_constant__ DecodedRows list, Partials partials) {
-    constexpr int E = D / kWarp, kStep = kStepKeys<P, D>;
-    const int task =
-        static_cast<int>(blockIdx.x) * (kBlock / kWarp) + static_cast<int>(threadIdx.x) / kWarp;
-    const int i = task / a.heads, head = task % a.heads;
-    if (i >= list.count()) return;
-    const int lane = static_cast<int>(threadIdx.x) % kWarp, row = list.row(i);
-    const int splits = split_count(a.visible(row), kStep);
-    if (splits <= 1) return;
-    const std::int64_t from = Partials::at(i, a.heads, head, 0);
-    const float2 mine = lane < splits ? partials.tops[from + lane] : float2{kNoScore, 0};
-    const float factor = ptx::ex2_approx(mine.x - warp_max(mine.x));
-    const float inverse = 1 / warp_sum(mine.y * factor);
-    float x[E] = {};
-    for (int split = 0; split < splits; ++split) {
-        const float weight = __shfl_sync(0xFFFFFFFF, factor, split);
-        float part[E];
-        load<E>(partials.values + (from + split) * D + lane * E, part);
-#pragma unroll
-        for (int j = 0; j < E; ++j) x[j] += part[j] * weight;
-    }
-#pragma unroll
-    for (float& each : x) each *= inverse;
-    store<E>(a.o + (std::int64_t{row} * a.heads + head) * D + lane * E, x);
 }
 
 template <class P, int D, int NT>
@@ -421,17 +445,11 @@ void launch(const PagedOperands<P>& a, const DecodedRows& list, std::byte* scrat
     const Partials partials{.tops = reinterpret_cast<float2*>(scratch),
                             .values = reinterpret_cast<float*>(scratch) + 2 * all};
     const std::int64_t items = std::int64_t{list.most} * a.groups * kMostSplits;
-    const std::int64_t blocks =
-        std::min<std::int64_t>(items, device().multiprocessors() * (NT == 1 ? 3 : 2));
+    const std::int64_t most = device().multiprocessors() * (NT == 1 ? 3 : 2);
+    const auto blocks = static_cast<unsigned>(std::min(ceil_div(items, kWarps), most));
     const auto bytes = static_cast<std::size_t>(list.most + 1) * sizeof(int);
-    paged_decode_kernel<P, D, NT>
-        <<<static_cast<unsigned>(blocks), kThreads, bytes, stream()>>>(a, list, partials);
-    launched("paged_decode");
-    if (split_count(a.table * kBlockTokens, kStepKeys<P, D>) <= 1) return;
-    const std::int64_t warps = std::int64_t{list.most} * a.heads;
-    combine_splits_kernel<P, D>
-        <<<static_cast<unsigned>(ceil_div(warps, kBlock / kWarp)), kBlock, 0, stream()>>>(a, list,
-                                                                                          partials);
+    paged_decode_kernel<P, D, NT><<<blocks, kThreads, bytes, stream()>>>(
+        a, list, splitting_of<DecodeTile<P, D>>(list.most, a.groups, most * kWarps), partials);
     launched("paged_decode");
 }
 
@@ -461,6 +479,7 @@ Refusal reject_paged_cores(const NodeView& node) {
     const std::int64_t block = std::get<PagedAttention>(node.op).block;
     if (block != kBlockTokens) return fmt::format("blocks of {} tokens", block);
     if (q[2] / pool[1] > 16) return fmt::format("{} query heads share a key", q[2] / pool[1]);
+    if (pool[1] * kMostDecodedRows > kMostDecodedGroups) return fmt::format("{} key heads", pool[1]);
     if (node.in[5].shape[1] > (1 << 26)) return "tables are too long";
     return std::nullopt;
 }
