@@ -285,31 +285,49 @@ TEST(PagedAttention, RowsDoNotDependOnEachOther) {
         for (const bool coded : {false, true}) {
             const PagedCase c{8, 2, 64, Dtype::bf16, coded, rows, decode, 48};
             const std::vector<HostTensor> in = operands(c);
+            std::vector<HostTensor> all;
+            for_each_kernel(c.op(), in,
+                            [&](const std::vector<HostTensor>& out) { all.push_back(out[0]); });
             // Two, since a call with one row is one of decoding.
             const std::size_t taken = decode ? 1 : 2, elements = 8 * 64;
             for (const std::size_t row : {0, 1, 2, 4, 6, 30}) {
                 if (!decode && rows[row].sequence != rows[row + 1].sequence) continue;
+                const auto expect_same_rows = [&](const std::vector<HostTensor>& other,
+                                                  std::size_t at) {
+                    std::size_t kernel = 0;
+                    for_each_kernel(c.op(), other, [&](const std::vector<HostTensor>& out) {
+                        for (std::size_t i = 0; i < taken * elements; ++i) {
+                            EXPECT_EQ(out[0].values[at * elements + i],
+                                      all[kernel].values[row * elements + i])
+                                << "row " << row << ", element " << i;
+                        }
+                        ++kernel;
+                    });
+                };
+                if (decode) {
+                    // Beside rows of other texts, longer, shorter and unused ones.
+                    std::vector<HostTensor> others = in;
+                    for (std::size_t i = 0; i < rows.size(); ++i) {
+                        if (i == row) continue;
+                        for (std::size_t e = 0; e < elements; ++e) {
+                            others[0].values[i * elements + e] *= -0.5;
+                        }
+                        others[3].values[i] = static_cast<double>((i * 97 + 5) % 700) - 1;
+                    }
+                    expect_same_rows(others, row);
+                    continue;
+                }
+                // In a shorter prompt. (Decoding splits rows by how many a call has.)
                 const std::int64_t n = static_cast<std::int64_t>(taken);
-                const Shape shape = decode ? Shape{n, 1} : Shape{1, n};
                 std::vector<HostTensor> few = in;
                 const auto part = [&](std::size_t operand, const Shape& to, std::size_t each) {
                     const auto from = in[operand].values.begin() + row * each;
                     few[operand] = tensor(in[operand].type.dtype, to, {from, from + taken * each});
                 };
-                part(0, {shape[0], shape[1], 8, 64}, elements);
-                part(3, shape, 1);
-                part(4, shape, 1);
-                std::vector<HostTensor> all;
-                for_each_kernel(c.op(), in,
-                                [&](const std::vector<HostTensor>& out) { all.push_back(out[0]); });
-                std::size_t kernel = 0;
-                for_each_kernel(c.op(), few, [&](const std::vector<HostTensor>& out) {
-                    for (std::size_t i = 0; i < taken * elements; ++i) {
-                        EXPECT_EQ(out[0].values[i], all[kernel].values[row * elements + i])
-                            << "row " << row << ", element " << i;
-                    }
-                    ++kernel;
-                });
+                part(0, {1, n, 8, 64}, elements);
+                part(3, {1, n}, 1);
+                part(4, {1, n}, 1);
+                expect_same_rows(few, 0);
             }
         }
     }

@@ -5,8 +5,8 @@
 //     scores^T (keys, heads) = k q^T,    o^T (elements, heads) += v^T p^T
 //
 // The keys of a row are split by its own length and the number of rows that a call may have. A warp
-// has a split for one group of heads, a sum of its own; the warp that ends last adds the splits up,
-// in their order. So rows do not depend on each other, and warps wait for nothing but memory:
+// has a split for one group of heads, a sum of its own; a second kernel adds the splits of a row
+// up, in their order. So rows do not depend on each other, and warps wait for nothing but memory:
 // neighbours have neighbouring groups, whose keys and values lie side by side.
 //
 // Blocks stay, three a multiprocessor, and their warps take splits in turn. A warp has a tile of
@@ -25,9 +25,6 @@ namespace {
 constexpr int kWarps = 4, kThreads = kWarps * kWarp;
 constexpr int kMostSplits = 16;
 constexpr int kWindow = kWarp * kBlockTokens;  // keys whose blocks a warp knows
-
-// Those of one call at a time: calls follow each other in the stream. All are zero between calls.
-__device__ unsigned arrivals[kMostDecodedGroups];
 
 // How rows are split: into parts of about so many tiles of keys.
 struct Splitting {
@@ -181,47 +178,6 @@ __device__ float to_f16(std::uint32_t (&q)[kSteps][2]) {
         }
     }
     return __uint_as_float(static_cast<std::uint32_t>(exponent) << 23);
-}
-
-// The mean over all splits of a row, for `heads` heads from `head` on.
-template <int D>
-__device__ void add_up(const Partials& partials, std::int64_t from, int heads, int splits, bf16* o) {
-    constexpr int E = D / kWarp, kTogether = 2;  // heads whose loads overlap
-    const int lane = static_cast<int>(threadIdx.x) % kWarp;
-    for (int first = 0; first < heads; first += kTogether) {
-        float weight[kTogether], x[kTogether][E] = {};
-#pragma unroll
-        for (int h = 0; h < kTogether; ++h) {
-            const bool valid = first + h < heads && lane < splits;
-            const float2 mine =
-                valid ? __ldcg(partials.tops + from + (first + h) * kMostSplits + lane)
-                      : float2{kNoScore, 0};
-            const float factor = ptx::ex2_approx(mine.x - warp_max(mine.x));
-            weight[h] = factor / warp_sum(mine.y * factor);
-        }
-#pragma unroll 2
-        for (int split = 0; split < splits; ++split) {
-#pragma unroll
-            for (int h = 0; h < kTogether; ++h) {
-                const float w = __shfl_sync(0xFFFFFFFF, weight[h], split);
-                if (first + h >= heads) continue;
-                const float* part =
-                    partials.values + (from + (first + h) * kMostSplits + split) * D + lane * E;
-                using Part = std::conditional_t<E == 4, float4, float2>;
-                const Part read = __ldcg(reinterpret_cast<const Part*>(part));
-                x[h][0] += read.x * w;
-                x[h][1] += read.y * w;
-                if constexpr (E == 4) {
-                    x[h][2] += read.z * w;
-                    x[h][3] += read.w * w;
-                }
-            }
-        }
-#pragma unroll
-        for (int h = 0; h < kTogether; ++h) {
-            if (first + h < heads) store<E>(o + (first + h) * D + lane * E, x[h]);
-        }
-    }
 }
 
 // NT: eights of heads in a group.
@@ -424,19 +380,38 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
                 }
             }
         }
-        if (splits == 1) continue;
-        __syncwarp();
-        unsigned before = 0;  // splits that have ended
-        if (lane == 0) {
-            __threadfence();
-            // Back to zero with the last.
-            before = atomicInc(&arrivals[i * a.groups + group], static_cast<unsigned>(splits - 1));
-            __threadfence();
-        }
-        if (__shfl_sync(0xFFFFFFFF, before, 0) + 1 == static_cast<unsigned>(splits)) {
-            add_up<D>(partials, from, heads, splits, to);
-        }
     }
+}
+
+// A warp for each head of a row.
+template <class P, int D>
+__global__ void __launch_bounds__(kBlock)
+    combine_splits_kernel(const __grid_constant__ PagedOperands<P> a,
+                          const __grid_constant__ DecodedRows list, Splitting splitting,
+                          Partials partials) {
+    constexpr int E = D / kWarp;
+    const int task =
+        static_cast<int>(blockIdx.x) * (kBlock / kWarp) + static_cast<int>(threadIdx.x) / kWarp;
+    const int i = task / a.heads, head = task % a.heads;
+    if (i >= list.count()) return;
+    const int lane = static_cast<int>(threadIdx.x) % kWarp, row = list.row(i);
+    const int splits = splitting.count(a.visible(row));
+    if (splits <= 1) return;
+    const std::int64_t from = Partials::at(i, a.heads, head, 0);
+    const float2 mine = lane < splits ? partials.tops[from + lane] : float2{kNoScore, 0};
+    const float factor = ptx::ex2_approx(mine.x - warp_max(mine.x));
+    const float inverse = 1 / warp_sum(mine.y * factor);
+    float x[E] = {};
+    for (int split = 0; split < splits; ++split) {
+        const float weight = __shfl_sync(0xFFFFFFFF, factor, split);
+        float part[E];
+        load<E>(partials.values + (from + split) * D + lane * E, part);
+#pragma unroll
+        for (int j = 0; j < E; ++j) x[j] += part[j] * weight;
+    }
+#pragma unroll
+    for (float& each : x) each *= inverse;
+    store<E>(a.o + (std::int64_t{row} * a.heads + head) * D + lane * E, x);
 }
 
 template <class P, int D, int NT>
@@ -448,8 +423,15 @@ void launch(const PagedOperands<P>& a, const DecodedRows& list, std::byte* scrat
     const std::int64_t most = device().multiprocessors() * (NT == 1 ? 3 : 2);
     const auto blocks = static_cast<unsigned>(std::min(ceil_div(items, kWarps), most));
     const auto bytes = static_cast<std::size_t>(list.most + 1) * sizeof(int);
-    paged_decode_kernel<P, D, NT><<<blocks, kThreads, bytes, stream()>>>(
-        a, list, splitting_of<DecodeTile<P, D>>(list.most, a.groups, most * kWarps), partials);
+    const Splitting splitting = splitting_of<DecodeTile<P, D>>(list.most, a.groups, most * kWarps);
+    paged_decode_kernel<P, D, NT>
+        <<<blocks, kThreads, bytes, stream()>>>(a, list, splitting, partials);
+    launched("paged_decode");
+    if (splitting.count(a.table * kBlockTokens) <= 1) return;
+    const std::int64_t warps = std::int64_t{list.most} * a.heads;
+    combine_splits_kernel<P, D>
+        <<<static_cast<unsigned>(ceil_div(warps, kBlock / kWarp)), kBlock, 0, stream()>>>(
+            a, list, splitting, partials);
     launched("paged_decode");
 }
 
@@ -479,7 +461,6 @@ Refusal reject_paged_cores(const NodeView& node) {
     const std::int64_t block = std::get<PagedAttention>(node.op).block;
     if (block != kBlockTokens) return fmt::format("blocks of {} tokens", block);
     if (q[2] / pool[1] > 16) return fmt::format("{} query heads share a key", q[2] / pool[1]);
-    if (pool[1] * kMostDecodedRows > kMostDecodedGroups) return fmt::format("{} key heads", pool[1]);
     if (node.in[5].shape[1] > (1 << 26)) return "tables are too long";
     return std::nullopt;
 }

@@ -6,7 +6,6 @@
 namespace octavo::cuda {
 
 inline constexpr std::int64_t kMostDecodedRows = 2048;  // their splits are in shared memory
-inline constexpr std::int64_t kMostDecodedGroups = kMostDecodedRows * 64;  // of heads
 
 // All rows of a call, or `*listed` ones.
 struct DecodedRows {
