@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/process.h"
 #include "base/rng.h"
@@ -14,24 +13,18 @@
 #include "cli/device.h"
 #include "cli/verbs.h"
 #include "runtime/gemm_rate.h"
+#include "runtime/roofline.h"
 #include "train/setup.h"
 #include "train/train_program.h"
 
 namespace octavo {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-// Steps before the clock starts: until every delayed scale has its window, casts take an extra pass
-// that later steps do not.
-std::int64_t warmup_steps(const Args& args, const Recipe& recipe) {
-    const auto asked = args.flag<std::int64_t>("warmup");
+// Steps of one micro-batch before all others: until every delayed scale has its window, casts take
+// an extra pass that later steps do not.
+std::int64_t filling_steps(const Recipe& recipe) {
     const bool delayed = recipe.activation && recipe.activation->provider == Provider::delayed;
-    return delayed && asked > 0 ? std::max<std::int64_t>(asked, recipe.window + 1) : asked;
+    return delayed ? recipe.window + 1 : 0;
 }
 
 // One optimizer step on random tokens, micro-batches included.
@@ -53,9 +46,10 @@ class RandomSteps {
     }
 
     std::int64_t tokens() const { return std::ssize(ids_) * config_.grad_accum; }
-    void run() {
+    void run() { run(config_.grad_accum); }
+    void run(std::int64_t micro_batches) {
         const float weight = 1.0f / static_cast<float>(tokens());
-        for (std::int64_t i = 0; i < config_.grad_accum; ++i) {
+        for (std::int64_t i = 0; i < micro_batches; ++i) {
             program_.micro(ids_, targets_, weight, i == 0, {starts_, positions_});
         }
         program_.update(1e-4, ++step_);
@@ -68,6 +62,39 @@ class RandomSteps {
     std::int64_t step_ = 0;
 };
 
+// What bounds a step: its micro-batches and the update.
+struct Bound {
+    Rates rates;
+    Floor floor{};
+};
+
+Bound bound_of(Backend& backend, const Program& program, std::int64_t micro_batches) {
+    const Plan &first = program.plan("micro"), &update = program.plan("update");
+    const Plan& next = micro_batches > 1 ? program.plan("micro_next") : first;
+    const Plan* plans[] = {&first, &next, &update};
+    Bound bound{measure_rates(backend, plans)};
+    const auto add = [&](const Plan& plan, std::int64_t times) {
+        const Floor floor = floor_of(plan, bound.rates);
+        bound.floor.arithmetic += static_cast<double>(times) * floor.arithmetic;
+        bound.floor.bytes += static_cast<double>(times) * floor.bytes;
+    };
+    add(first, 1);
+    add(next, micro_batches - 1);
+    add(update, 1);
+    return bound;
+}
+
+// "0.231 of products and attention at bf16 712, e4m3 1310 TFLOP/s, 0.056 of bytes at 2990 GB/s".
+std::string to_text(const Bound& bound) {
+    std::string rates;
+    for (const auto& [dtype, rate] : bound.rates.flops_per_s) {
+        rates += fmt::format("{}{} {:.3g}", rates.empty() ? "" : ", ", name(dtype), rate * 1e-12);
+    }
+    return fmt::format(
+        "{:.4f} of products and attention at {} TFLOP/s, {:.4f} of bytes at {:.3g} GB/s",
+        bound.floor.arithmetic, rates, bound.floor.bytes, bound.rates.bytes_per_s * 1e-9);
+}
+
 int bench_step(const Args& args) {
     const RunConfig& config = args.config();
     const auto backend = open_backend(config.runtime);
@@ -76,54 +103,69 @@ int bench_step(const Args& args) {
     program.allocate(memory_limit(config, *backend));
     program.initialise(1);
     RandomSteps steps(program, config.train);
-    const std::int64_t warmup = warmup_steps(args, program.options().recipe);
+    const auto warmup = args.flag<std::int64_t>("warmup");
+    const std::int64_t filling = warmup > 0 ? filling_steps(program.options().recipe) : 0;
+    for (std::int64_t i = 0; i < filling; ++i) steps.run(1);
     for (std::int64_t i = 0; i < warmup; ++i) steps.run();
     std::vector<double> times;
     backend->synchronize();
+    LoadSampler sampler;
     for (std::int64_t i = 0; i < args.flag<std::int64_t>("repeats"); ++i) {
         const auto start = Clock::now();
         steps.run();
         backend->synchronize();
         times.push_back(seconds_since(start));
     }
+    const auto load = sampler.stop();
     const std::int64_t resident = peak_resident_bytes();  // without what the next line takes
-    const GemmRate peak = measure_gemm_rate(*backend, Dtype::bf16, backend->yardstick());
+    const Bound bound = bound_of(*backend, program.program(), config.train.grad_accum);
     const Architecture arch = architecture_of(config);
-    const double tokens_per_s = static_cast<double>(steps.tokens()) / median(times);
+    const double step_s = median(times);
+    const double tokens_per_s = static_cast<double>(steps.tokens()) / step_s;
     const double flops = tokens_per_s * flops_per_token(arch, config.train.seq);
     const double planned = static_cast<double>(program.program().total_bytes() + resident_before);
+    const StateFormats states = recipe_of(config).states;
 
     Json j = machine_facts(*backend);
     j["bench"] = "step";
     j["model"] = config.model.preset.empty() ? describe(arch) : config.model.preset;
     j["parameters"] = parameter_count(arch);
     j["recipe"] = config.recipe.name;
+    j["options"] = options_of(config);
     j["batch"] = config.train.batch;
     j["seq"] = config.train.seq;
     j["grad_accum"] = config.train.grad_accum;
     j["recompute"] = config.runtime.recompute;
-    const StateFormats states = recipe_of(config).states;
     j["states"] = fmt::format("{} {} {} {}", name(states.master), name(states.gradient),
                               name(states.m), name(states.v));
-    j["step_s"] = median(times);
+    j["step_s"] = step_s;
     j["tokens_per_s"] = tokens_per_s;
     j["tflops"] = flops * 1e-12;
-    j["gemm_bf16_tflops"] = peak.flops_per_s * 1e-12;
-    j["share_of_gemm_rate"] = flops / peak.flops_per_s;
+    for (const auto& [fact, mean] : load) j[fact] = mean;
+    for (const auto& [dtype, rate] : bound.rates.flops_per_s) {
+        j["gemm_tflops"][std::string(name(dtype))] = rate * 1e-12;
+    }
+    j["copy_gb_per_s"] = bound.rates.bytes_per_s * 1e-9;
+    j["roofline_s"] = bound.floor.seconds();
+    j["share_of_roofline"] = bound.floor.seconds() / step_s;
     j["planned_gb"] = planned * 1e-9;
     j["peak_resident_gb"] = static_cast<double>(resident) * 1e-9;
     fmt::print(
         "{:<24} {:.1f}\n{:<24} {:.4f} s (median of {})\n{:<24} {:.3f}\n"
-        "{:<24} {:.1f} % of {:.3f} TFLOP/s ({})\n{:<24} {:.3f} GB, planned {:.3f} GB\n",
-        "tokens/s", tokens_per_s, "step", median(times), times.size(), "model TFLOP/s",
-        flops * 1e-12, "share of bf16 GEMM rate", 100 * flops / peak.flops_per_s,
-        peak.flops_per_s * 1e-12, peak.kernel, "peak resident memory",
-        static_cast<double>(resident) * 1e-9, planned * 1e-9);
-    append_result(args, j);
-    if (args.flag<bool>("breakdown")) {
-        print_breakdown(*backend, program.program().plan("micro"), "micro");
-        print_breakdown(*backend, program.program().plan("update"), "update");
+        "{:<24} {:.1f} % (at least {:.4f} s: {})\n{:<24} {:.3f} GB, planned {:.3f} GB\n",
+        "tokens/s", tokens_per_s, "step", step_s, times.size(), "model TFLOP/s", flops * 1e-12,
+        "share of the roofline", 100 * bound.floor.seconds() / step_s, bound.floor.seconds(),
+        to_text(bound), "peak resident memory", static_cast<double>(resident) * 1e-9,
+        planned * 1e-9);
+    for (const auto& [fact, mean] : load) {
+        fmt::print("{:<24} {} {:.0f}\n", "while it ran", fact, mean);
     }
+    if (args.flag<bool>("breakdown")) {
+        for (const char* plan : {"micro", "update"}) {
+            j["breakdown_ms"][plan] = print_breakdown(*backend, program.program().plan(plan), plan);
+        }
+    }
+    append_result(args, j);
     return 0;
 }
 
@@ -161,7 +203,6 @@ int bench_grouped(const Args& args) {
 
 int bench_gemm(const Args& args) {
     if (args.flag<std::int64_t>("experts") > 0) return bench_grouped(args);
-    constexpr int kSamples = 1000;
     constexpr Dtype f32 = Dtype::f32, bf16 = Dtype::bf16, e4m3 = Dtype::e4m3, e5m2 = Dtype::e5m2;
     constexpr MatmulKind fprop = MatmulKind::fprop, dgrad = MatmulKind::dgrad;
     constexpr MatmulKind wgrad = MatmulKind::wgrad;
@@ -181,24 +222,36 @@ int bench_gemm(const Args& args) {
                                    {e5m2, e4m3, f32, wgrad, true},
                                    {e4m3, e4m3, bf16, fprop, false, kRow, kRow},
                                    {e4m3, e4m3, bf16, fprop, false, kRuns, kSquares},
+                                   {e4m3, e4m3, bf16, dgrad, false, kRuns, kSquares},
                                    {e4m3, e4m3, f32, wgrad, true, kRuns, kRuns},
                                    {e4m3, e4m3, bf16, fprop, false, kMicro32, kPerTensor},
                                    {e4m3, e4m3, bf16, fprop, false, kMicro64, kPerTensor},
                                    {e4m3, e4m3, bf16, fprop, false, kMicro128, kPerTensor},
+                                   {e4m3, e4m3, bf16, dgrad, false, kMicro32, kPerTensor},
+                                   {e4m3, e4m3, bf16, dgrad, false, kMicro64, kPerTensor},
+                                   {e4m3, e4m3, bf16, dgrad, false, kMicro128, kPerTensor},
                                    {e4m3, e4m3, f32, wgrad, true, kMicro32, kMicro32},
                                    {e4m3, e4m3, f32, wgrad, true, kMicro64, kMicro64},
                                    {e4m3, e4m3, f32, wgrad, true, kMicro128, kMicro128}};
     const auto backend = open_backend(args.config().runtime);
     const auto m = args.flag<std::int64_t>("m"), n = args.flag<std::int64_t>("n"),
                k = args.flag<std::int64_t>("k");
+    const auto samples = static_cast<int>(args.flag<std::int64_t>("samples"));
     fmt::print("{} x {} x {}; error: RMS of {} elements against sums in f64, relative\n", m, n, k,
-               kSamples);
+               samples);
     fmt::print("{:<56} {:>10} {:>10}  {}\n", "product", "TFLOP/s", "error", "kernel");
-    const auto& only = args.flag<std::string>("only");
+    const auto& only = args.flag<std::vector<std::string>>("only");
+    const auto wanted = [&](const std::string& product) {
+        return only.empty() || std::ranges::any_of(only, [&](const std::string& part) {
+                   return product.find(part) != std::string::npos;
+               });
+    };
     for (const GemmCase& c : kCases) {
-        if (text(c).find(only) == std::string::npos) continue;
+        if (!wanted(text(c))) continue;
+        LoadSampler sampler;
         const GemmRate rate =
-            measure_gemm(*backend, c, m, n, k, args.flag<double>("seconds"), kSamples);
+            measure_gemm(*backend, c, m, n, k, args.flag<double>("seconds"), samples);
+        const auto load = sampler.stop();
         fmt::print("{:<56} {:>10.4f} {:>10.2e}  {}\n", text(c), rate.flops_per_s * 1e-12,
                    rate.error, rate.kernel);
         Json j = machine_facts(*backend);
@@ -208,7 +261,8 @@ int bench_gemm(const Args& args) {
         j["n"] = n;
         j["k"] = k;
         j["tflops"] = rate.flops_per_s * 1e-12;
-        j["error"] = rate.error;
+        for (const auto& [fact, mean] : load) j[fact] = mean;
+        if (samples > 0) j["error"] = rate.error;
         j["kernel"] = rate.kernel;
         append_result(args, j);
     }
@@ -262,9 +316,13 @@ Verb bench_verb() {
                          .initial = 0.5,
                          .help = "to measure each product for",
                          .rule = at_least(0)},
+                        {.name = "samples",
+                         .initial = std::int64_t{1000},
+                         .help = "elements of each result that are checked; 0: none",
+                         .rule = between(0, 1 << 20)},
                         {.name = "only",
-                         .initial = std::string(),
-                         .help = "products with this in their names, such as 128x128"},
+                         .initial = std::vector<std::string>(),
+                         .help = "products with one of these in their names, such as 128x128"},
                         json_flag()},
               .shorthands = {{"backend", "runtime.backend"}}};
     return {.name = "bench",

@@ -2,7 +2,6 @@
 
 #include <fmt/format.h>
 
-#include <chrono>
 #include <set>
 
 #include "base/convert.h"
@@ -10,17 +9,12 @@
 #include "cli/bench_report.h"
 #include "cli/device.h"
 #include "engine/engine.h"
+#include "runtime/roofline.h"
 #include "train/setup.h"
 #include "train/train_program.h"
 
 namespace octavo {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // Weights as large as a fresh model's, norms of 1. One stretch of random numbers again and again:
 // what they are does not matter, that they are not all alike does.
@@ -134,10 +128,17 @@ int bench_generate(const Args& args) {
                           .max_batched_tokens = args.flag<std::int64_t>("max-batched-tokens"),
                           .prefix_cache = false,
                           .fp8_cache = args.flag<std::string>("kv") == "fp8"};
-    // Prompts go in a step or more each, in which those before them get tokens.
+    const std::int64_t prompt_budget = options.max_batched_tokens - batch.texts;
+    if (prompt_budget <= 0) {
+        fail_usage(
+            "--batch: expected fewer texts than tokens of a step, got {} and {}\n  Raise "
+            "--max-batched-tokens: prompts run in steps in which running texts get a token each.",
+            batch.texts, options.max_batched_tokens);
+    }
+    // At most: the last prompts run beside all other texts.
     const std::int64_t prompt_steps =
-        (batch.texts * batch.prompt + options.max_batched_tokens - 1) / options.max_batched_tokens;
-    options.context = batch.prompt + steps + prompt_steps * 2 + 8;
+        (batch.texts * batch.prompt + prompt_budget - 1) / prompt_budget;
+    options.context = batch.prompt + steps + prompt_steps + 8;
     const auto backend = open_backend(config.runtime);
     Engine engine(*backend, arch, recipe, options);
     engine.load(random_weights);
@@ -152,26 +153,24 @@ int bench_generate(const Args& args) {
     const double head = 2.0 * static_cast<double>(arch.vocab_size * arch.hidden_size);
     const double prompt_flops = prompt_tokens * (flops_per_token(arch, batch.prompt) / 3 - head) +
                                 static_cast<double>(batch.texts) * head;
-    const std::string rows = fmt::format(" {}", batch.texts);
     Program& program = engine.program();
-    const std::int64_t head_rows = std::min<std::int64_t>(batch.texts, 256);
-    const std::vector<std::string> plans{"decode" + rows, fmt::format("head {}", head_rows)};
+    const std::vector<std::string> plans{engine.decode_plan(batch.texts),
+                                         engine.head_plan(batch.texts)};
     double weights = 0;
     for (const std::string& plan : plans) weights += weight_bytes(program.plan(plan));
-    const double token_bytes = static_cast<double>(
-        2 * arch.layers * arch.kv_heads * arch.head_dim *
-        (options.fp8_cache ? 1 : static_cast<std::int64_t>(size_of(recipe.compute))));
     const double cache = static_cast<double>(batch.texts) *
                          static_cast<double>(batch.prompt + prompt_steps / 2 + steps / 2) *
-                         token_bytes;
+                         static_cast<double>(engine.token_bytes());
 
     Json j = machine_facts(*backend);
     j["bench"] = "generate";
     j["model"] = config.model.preset;
     j["recipe"] = config.recipe.name;
+    j["options"] = options_of(config);
     j["kv"] = args.flag<std::string>("kv");
     j["batch"] = batch.texts;
     j["prompt"] = batch.prompt;
+    j["max_batched_tokens"] = options.max_batched_tokens;
     j["prompt_tokens_per_s"] = prompt_tokens / prompt_s;
     j["prompt_tflops"] = prompt_flops / prompt_s * 1e-12;
     j["decode_step_s"] = step_s;
@@ -187,21 +186,23 @@ int bench_generate(const Args& args) {
         static_cast<double>(batch.texts) / step_s, step_s * 1e3,
         j["decode_plans_s"].get<double>() * 1e3, "a step reads", weights * 1e-9, cache * 1e-9);
     if (backend->name() != "cpu") {
-        const double rate = measure_gpu_copy_rate().value_or(0);
+        const double rate = measure_copy_rate(*backend);
         const double bound = (weights + cache) / rate;
         j["copy_gb_per_s"] = rate * 1e-9;
         j["share_of_bandwidth"] = bound / step_s;
         fmt::print("{:<24} {:.1f} % of {:.0f} GB/s ({:.3f} ms)\n", "share of the bound",
                    100 * bound / step_s, rate * 1e-9, bound * 1e3);
     }
-    append_result(args, j);
     if (args.flag<bool>("breakdown")) {
-        print_breakdown(*backend, program.plan("decode" + rows), "decoding");
-        print_breakdown(*backend, program.plan(fmt::format("head {}", head_rows)), "head");
-        print_breakdown(*backend,
-                        program.plan(fmt::format("prompt {}", engine.options().max_batched_tokens)),
-                        "prompts");
+        const std::pair<const char*, std::string> parts[] = {
+            {"decoding", plans[0]},
+            {"head", plans[1]},
+            {"prompts", engine.prompt_plan(options.max_batched_tokens)}};
+        for (const auto& [title, plan] : parts) {
+            j["breakdown_ms"][title] = print_breakdown(*backend, program.plan(plan), title);
+        }
     }
+    append_result(args, j);
     return 0;
 }
 

@@ -5,12 +5,14 @@
 #include <algorithm>
 #include <limits>
 
+#include "cli/bench_report.h"
 #include "cli/device.h"
 #include "graph/builder.h"
 #include "ops/delayed_quantise.h"
 #include "recipes/recipe.h"
 #include "runtime/program.h"
 #include "runtime/random_fill.h"
+#include "runtime/roofline.h"
 
 namespace octavo {
 namespace {
@@ -280,10 +282,8 @@ Measured measure(Backend& backend, const OpCase& c, const Sizes& sizes, std::int
     }
     const Node& n = g.node(timed);
     Measured result{.kernel = std::string(plan.choice(timed).kernel)};
-    for (const Value v : n.in) result.bytes += static_cast<double>(total_bytes(g.type(v)));
-    for (const Value v : n.out) result.bytes += static_cast<double>(total_bytes(g.type(v)));
-    std::nth_element(times.begin(), times.begin() + std::ssize(times) / 2, times.end());
-    result.seconds = times[times.size() / 2];
+    result.bytes = work_of(g, n).bytes;
+    result.seconds = median(times);
     return result;
 }
 
@@ -303,6 +303,17 @@ int bench_op(const Args& args) {
         const Measured m = measure(*backend, c, sizes, args.flag<std::int64_t>("repeats"));
         fmt::print("{:<40} {:>12.4f} {:>12.1f} {:>12.1f}  {}\n", c.name, m.seconds * 1e3,
                    m.bytes * 1e-6, m.bytes / m.seconds * 1e-9, m.kernel);
+        Json j = machine_facts(*backend);
+        j["bench"] = "op";
+        j["op"] = c.name;
+        j["rows"] = sizes.rows;
+        j["columns"] = sizes.columns;
+        j["dtype"] = name(sizes.dtype);
+        j["ms"] = m.seconds * 1e3;
+        j["mb"] = m.bytes * 1e-6;
+        j["gb_per_s"] = m.bytes / m.seconds * 1e-9;
+        j["kernel"] = m.kernel;
+        append_result(args, j);
     }
     return 0;
 }
@@ -332,7 +343,8 @@ Verb bench_op_verb() {
                       {.name = "repeats",
                        .initial = std::int64_t{11},
                        .help = "timed runs, of which the median counts",
-                       .rule = between(1, 1 << 20)}},
+                       .rule = between(1, 1 << 20)},
+                      json_flag()},
             .shorthands = {{"backend", "runtime.backend"}}};
 }
 

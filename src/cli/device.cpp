@@ -54,11 +54,12 @@ std::vector<std::pair<std::string, std::string>> gpu_facts() {
 #endif
 }
 
-std::optional<double> measure_gpu_copy_rate() {
+std::vector<std::pair<std::string, double>> gpu_load() {
 #ifdef OCTAVO_CUDA
-    if (!why_no_cuda()) return measure_cuda_copy_rate();
+    return cuda_load();
+#else
+    return {};
 #endif
-    return std::nullopt;
 }
 
 std::vector<std::pair<std::string, double>> measure_gpu_grouped_products(

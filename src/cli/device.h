@@ -2,7 +2,6 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,8 +17,8 @@ std::unique_ptr<Backend> open_backend(const RunConfig::Runtime&);
 
 // The GPU, or why none is used, as rows of a report.
 std::vector<std::pair<std::string, std::string>> gpu_facts();
-// Bytes a second, read plus written; nullopt without a GPU.
-std::optional<double> measure_gpu_copy_rate();
+// The GPU's clock and power now, by name; nothing where no driver tells them.
+std::vector<std::pair<std::string, double>> gpu_load();
 // FLOP/s of the products of a layer (n, k) of experts, by name; Error without a GPU.
 std::vector<std::pair<std::string, double>> measure_gpu_grouped_products(
     std::int64_t experts, std::int64_t rows, std::int64_t n, std::int64_t k, double seconds);

@@ -18,6 +18,7 @@
 #include "config/toml_file.h"
 #include "http/http.h"
 #include "runtime/gemm_rate.h"
+#include "runtime/roofline.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -50,8 +51,10 @@ int run_doctor(const Args&) {
                     static_cast<double>(memory.available) * 1e-9));
 
     for (const auto& [name, value] : gpu_facts()) row(name.c_str(), value);
-    if (const auto rate = measure_gpu_copy_rate()) {
-        row("GPU copies", fmt::format("{:.0f} GB/s, read plus written", *rate * 1e-9));
+    const auto backend = open_backend({});
+    if (backend->name() != "cpu") {
+        row("GPU copies",
+            fmt::format("{:.0f} GB/s, read plus written", measure_copy_rate(*backend) * 1e-9));
     }
 
     fmt::print("Build\n");
@@ -75,7 +78,6 @@ int run_doctor(const Args&) {
         http_library().value_or("none: octavo serve needs libcpp-httplib-dev (scripts/setup.sh)"));
     row("utf8proc", fmt::format("{} (Unicode {})", utf8proc_version(), utf8proc_unicode_version()));
 
-    const auto backend = open_backend({});
     const std::int64_t n = backend->yardstick();
     fmt::print("Matrix products, {} x {} x {}\n", n, n, n);
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {

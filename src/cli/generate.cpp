@@ -100,6 +100,19 @@ TextRequest request_of(const Args& args, const Tokenizer* tokenizer, const Archi
     return request;
 }
 
+// Ids are continued as they are: no text goes in, and none comes out that a string could end.
+void refuse_texts_beside_ids(const Args& args) {
+    if (args.flag<std::vector<std::string>>("ids").empty()) return;
+    const auto refuse = [](bool given, std::string_view flag) {
+        if (given) {
+            fail_usage("--ids and --{}: ids have no text\n  Leave out one of the two.", flag);
+        }
+    };
+    refuse(!args.flag<std::string>("prompt").empty(), "prompt");
+    refuse(!args.flag<std::string>("prompts").empty(), "prompts");
+    refuse(!args.flag<std::vector<std::string>>("stop").empty(), "stop");
+}
+
 std::string joined(const auto& values) { return fmt::format("{}", fmt::join(values, ",")); }
 
 std::string json_line(const Output& o) {
@@ -129,6 +142,7 @@ std::string add(Output& o, const TokenEvent& event, const Tokenizer* tokenizer, 
 }
 
 int run_generate(const Args& args) {
+    refuse_texts_beside_ids(args);
     const ModelFolder model = find_model(args.operands()[0]);
     const Architecture arch = read_hf_config(model.path);
     const bool as_ids = !args.flag<std::vector<std::string>>("ids").empty();

@@ -117,6 +117,11 @@ TEST_F(Verbs, GenerateFromAHuggingFaceFolder) {
                                             "--temperature", "0", "--recipe", "fp32"});
     EXPECT_EQ(std::count(ids.begin(), ids.end(), ','), 3);
     EXPECT_EQ(run({"generate", model, "--prompt", "x"}).exit_code, 2);
+    for (const char* flag : {"--prompt", "--prompts", "--stop"}) {
+        const Finished refused = run({"generate", model, "--ids", "1,2,3", flag, "x"});
+        EXPECT_EQ(refused.exit_code, 2);
+        expect_text(refused.text, "--ids and " + std::string(flag) + ":");
+    }
 }
 
 TEST_F(Verbs, ConvertWritesFoldersThatCanBeReadAgain) {
@@ -201,15 +206,65 @@ TEST_F(Verbs, DoctorAndBench) {
     expect_text(doctor, "oneDNN");
     expect_text(doctor, "HTTP");
     expect_text(doctor, "TFLOP/s");
-    expect_text(expect_success({"bench", "step", path("run.toml"), "--repeats", "1", "--json",
-                                path("bench.jsonl")}),
-                "tokens/s");
-    expect_text(slurp(folder_ / "bench.jsonl"), "\"tokens_per_s\":");
     const std::string ops =
         expect_success({"bench", "op", "--rows", "64", "--columns", "256", "--repeats", "1"});
     for (const char* op : {"rms_norm_grad + residual", "swiglu_grad -> e5m2", "adamw, bf16"}) {
         expect_text(ops, op);
     }
+}
+
+TEST_F(Verbs, BenchesLeaveResults) {
+    const auto lines = [&](std::vector<std::string> args) {
+        const std::string file = path("bench.jsonl");
+        std::filesystem::remove(file);
+        args.insert(args.begin(), "bench");
+        args.insert(args.end(), {"--json", file});
+        expect_success(args);
+        std::vector<nlohmann::json> results;
+        std::istringstream text(slurp(file));
+        for (std::string line; std::getline(text, line);) {
+            results.push_back(nlohmann::json::parse(line));
+        }
+        return results;
+    };
+    const auto step = lines({"step", path("run.toml"), "--recipe", "smooth-swiglu", "--repeats",
+                             "1", "--smooth.granularity", "channel", "--breakdown"});
+    ASSERT_EQ(step.size(), 1u);
+    EXPECT_GT(step[0].at("tokens_per_s"), 0);
+    EXPECT_EQ(step[0].at("options").at("smooth.granularity"), "channel");
+    EXPECT_FALSE(step[0].at("options").contains("recipe.name"));
+    EXPECT_GT(step[0].at("share_of_roofline"), 0);
+    EXPECT_GT(step[0].at("breakdown_ms").at("micro").at("matmul wgrad"), 0);
+    EXPECT_GT(step[0].at("breakdown_ms").at("update").at("adamw"), 0);
+
+    const auto products = lines({"gemm", "--m", "32", "--n", "32", "--k", "128", "--seconds", "0",
+                                 "--samples", "0", "--only", "micro(32),bf16 x bf16"});
+    ASSERT_EQ(products.size(), 6u);
+    EXPECT_EQ(products.back().at("product"),
+              "wgrad e4m3 x e4m3 -> f32 + acc, micro(32) x micro(32)");
+
+    const auto ops = lines({"op", "--rows", "64", "--columns", "256", "--repeats", "1", "--only",
+                            "rms_norm, statistics"});
+    ASSERT_EQ(ops.size(), 1u);
+    EXPECT_EQ(ops[0].at("columns"), 256);
+    EXPECT_GT(ops[0].at("gb_per_s"), 0);
+}
+
+TEST_F(Verbs, BenchOfGenerationPlansItsSteps) {
+    const std::vector<std::string> args{"bench",    "generate", "--model",    "demo",
+                                        "--prompt", "9",        "--tokens",   "3",
+                                        "--recipe", "bf16",     "--breakdown"};
+    const auto with = [&](std::vector<std::string> more) {
+        more.insert(more.begin(), args.begin(), args.end());
+        return run(more);
+    };
+    // Neither a power of two nor a divisor, and prompts that wait for running texts.
+    const Finished done = with({"--batch", "5", "--max-batched-tokens", "8"});
+    EXPECT_EQ(done.exit_code, 0) << done.text;
+    for (const char* part : {"decoding: ", "head: ", "prompts: "}) expect_text(done.text, part);
+    const Finished refused = with({"--batch", "8", "--max-batched-tokens", "8"});
+    EXPECT_EQ(refused.exit_code, 2);
+    expect_text(refused.text, "--batch: expected fewer texts than tokens of a step, got 8 and 8");
 }
 
 TEST_F(Verbs, ARunTakesTheMemoryThatWasPlanned) {

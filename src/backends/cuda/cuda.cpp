@@ -11,6 +11,7 @@
 #include "backends/cuda/gpu_checks.h"
 #include "backends/cuda/kernels.h"
 #include "backends/cuda/matmul.h"
+#include "backends/cuda/nvml.h"
 #include "backends/cuda/staging.h"
 
 namespace octavo {
@@ -237,29 +238,17 @@ std::vector<std::pair<std::string, std::string>> cuda_facts() {
         {"GPU memory", fmt::format("{:.1f} GB", static_cast<double>(p.totalGlobalMem) * 1e-9)},
         {"CUDA", fmt::format("{}, driver for {}", cuda::cuda_version_text(runtime),
                              cuda::cuda_version_text(driver))},
+        {"NVIDIA driver", cuda::driver_version().value_or("unknown")},
         {"cuBLASLt", fmt::format("{}.{}.{}", blas / 10000, blas / 100 % 100, blas % 100)},
         {"cuDNN", fmt::format("{}.{}.{}", dnn / 10000, dnn / 100 % 100, dnn % 100)},
     };
 }
 
-double measure_cuda_copy_rate() {
-    constexpr std::int64_t kBytes = std::int64_t{1} << 30;
-    constexpr int kCopies = 10;
-    const auto backend = make_cuda_backend();
-    const Buffer from(*backend, kBytes), to(*backend, kBytes);
-    cudaEvent_t begin = nullptr, end = nullptr;
-    expect(cudaEventCreate(&begin), "cudaEventCreate");
-    expect(cudaEventCreate(&end), "cudaEventCreate");
-    backend->copy(to.data(), from.data(), kBytes);
-    cudaEventRecord(begin, stream());
-    for (int i = 0; i < kCopies; ++i) backend->copy(to.data(), from.data(), kBytes);
-    cudaEventRecord(end, stream());
-    backend->synchronize();
-    float ms = 0;
-    cudaEventElapsedTime(&ms, begin, end);
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
-    return 2.0 * kCopies * static_cast<double>(kBytes) / (double{ms} * 1e-3);
+std::vector<std::pair<std::string, double>> cuda_load() {
+    std::vector<std::pair<std::string, double>> load;
+    if (const auto mhz = cuda::nvml().sm_mhz()) load.emplace_back("sm_mhz", *mhz);
+    if (const auto watts = cuda::nvml().watts()) load.emplace_back("watts", *watts);
+    return load;
 }
 
 }  // namespace octavo

@@ -29,8 +29,9 @@ std::unique_ptr<Backend> make_cuda_backend(const CudaOptions& = {});
 // Name, memory, driver and library versions of the GPU in use, as rows of a report.
 std::vector<std::pair<std::string, std::string>> cuda_facts();
 
-// Bytes read plus written a second by a large copy within the GPU's memory.
-double measure_cuda_copy_rate();
+// The GPU's clock ("sm_mhz") and power ("watts", over the last second) as they are now, as far as
+// the driver tells them.
+std::vector<std::pair<std::string, double>> cuda_load();
 
 // A Linear layer (n, k) of a mixture of experts: rates of its three products, in each format that
 // the own kernel for them has (grouped_gemm.h). The experts share the rows about equally.
