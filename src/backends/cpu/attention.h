@@ -51,17 +51,17 @@ struct Softmax {
 
 // A query over its keys by definition, in ascending order: `sums` (D) become those of
 // e^(score - top) times values.
-//     query (D), multiplied by the scale; key(s) and value(s), s < count, rows of D numbers that
+//     query (D), multiplied by the scale; key(s) and value(s), s < count, rows of D elements that
 //     are good until the next call; p (count), scratch
 template <class C, class Key, class Value>
 Softmax<C> attend_row(const C* query, std::int64_t d, std::int64_t count, Key&& key, Value&& value,
                       C* p, C* sums) {
     C top = std::numeric_limits<C>::lowest();
     for (std::int64_t s = 0; s < count; ++s) {
-        const C* k = key(s);
+        const auto* k = key(s);
         C score = 0;
 #pragma omp simd reduction(+ : score)
-        for (std::int64_t i = 0; i < d; ++i) score += query[i] * k[i];
+        for (std::int64_t i = 0; i < d; ++i) score += query[i] * C(k[i]);
         p[s] = score;
         top = std::max(top, score);
     }
@@ -73,10 +73,10 @@ Softmax<C> attend_row(const C* query, std::int64_t d, std::int64_t count, Key&& 
     }
     std::fill_n(sums, d, C(0));
     for (std::int64_t s = 0; s < count; ++s) {
-        const C* v = value(s);
+        const auto* v = value(s);
         const C weight = p[s];
 #pragma omp simd
-        for (std::int64_t i = 0; i < d; ++i) sums[i] += weight * v[i];
+        for (std::int64_t i = 0; i < d; ++i) sums[i] += weight * C(v[i]);
     }
     return {top, sum};
 }

@@ -13,7 +13,7 @@ struct DirectAttention {
     Attention op;
     std::int64_t slots;
 
-    std::int64_t scratch_elements() const { return e.t + 3 * e.d; }
+    std::int64_t scratch_elements() const { return e.t + 2 * e.d; }
 
     void operator()(const KernelCall& call) const {
         for_each_task(e.b * e.h, slots, [&](std::int64_t task, std::int64_t slot) {
@@ -22,16 +22,6 @@ struct DirectAttention {
                 attend(call, task / e.h, task % e.h, row, scratch);
             }
         });
-    }
-
-    // A row of keys or values as numbers of the arithmetic.
-    const C* widen(const T* x, C* to) const {
-        if constexpr (std::is_same_v<T, C>) {
-            return x;
-        } else {
-            copy_rows(x, 1, e.d, e.d, to);
-            return to;
-        }
     }
 
     void attend(const KernelCall& call, std::int64_t batch, std::int64_t head, std::int64_t row,
@@ -44,13 +34,12 @@ struct DirectAttention {
         const T* v = call.in[2].as<T>() + first_key;
         T* o = call.out[0].as<T>() + e.query_row(batch, row, head);
         C* lse = call.out[1].as<C>() + (batch * e.h + head) * e.t + row;
-        C *p = scratch, *query = p + e.t, *sums = query + e.d, *wide = sums + e.d;
+        C *p = scratch, *query = p + e.t, *sums = query + e.d;
 
         for (std::int64_t i = 0; i < e.d; ++i) query[i] = C(q[i]) * C(op.scale);
         const auto [top, sum] = attend_row(
-            query, e.d, seen.end - seen.begin,
-            [&](std::int64_t s) { return widen(k + s * step, wide); },
-            [&](std::int64_t s) { return widen(v + s * step, wide); }, p, sums);
+            query, e.d, seen.end - seen.begin, [&](std::int64_t s) { return k + s * step; },
+            [&](std::int64_t s) { return v + s * step; }, p, sums);
         const C factor = C(1) / sum;
         for (std::int64_t i = 0; i < e.d; ++i) o[i] = round_to<T>(sums[i] * factor);
         *lse = top + std::log(sum);
