@@ -121,7 +121,6 @@ struct AdvanceScale {
 };
 struct Attention {
     float scale = 1;
-    bool documents = false;  // the fourth operand is the first key of each query, not its last
     bool operator==(const Attention&) const = default;
 };
 struct AttentionGrad {

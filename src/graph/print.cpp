@@ -72,9 +72,7 @@ struct Attributes {
         return text("a", o.a_exponent) + text("b", o.b_exponent);
     }
     std::string operator()(const AdvanceScale& o) const { return text(o.rule); }
-    std::string operator()(const Attention& o) const {
-        return fmt::format(" scale={}{}", o.scale, o.documents ? " documents" : "");
-    }
+    std::string operator()(const Attention& o) const { return fmt::format(" scale={}", o.scale); }
     std::string operator()(const AttentionGrad& o) const {
         return fmt::format(" scale={}", o.scale);
     }

@@ -70,7 +70,7 @@ Value ModelBuilder::attend(Value q, Value k, Value v) {
     } else {
         Values operands{q, k, v};
         if (documents) operands.push_back(documents->starts);
-        o = b.emit(Attention{attention_scale(arch), documents.has_value()}, operands)[0];
+        o = b.emit(Attention{attention_scale(arch)}, operands)[0];
     }
     return b.reshape(o, {batch, time, arch.heads * arch.head_dim});
 }

@@ -1,13 +1,10 @@
 // Causal attention with grouped heads: query head h reads key and value head h / (H / G),
 //     o[t] = sum over s of p[t, s] v[s],  p[t, s] = exp(scale q[t] k[s] - lse[t]),
 //     lse[t] = log sum over s of exp(scale q[t] k[s]),
-// over s <= t, or, with positions, over s <= positions[b, t], as generation with a KV cache needs
-// it; a query with a negative position is an unused slot: its o is zero, its lse -infinity. With
-// `documents`, over starts[b, t] <= s <= t: sequences of several documents, each of which sees
-// itself only. starts[b, t], in [0, t] and not falling along t, is where the document of t begins.
-// Computed in f32 (f64 for f64).
-//     q (B, T, H, D), k and v (B, S, G, D) in q's dtype, [positions or starts (B, T) i32], without
-//     positions S = T
+// over s <= t. With starts, over starts[b, t] <= s <= t: sequences of several documents, each of
+// which sees itself only. starts[b, t], in [0, t] and not falling along t, is where the document of
+// t begins. Computed in f32 (f64 for f64). Generation reads a cache: paged_attention.cpp.
+//     q (B, T, H, D), k and v (B, T, G, D) in q's dtype [, starts (B, T) i32]
 //         -> o like q, lse (B, H, T) in f32 (f64)
 #include <cmath>
 
@@ -16,41 +13,29 @@
 namespace octavo {
 namespace {
 
-Types type(const Attention& op, Operands in) {
-    op.documents ? in.expect_count(4) : in.expect_count(3, 4);
+Types type(const Attention&, Operands in) {
+    in.expect_count(3, 4);
     in.expect_float(0);
     in.expect_rank(0, 4);
     in.expect_dtype(1, in[0].dtype);
     in.expect_rank(1, 4);
     in.expect_like(2, 1);
     const Shape &q = in[0].shape, &k = in[1].shape;
-    check(k[0] == q[0] && k[3] == q[3],
-          "attention: q and k must agree in batch and head size, got {} and {}", to_string(in[0]),
-          to_string(in[1]));
-    check(k[2] >= 1 && q[2] % k[2] == 0,
-          "attention: the number of query heads must be a multiple of that of key heads, got {} "
-          "and {}",
-          q[2], k[2]);
+    check(k[2] >= 1 && q[2] % k[2] == 0 && k == Shape{q[0], q[1], k[2], q[3]},
+          "attention: q and k may differ only in the number of heads, a multiple, got {} and {}",
+          to_string(in[0]), to_string(in[1]));
     if (in.size() == 4) {
         in.expect_dtype(3, Dtype::i32);
         in.expect_shape(3, {q[0], q[1]});
-    }
-    if (in.size() == 3 || op.documents) {
-        check(k[1] == q[1],
-              "attention: without positions there are as many keys as queries, got {} and {}",
-              to_string(in[0]), to_string(in[1]));
     }
     return {in[0], {accumulator(in[0].dtype), {q[0], q[2], q[1]}}};
 }
 
 Values vjp(Builder& b, const Attention& op, const Values& in, const Values& out,
            const Values& dout) {
-    check(in.size() == 3 || op.documents,
-          "attention: no gradient with positions\n"
-          "  A cache is for generation; train without it.");
     check(dout[0] && !dout[1], "attention: gradients flow through o only, not through lse");
     Values operands{in[0], in[1], in[2], out[0], out[1], dout[0]};
-    if (op.documents) operands.push_back(in[3]);
+    if (in.size() == 4) operands.push_back(in[3]);
     Values din = b.emit(AttentionGrad{op.scale}, operands);
     din.resize(in.size());
     return din;
@@ -63,9 +48,7 @@ ScaledValues scale(ScaleBuilder& s, const Attention& op, const ScaledValues& in)
     const int logits = s.offset(q, "attention") + s.offset(k, "attention");
     Values data{q.data, k.data, v.data};
     if (in.size() == 4) data.push_back(in[3].data);
-    Attention scaled = op;
-    scaled.scale = std::ldexp(op.scale, logits);
-    const Values out = s.b.emit(scaled, data);
+    const Values out = s.b.emit(Attention{std::ldexp(op.scale, logits)}, data);
     Exponent size = v.size;
     if (s.options.rebalance_attention) size.offset += attention_exponent(s.b.shape(k.data)[1]);
     return {{out[0], v.scale, size}, {out[1]}};

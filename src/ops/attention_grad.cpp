@@ -1,8 +1,7 @@
-// Gradients of Attention without positions. The probabilities are computed anew from lse:
+// Gradients of Attention. The probabilities are computed anew from lse:
 //     p = exp(scale q k^T - lse),  dv = p^T do,  dp = do v^T,  ds = p (dp - rowsum(do o)),
 //     dq = scale ds k,             dk = scale ds^T q
-// A key head collects from all its query heads. With starts, the gradients of Attention with
-// documents.
+// A key head collects from all its query heads. starts as there.
 //     q (B, T, H, D), k, v (B, T, G, D), o like q, lse (B, H, T), do like q, [starts (B, T) i32]
 //         -> dq like q, dk like k, dv like v
 #include <cmath>

@@ -95,9 +95,7 @@ TEST(AttentionGrad, FiniteDifferences) {
 TEST(AttentionGrad, FiniteDifferencesOfDocuments) {
     const HostTensor starts = tensor(Dtype::i32, {1, 5}, {0, 0, 2, 2, 4});
     check_gradient(
-        [](Builder& b, const Values& in) -> Values {
-            return {b.emit(Attention{0.5f, true}, in)[0]};
-        },
+        [](Builder& b, const Values& in) -> Values { return {b.emit(Attention{0.5f}, in)[0]}; },
         {random_tensor(Dtype::f64, {1, 5, 4, 2}, 1), random_tensor(Dtype::f64, {1, 5, 2, 2}, 2),
          random_tensor(Dtype::f64, {1, 5, 2, 2}, 3), starts},
         {0, 1, 2});

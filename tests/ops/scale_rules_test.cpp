@@ -172,6 +172,11 @@ TEST(ScaleRules, AttentionHasTheScaleOfValues) {
     EXPECT_EQ(o[0].scale.offset, 5);
     EXPECT_EQ(o[0].size.offset, 3);
     expect_identical(o[0].data, run(as_is(Attention{0.125f}), {q, k, v})[0]);
+    std::vector<double> begins;
+    for (int t = 0; t < 512; ++t) begins.push_back(t / 100 * 100);
+    const HostTensor starts = tensor(Dtype::i32, {1, 512}, begins);
+    const auto documents = propagated(op, {{q, 1}, {k, -2}, {v, 5}, {starts}});
+    expect_identical(documents[0].data, run(as_is(Attention{0.125f}), {q, k, v, starts})[0]);
     const auto plain = propagated(op, {{q, 1}, {k, -2}, {v, 5}}, {.rebalance_attention = false});
     EXPECT_EQ(plain[0].size.offset, 5);
 }

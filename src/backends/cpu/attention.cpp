@@ -10,8 +10,8 @@
 namespace octavo::cpu {
 namespace {
 
-// e^(x - max) in place, zero outside `seen` of `columns`. Returns the sum; the maximum in `top`.
-float softmax_row(float* x, KeyRange seen, std::int64_t columns, float& top) {
+// e^(x - top) in place, zero outside `seen` of `columns`.
+Softmax<float> softmax_row(float* x, KeyRange seen, std::int64_t columns) {
     float m = std::numeric_limits<float>::lowest();
 #pragma omp simd reduction(max : m)
     for (std::int64_t s = seen.begin; s < seen.end; ++s) m = x[s] > m ? x[s] : m;
@@ -23,8 +23,7 @@ float softmax_row(float* x, KeyRange seen, std::int64_t columns, float& top) {
     }
     std::fill(x, x + seen.begin, 0.0f);
     std::fill(x + seen.end, x + columns, 0.0f);
-    top = m;
-    return sum;
+    return {m, sum};
 }
 
 // A block of query rows of one head against all the keys that any of them sees, through two small
@@ -37,7 +36,7 @@ struct BlockedAttention {
 
     std::int64_t row_blocks() const { return (e.t + kBlockRows - 1) / kBlockRows; }
     std::int64_t scratch_floats() const {
-        return kBlockRows * (score_stride(e.s) + 2 * e.d) + 2 * e.s * e.d;
+        return kBlockRows * (score_stride(e.t) + 2 * e.d) + 2 * e.t * e.d;
     }
 
     void operator()(const KernelCall& call) const {
@@ -52,24 +51,19 @@ struct BlockedAttention {
 
     void attend(const KernelCall& call, std::int64_t batch, std::int64_t head, std::int64_t first,
                 float* scratch) const {
-        const SeenKeys seen = seen_keys(e, op, call);
+        const SeenKeys seen = seen_keys(e, call, 3);
         const std::int64_t rows = std::min(kBlockRows, e.t - first);
         const std::int64_t group = head / (e.h / e.g);
-        KeyRange keys = seen.of(batch, first);  // that any of the rows sees
-        for (std::int64_t r = 1; r < rows; ++r) {
-            const KeyRange more = seen.of(batch, first + r);
-            keys = {std::min(keys.begin, more.begin), std::max(keys.end, more.end)};
-        }
-        const std::int64_t columns = keys.end - keys.begin;
+        const std::int64_t begin = seen.of(batch, first).begin;  // that any of the rows sees
+        const std::int64_t columns = first + rows - begin, stride = score_stride(e.t);
 
-        const std::int64_t stride = score_stride(e.s);
         float* scores = scratch;                  // (rows, columns)
         float* q = scores + kBlockRows * stride;  // (rows, D)
         float* sums = q + kBlockRows * e.d;       // (rows, D)
         float* k = sums + kBlockRows * e.d;       // (columns, D)
-        float* v = k + e.s * e.d;                 // (columns, D)
+        float* v = k + e.t * e.d;                 // (columns, D)
         const std::int64_t first_query = e.query_row(batch, first, head);
-        const std::int64_t first_key = e.key_row(batch, keys.begin, group);
+        const std::int64_t first_key = e.key_row(batch, begin, group);
         copy_rows(call.in[0].as<T>() + first_query, rows, e.h * e.d, e.d, q);
         copy_rows(call.in[1].as<T>() + first_key, columns, e.g * e.d, e.d, k);
         copy_rows(call.in[2].as<T>() + first_key, columns, e.g * e.d, e.d, v);
@@ -77,27 +71,17 @@ struct BlockedAttention {
         float* lse = call.out[1].as<float>() + (batch * e.h + head) * e.t + first;
 
         std::array<float, kBlockRows> factor;
-        if (columns > 0) {
-            sgemm(false, true, rows, columns, e.d, op.scale, q, e.d, k, e.d, 0, scores, stride);
-        }
+        sgemm(false, true, rows, columns, e.d, op.scale, q, e.d, k, e.d, 0, scores, stride);
         for (std::int64_t r = 0; r < rows; ++r) {
             const KeyRange own = seen.of(batch, first + r);
-            const bool any = own.end > own.begin;
-            float top;
-            const float sum = softmax_row(
-                scores + r * stride, {own.begin - keys.begin, own.end - keys.begin}, columns, top);
-            factor[r] = any ? 1.0f / sum : 0.0f;
-            lse[r] = any ? top + std::log(sum) : -std::numeric_limits<float>::infinity();
+            const auto [top, sum] =
+                softmax_row(scores + r * stride, {own.begin - begin, own.end - begin}, columns);
+            factor[r] = 1.0f / sum;
+            lse[r] = top + std::log(sum);
         }
-        if (columns > 0) {
-            sgemm(false, false, rows, e.d, columns, 1, scores, stride, v, e.d, 0, sums, e.d);
-        }
+        sgemm(false, false, rows, e.d, columns, 1, scores, stride, v, e.d, 0, sums, e.d);
         for (std::int64_t r = 0; r < rows; ++r) {
             T* to = o + r * e.h * e.d;
-            if (factor[r] == 0.0f) {
-                std::fill_n(to, e.d, T(0.0f));
-                continue;
-            }
             for (std::int64_t i = 0; i < e.d; ++i)
                 to[i] = round_to<T>(sums[r * e.d + i] * factor[r]);
         }
@@ -105,10 +89,7 @@ struct BlockedAttention {
 };
 
 Refusal reject_blocked(const NodeView& node) {
-    constexpr std::int64_t kFewQueries = 8;
     if (node.in[0].dtype == Dtype::f64) return "f64";
-    const std::int64_t t = node.in[0].shape[1];
-    if (t < kFewQueries) return fmt::format("{} queries are too few for a product", t);
     if (node.in[0].shape.elements() == 0) return "no elements";
     return std::nullopt;
 }

@@ -2,25 +2,27 @@
 #pragma once
 
 #include <atomic>
+#include <limits>
 
 #include "backends/cpu/kernels.h"
+#include "backends/cpu/math.h"
 
 namespace octavo::cpu {
 
 struct AttentionExtents {
-    std::int64_t b, t, s, h, g, d;
+    std::int64_t b, t, h, g, d;
 
     std::int64_t query_row(std::int64_t batch, std::int64_t row, std::int64_t head) const {
         return ((batch * t + row) * h + head) * d;
     }
     std::int64_t key_row(std::int64_t batch, std::int64_t row, std::int64_t group) const {
-        return ((batch * s + row) * g + group) * d;
+        return ((batch * t + row) * g + group) * d;
     }
 };
 
 inline AttentionExtents attention_extents(const NodeView& node) {
     const Shape &q = node.in[0].shape, &k = node.in[1].shape;
-    return {.b = q[0], .t = q[1], .s = k[1], .h = q[2], .g = k[2], .d = q[3]};
+    return {.b = q[0], .t = q[1], .h = q[2], .g = k[2], .d = q[3]};
 }
 
 // The keys that a query sees: [begin, end).
@@ -29,22 +31,54 @@ struct KeyRange {
 };
 struct SeenKeys {
     AttentionExtents e;
-    const std::int32_t *positions, *starts;  // null where there are none
+    const std::int32_t* starts;  // of each query's document; null: 0
 
     KeyRange of(std::int64_t batch, std::int64_t row) const {
-        const std::int64_t at = batch * e.t + row;
-        if (positions)
-            return {0, std::clamp<std::int64_t>(positions[at] + std::int64_t{1}, 0, e.s)};
-        return {starts ? std::clamp<std::int64_t>(starts[at], 0, row) : 0, row + 1};
+        return {starts ? std::clamp<std::int64_t>(starts[batch * e.t + row], 0, row) : 0, row + 1};
     }
 };
 
-inline SeenKeys seen_keys(const AttentionExtents& e, const Attention& op, const KernelCall& call) {
-    const std::int32_t* more = call.in.size() > 3 ? call.in[3].as<std::int32_t>() : nullptr;
-    return {e, op.documents ? nullptr : more, op.documents ? more : nullptr};
+// With the operand `starts`, if it is there.
+inline SeenKeys seen_keys(const AttentionExtents& e, const KernelCall& call, std::size_t starts) {
+    return {e, call.in.size() > starts ? call.in[starts].as<std::int32_t>() : nullptr};
 }
-inline SeenKeys seen_keys(const AttentionExtents& e, const AttentionGrad&, const KernelCall& call) {
-    return {e, nullptr, call.in.size() > 6 ? call.in[6].as<std::int32_t>() : nullptr};
+
+// Of the scores of a query: their maximum, and the sum of e^(score - top).
+template <class C>
+struct Softmax {
+    C top, sum;
+};
+
+// A query over its keys by definition, in ascending order: `sums` (D) become those of
+// e^(score - top) times values.
+//     query (D), multiplied by the scale; key(s) and value(s), s < count, rows of D elements that
+//     are good until the next call; p (count), scratch
+template <class C, class Key, class Value>
+Softmax<C> attend_row(const C* query, std::int64_t d, std::int64_t count, Key&& key, Value&& value,
+                      C* p, C* sums) {
+    C top = std::numeric_limits<C>::lowest();
+    for (std::int64_t s = 0; s < count; ++s) {
+        const auto* k = key(s);
+        C score = 0;
+#pragma omp simd reduction(+ : score)
+        for (std::int64_t i = 0; i < d; ++i) score += query[i] * C(k[i]);
+        p[s] = score;
+        top = std::max(top, score);
+    }
+    C sum = 0;
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t s = 0; s < count; ++s) {
+        p[s] = exp(p[s] - top);
+        sum += p[s];
+    }
+    std::fill_n(sums, d, C(0));
+    for (std::int64_t s = 0; s < count; ++s) {
+        const auto* v = value(s);
+        const C weight = p[s];
+#pragma omp simd
+        for (std::int64_t i = 0; i < d; ++i) sums[i] += weight * C(v[i]);
+    }
+    return {top, sum};
 }
 
 // body(task, slot) for every task, in order of availability: tasks differ in length. Scratch is per

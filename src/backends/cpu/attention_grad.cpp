@@ -14,7 +14,7 @@ struct BlockedAttentionGrad {
     std::int64_t slots;
 
     std::int64_t scratch_floats() const {
-        return kBlockRows * (2 * score_stride(e.s) + 4 * e.d) + 4 * e.s * e.d;
+        return kBlockRows * (2 * score_stride(e.t) + 4 * e.d) + 4 * e.t * e.d;
     }
 
     void operator()(const KernelCall& call) const {
@@ -35,8 +35,8 @@ struct BlockedAttentionGrad {
             at += n;
             return part;
         };
-        const std::int64_t scores = kBlockRows * score_stride(e.s);
-        const std::int64_t rows = kBlockRows * e.d, keys = e.s * e.d;
+        const std::int64_t scores = kBlockRows * score_stride(e.t);
+        const std::int64_t rows = kBlockRows * e.d, keys = e.t * e.d;
         return {.p = take(scores),
                 .ds = take(scores),
                 .q = take(rows),
@@ -53,26 +53,26 @@ struct BlockedAttentionGrad {
                   float* memory) const {
         const Scratch s = cut(memory);
         const std::int64_t at = e.key_row(batch, 0, group), step = e.g * e.d;
-        copy_rows(call.in[1].as<T>() + at, e.s, step, e.d, s.k);
-        copy_rows(call.in[2].as<T>() + at, e.s, step, e.d, s.v);
-        std::fill_n(s.dk, e.s * e.d, 0.0f);
-        std::fill_n(s.dv, e.s * e.d, 0.0f);
+        copy_rows(call.in[1].as<T>() + at, e.t, step, e.d, s.k);
+        copy_rows(call.in[2].as<T>() + at, e.t, step, e.d, s.v);
+        std::fill_n(s.dk, e.t * e.d, 0.0f);
+        std::fill_n(s.dv, e.t * e.d, 0.0f);
         const std::int64_t heads = e.h / e.g;
         for (std::int64_t head = group * heads; head < (group + 1) * heads; ++head) {
             for (std::int64_t first = 0; first < e.t; first += kBlockRows) {
                 query_block(call, batch, head, first, s);
             }
         }
-        store(s.dk, e.s, call.out[1].as<T>() + at, step);
-        store(s.dv, e.s, call.out[2].as<T>() + at, step);
+        store(s.dk, e.t, call.out[1].as<T>() + at, step);
+        store(s.dv, e.t, call.out[2].as<T>() + at, step);
     }
 
     void query_block(const KernelCall& call, std::int64_t batch, std::int64_t head,
                      std::int64_t first, const Scratch& s) const {
         const std::int64_t rows = std::min(kBlockRows, e.t - first);
-        const SeenKeys seen = seen_keys(e, op, call);
+        const SeenKeys seen = seen_keys(e, call, 6);
         const std::int64_t begin = seen.of(batch, first).begin;  // that any of the rows sees
-        const std::int64_t columns = first + rows - begin, stride = score_stride(e.s);
+        const std::int64_t columns = first + rows - begin, stride = score_stride(e.t);
         const float *k = s.k + begin * e.d, *v = s.v + begin * e.d;
         float *dk = s.dk + begin * e.d, *dv = s.dv + begin * e.d;
         const std::int64_t at = e.query_row(batch, first, head), step = e.h * e.d;

@@ -11,12 +11,12 @@ struct DirectAttentionGrad {
     AttentionGrad op;
     std::int64_t slots;
 
-    std::int64_t scratch_elements() const { return (2 * e.s + 1) * e.d; }
+    std::int64_t scratch_elements() const { return (2 * e.t + 1) * e.d; }
 
     void operator()(const KernelCall& call) const {
         for_each_task(e.b * e.g, slots, [&](std::int64_t task, std::int64_t slot) {
             C* dk = reinterpret_cast<C*>(call.scratch) + slot * scratch_elements();
-            C *dv = dk + e.s * e.d, *dq = dv + e.s * e.d;
+            C *dv = dk + e.t * e.d, *dq = dv + e.t * e.d;
             std::fill_n(dk, scratch_elements(), C(0));
             const std::int64_t batch = task / e.g, group = task % e.g, heads = e.h / e.g;
             for (std::int64_t head = group * heads; head < (group + 1) * heads; ++head) {
@@ -26,7 +26,7 @@ struct DirectAttentionGrad {
             }
             T* dk_out = call.out[1].as<T>() + e.key_row(batch, 0, group);
             T* dv_out = call.out[2].as<T>() + e.key_row(batch, 0, group);
-            for (std::int64_t s = 0; s < e.s; ++s) {
+            for (std::int64_t s = 0; s < e.t; ++s) {
                 for (std::int64_t i = 0; i < e.d; ++i) {
                     dk_out[s * e.g * e.d + i] = round_to<T>(dk[s * e.d + i]);
                     dv_out[s * e.g * e.d + i] = round_to<T>(dv[s * e.d + i]);
@@ -52,7 +52,7 @@ struct DirectAttentionGrad {
         const C lse = call.in[4].as<C>()[(batch * e.h + head) * e.t + row];
         const C delta = dot(dout, o);
         const C scale(op.scale);
-        const KeyRange seen = seen_keys(e, op, call).of(batch, row);
+        const KeyRange seen = seen_keys(e, call, 6).of(batch, row);
         std::fill_n(dq, e.d, C(0));
         for (std::int64_t s = seen.begin; s < seen.end; ++s) {
             const T *ks = k + s * e.g * e.d, *vs = v + s * e.g * e.d;

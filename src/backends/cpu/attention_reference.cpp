@@ -1,7 +1,5 @@
-// Attention by its definition, a query at a time: for f64, and for the few queries of decoding,
-// where reading the cache once is all that counts.
+// Attention by its definition, a query at a time.
 #include <cmath>
-#include <limits>
 
 #include "backends/cpu/attention.h"
 #include "backends/cpu/math.h"
@@ -15,7 +13,7 @@ struct DirectAttention {
     Attention op;
     std::int64_t slots;
 
-    std::int64_t scratch_elements() const { return e.s + 2 * e.d; }
+    std::int64_t scratch_elements() const { return e.t + 2 * e.d; }
 
     void operator()(const KernelCall& call) const {
         for_each_task(e.b * e.h, slots, [&](std::int64_t task, std::int64_t slot) {
@@ -28,42 +26,23 @@ struct DirectAttention {
 
     void attend(const KernelCall& call, std::int64_t batch, std::int64_t head, std::int64_t row,
                 C* scratch) const {
-        const KeyRange seen = seen_keys(e, op, call).of(batch, row);
-        const std::int64_t visible = seen.end - seen.begin;
+        const KeyRange seen = seen_keys(e, call, 3).of(batch, row);
         const std::int64_t first_key = e.key_row(batch, seen.begin, head / (e.h / e.g));
+        const std::int64_t step = e.g * e.d;
         const T* q = call.in[0].as<T>() + e.query_row(batch, row, head);
         const T* k = call.in[1].as<T>() + first_key;
         const T* v = call.in[2].as<T>() + first_key;
         T* o = call.out[0].as<T>() + e.query_row(batch, row, head);
         C* lse = call.out[1].as<C>() + (batch * e.h + head) * e.t + row;
-        C *p = scratch, *query = p + e.s, *sums = query + e.d;
+        C *p = scratch, *query = p + e.t, *sums = query + e.d;
 
         for (std::int64_t i = 0; i < e.d; ++i) query[i] = C(q[i]) * C(op.scale);
-        C top = std::numeric_limits<C>::lowest();
-        for (std::int64_t s = 0; s < visible; ++s) {
-            const T* key = k + s * e.g * e.d;
-            C score = 0;
-#pragma omp simd reduction(+ : score)
-            for (std::int64_t i = 0; i < e.d; ++i) score += query[i] * C(key[i]);
-            p[s] = score;
-            top = std::max(top, score);
-        }
-        C sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (std::int64_t s = 0; s < visible; ++s) {
-            p[s] = exp(p[s] - top);
-            sum += p[s];
-        }
-        std::fill_n(sums, e.d, C(0));
-        for (std::int64_t s = 0; s < visible; ++s) {
-            const T* value = v + s * e.g * e.d;
-            const C weight = p[s];
-#pragma omp simd
-            for (std::int64_t i = 0; i < e.d; ++i) sums[i] += weight * C(value[i]);
-        }
-        const C factor = visible > 0 ? C(1) / sum : C(0);
+        const auto [top, sum] = attend_row(
+            query, e.d, seen.end - seen.begin, [&](std::int64_t s) { return k + s * step; },
+            [&](std::int64_t s) { return v + s * step; }, p, sums);
+        const C factor = C(1) / sum;
         for (std::int64_t i = 0; i < e.d; ++i) o[i] = round_to<T>(sums[i] * factor);
-        *lse = visible > 0 ? top + std::log(sum) : -std::numeric_limits<C>::infinity();
+        *lse = top + std::log(sum);
     }
 };
 

@@ -72,29 +72,11 @@ struct PagedAttentionKernel {
         const C k_scale = C(op.scale) * (coded ? C(*call.in[6].as<float>()) : C(1));
         const C v_scale = coded ? C(*call.in[7].as<float>()) : C(1);
         for (std::int64_t i = 0; i < d; ++i) query[i] = C(q[i]) * k_scale;
-        C top = std::numeric_limits<C>::lowest();
-        for (std::int64_t s = 0; s < visible; ++s) {
-            const C* key = widen(call.in[1].as<P>() + at(s), wide);
-            C score = 0;
-#pragma omp simd reduction(+ : score)
-            for (std::int64_t i = 0; i < d; ++i) score += query[i] * key[i];
-            p[s] = score;
-            top = std::max(top, score);
-        }
-        C sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (std::int64_t s = 0; s < visible; ++s) {
-            p[s] = exp(p[s] - top);
-            sum += p[s];
-        }
-        std::fill_n(sums, d, C(0));
-        for (std::int64_t s = 0; s < visible; ++s) {
-            const C* value = widen(call.in[2].as<P>() + at(s), wide);
-            const C weight = p[s];
-#pragma omp simd
-            for (std::int64_t i = 0; i < d; ++i) sums[i] += weight * value[i];
-        }
-        const C factor = v_scale / sum;
+        const Softmax<C> softmax = attend_row(
+            query, d, visible,
+            [&](std::int64_t s) { return widen(call.in[1].as<P>() + at(s), wide); },
+            [&](std::int64_t s) { return widen(call.in[2].as<P>() + at(s), wide); }, p, sums);
+        const C factor = v_scale / softmax.sum;
         for (std::int64_t i = 0; i < d; ++i) o[i] = round_to<T>(sums[i] * factor);
     }
 };

@@ -6,14 +6,14 @@
 namespace octavo::cuda {
 
 struct AttentionExtents {
-    std::int64_t b, t, s, h, g, d;
+    std::int64_t b, t, h, g, d;
 
     constexpr std::int64_t query_row(std::int64_t batch, std::int64_t row,
                                      std::int64_t head) const {
         return ((batch * t + row) * h + head) * d;
     }
     constexpr std::int64_t key_row(std::int64_t batch, std::int64_t row, std::int64_t group) const {
-        return ((batch * s + row) * g + group) * d;
+        return ((batch * t + row) * g + group) * d;
     }
     constexpr std::int64_t lse_at(std::int64_t batch, std::int64_t row, std::int64_t head) const {
         return (batch * h + head) * t + row;
@@ -23,7 +23,7 @@ struct AttentionExtents {
 
 inline AttentionExtents attention_extents(const NodeView& node) {
     const Shape &q = node.in[0].shape, &k = node.in[1].shape;
-    return {.b = q[0], .t = q[1], .s = k[1], .h = q[2], .g = k[2], .d = q[3]};
+    return {.b = q[0], .t = q[1], .h = q[2], .g = k[2], .d = q[3]};
 }
 
 // A warp per row, without tensor cores: everything but heads of more than 256 elements.

@@ -44,7 +44,7 @@ Shapes shapes_of(const NodeView& node) {
     Shapes s{q[0], q[1], q[2], k[2], q[3], node.in[0].dtype, 1, false, false};
     if (const auto* forward = std::get_if<Attention>(&node.op)) {
         s.scale = forward->scale;
-        s.documents = forward->documents;
+        s.documents = node.in.size() == 4;
     } else {
         s.scale = std::get<AttentionGrad>(node.op).scale;
         s.backward = true;
@@ -191,10 +191,7 @@ std::int64_t scratch_bytes(const Shapes& s, const Built& b) {
 
 }  // namespace
 
-Refusal reject_attention_cudnn(const NodeView& node) {
-    if (node.in.size() == 4 && !std::get<Attention>(node.op).documents) return "positions";
-    return reject(shapes_of(node));
-}
+Refusal reject_attention_cudnn(const NodeView& node) { return reject(shapes_of(node)); }
 
 Prepared prepare_attention_cudnn(const NodeView& node) {
     const Shapes s = shapes_of(node);

@@ -1,5 +1,5 @@
-// Fused attention by cuDNN: causal, without positions, bf16 or f16. Documents are kept apart by a
-// bias in the dtype of q, written anew in every call: B T^2 elements that all heads share.
+// Fused attention by cuDNN: causal, bf16 or f16. Documents are kept apart by a bias in the dtype of
+// q, written anew in every call: B T^2 elements that all heads share.
 #pragma once
 
 #include "backends/cuda/kernels.h"

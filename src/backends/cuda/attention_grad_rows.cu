@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(kBlock) key_gradients_kernel(AttentionGradRows
     const std::int64_t tile = blockIdx.x / (e.b * e.g);
     const std::int64_t batch = blockIdx.x / e.g % e.b, group = blockIdx.x % e.g;
     const std::int64_t key = tile * kWarps + threadIdx.x / kWarp;
-    if (key >= e.s) return;
+    if (key >= e.t) return;
 
     const std::int64_t at = e.key_row(batch, key, group);
     C k[E], v[E], dk[E] = {}, dv[E] = {};
