@@ -117,6 +117,14 @@ TEST_F(Verbs, GenerateFromAHuggingFaceFolder) {
                                             "--temperature", "0", "--recipe", "fp32"});
     EXPECT_EQ(std::count(ids.begin(), ids.end(), ','), 3);
     EXPECT_EQ(run({"generate", model, "--prompt", "x"}).exit_code, 2);
+    std::vector<std::string> fp8{"generate", model, "--ids",       "1,2,3",
+                                 "--tokens", "4",   "--attention", "fp8"};
+    const Finished refused = run(fp8);
+    EXPECT_EQ(refused.exit_code, 2);
+    expect_text(refused.text, "Add --kv fp8");
+    fp8.insert(fp8.end(), {"--kv", "fp8"});
+    const std::string made = expect_success(fp8);
+    EXPECT_EQ(std::count(made.begin(), made.end(), ','), 3);
 }
 
 TEST_F(Verbs, ConvertWritesFoldersThatCanBeReadAgain) {
