@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "cli/bench_report.h"
 #include "cli/device.h"
+#include "cli/text_engine.h"
 #include "engine/engine.h"
 #include "runtime/roofline.h"
 #include "train/setup.h"
@@ -126,8 +127,8 @@ int bench_generate(const Args& args) {
     const auto steps = args.flag<std::int64_t>("tokens");
     EngineOptions options{.max_seqs = batch.texts,
                           .max_batched_tokens = args.flag<std::int64_t>("max-batched-tokens"),
-                          .prefix_cache = false,
-                          .fp8_cache = args.flag<std::string>("kv") == "fp8"};
+                          .prefix_cache = false};
+    take_cache_flags(args, options);
     const std::int64_t prompt_budget = options.max_batched_tokens - batch.texts;
     if (prompt_budget <= 0) {
         fail_usage(
@@ -168,6 +169,7 @@ int bench_generate(const Args& args) {
     j["recipe"] = config.recipe.name;
     j["options"] = options_of(config);
     j["kv"] = args.flag<std::string>("kv");
+    j["attention"] = args.flag<std::string>("attention");
     j["batch"] = batch.texts;
     j["prompt"] = batch.prompt;
     j["max_batched_tokens"] = options.max_batched_tokens;
@@ -230,10 +232,8 @@ Verb bench_generate_verb() {
                    .initial = std::int64_t{2048},
                    .help = "of a step",
                    .rule = between(1, 1 << 20)},
-                  {.name = "kv",
-                   .initial = std::string("bf16"),
-                   .help = "keys and values: as activations are, or in E4M3",
-                   .rule = one_of({"bf16", "fp8"})},
+                  kv_flag(),
+                  attention_flag(),
                   {.name = "breakdown", .initial = false, .help = "also the time by op and kernel"},
                   json_flag()},
         .shorthands = {

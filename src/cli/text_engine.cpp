@@ -9,14 +9,34 @@
 
 namespace octavo {
 
+Flag kv_flag() {
+    return {.name = "kv",
+            .initial = std::string("bf16"),
+            .help = "keys and values: as activations are, or in E4M3 under calibrated scales",
+            .rule = one_of({"bf16", "fp8"})};
+}
+
+Flag attention_flag() {
+    return {.name = "attention",
+            .initial = std::string("bf16"),
+            .help = "its products: as activations are, or of E4M3 codes, with --kv fp8",
+            .rule = one_of({"bf16", "fp8"})};
+}
+
+void take_cache_flags(const Args& args, EngineOptions& options) {
+    options.fp8_cache = args.flag<std::string>("kv") == "fp8";
+    options.fp8_attention = args.flag<std::string>("attention") == "fp8";
+    if (options.fp8_attention && !options.fp8_cache) {
+        fail_usage("--attention fp8: its keys and values are in FP8, too\n  Add --kv fp8.");
+    }
+}
+
 std::vector<Flag> engine_flags() {
     return {{.name = "recipe",
              .initial = std::string(),
              .help = "number formats; by default those the model was trained in, else bf16"},
-            {.name = "kv",
-             .initial = std::string("bf16"),
-             .help = "keys and values: as activations are, or in E4M3 under calibrated scales",
-             .rule = one_of({"bf16", "fp8"})},
+            kv_flag(),
+            attention_flag(),
             {.name = "kv-gb",
              .initial = 0.0,
              .help = "memory of keys and values; 0: what is left, or all that texts can use",
@@ -36,10 +56,12 @@ std::vector<Flag> engine_flags() {
 }
 
 EngineOptions engine_options(const Args& args) {
-    return {.max_seqs = args.flag<std::int64_t>("max-seqs"),
-            .max_batched_tokens = args.flag<std::int64_t>("max-batched-tokens"),
-            .kv_pool_bytes = static_cast<std::int64_t>(args.flag<double>("kv-gb") * 1e9),
-            .fp8_cache = args.flag<std::string>("kv") == "fp8"};
+    EngineOptions options{
+        .max_seqs = args.flag<std::int64_t>("max-seqs"),
+        .max_batched_tokens = args.flag<std::int64_t>("max-batched-tokens"),
+        .kv_pool_bytes = static_cast<std::int64_t>(args.flag<double>("kv-gb") * 1e9)};
+    take_cache_flags(args, options);
+    return options;
 }
 
 std::unique_ptr<Engine> make_text_engine(const ModelFolder& folder, const Architecture& arch,

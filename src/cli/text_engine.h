@@ -14,7 +14,12 @@
 
 namespace octavo {
 
-// --recipe, --kv, --kv-gb, --max-seqs, --max-batched-tokens and --backend.
+Flag kv_flag();
+Flag attention_flag();
+// What they say.
+void take_cache_flags(const Args&, EngineOptions&);
+
+// Those, --recipe, --kv-gb, --max-seqs, --max-batched-tokens and --backend.
 std::vector<Flag> engine_flags();
 // What they say; the context and the rest stay as they are.
 EngineOptions engine_options(const Args&);

@@ -47,6 +47,13 @@ EngineOptions checked(EngineOptions o, const Architecture& arch) {
           o.max_batched_tokens, o.block);
     check(o.memory_fraction > 0 && o.memory_fraction <= 1,
           "expected a memory fraction in (0, 1], got {}", o.memory_fraction);
+    check(o.fp8_cache || !o.fp8_attention,
+          "attention in FP8 needs keys and values in FP8\n  Ask for such a cache, too.");
+    const bool unit_scales = o.fp8_cache && o.calibration == KvCalibration::none;
+    check(!unit_scales || has_qk_norm(arch) || o.allow_unit_kv_scale,
+          "scales of 1 may not hold the keys of a {} model, which does not normalise them\n  "
+          "Calibrate the cache, or allow them explicitly.",
+          name(arch.family));
     o.max_batched_tokens = std::min(o.max_batched_tokens, o.max_seqs * o.context);
     return o;
 }
@@ -96,6 +103,7 @@ CacheForm Engine::cache_form(std::int64_t blocks) const {
             .block = options_.block,
             .table = blocks_of(options_.context, options_.block),
             .coded = options_.fp8_cache,
+            .fp8_products = options_.fp8_attention,
             .ranges = options_.ranges};
 }
 

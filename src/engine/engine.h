@@ -36,7 +36,10 @@ struct EngineOptions {
     double memory_fraction = 0.9;
     bool prefix_cache = true;
     bool fp8_cache = false;
+    bool fp8_attention = false;  // products of codes; fp8_cache goes with it
     KvCalibration calibration = KvCalibration::engine;
+    // `none` is refused without it for models without QK-norm, whose keys may go beyond 448.
+    bool allow_unit_kv_scale = false;
     CacheContext::Ranges ranges{};
 };
 

@@ -29,7 +29,8 @@ Graph body_graph(const Architecture& arch, const Recipe& recipe, std::int64_t ba
                        .tables = b.input("tables", {Dtype::i32, {sequences, form.table}}),
                        .pool_slots = form.blocks * form.block,
                        .block = form.block,
-                       .coded = form.coded};
+                       .coded = form.coded,
+                       .fp8_products = form.fp8_products};
     if (calibrate) cache.calibrate = form.ranges;
     m.cache = cache;
     b.output("hidden", b.reshape(backbone(m, ids), {batch * time, arch.hidden_size}));

@@ -11,8 +11,9 @@ namespace octavo {
 // Keys and values of the whole model, as State holds them.
 struct CacheForm {
     std::int64_t blocks = 1, block = 16;
-    std::int64_t table = 1;  // blocks of the longest sequence
-    bool coded = false;      // in e4m3
+    std::int64_t table = 1;     // blocks of the longest sequence
+    bool coded = false;         // in e4m3
+    bool fp8_products = false;  // of attention
     CacheContext::Ranges ranges{};
 };
 

@@ -32,7 +32,6 @@ Value attention(ModelBuilder& m, Value x) {  // (B, T, C) -> (B, T, C)
     const Architecture& a = m.arch;
     const std::int64_t batch = m.b.shape(x)[0], time = m.b.shape(x)[1];
     const bool bias = a.family == Family::qwen2;
-    const bool qk_norm = a.family == Family::qwen3 || a.family == Family::qwen3_moe;
 
     const auto project = [&](std::string_view name, std::int64_t heads) {
         const Value y = linear(m, name, x, heads * a.head_dim, kSigma, bias);
@@ -41,7 +40,7 @@ Value attention(ModelBuilder& m, Value x) {  // (B, T, C) -> (B, T, C)
     Value q = project("q_proj", a.heads);     // (B, T, H, D)
     Value k = project("k_proj", a.kv_heads);  // (B, T, G, D)
     Value v = project("v_proj", a.kv_heads);  // (B, T, G, D)
-    if (qk_norm) {
+    if (has_qk_norm(a)) {
         q = norm(m, "q_norm", q);
         k = norm(m, "k_norm", k);
     }

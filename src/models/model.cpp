@@ -44,6 +44,10 @@ Value ModelBuilder::table(std::string_view name, Shape shape, double sigma) {
     return v;
 }
 
+bool has_qk_norm(const Architecture& a) {
+    return a.family == Family::qwen3 || a.family == Family::qwen3_moe;
+}
+
 Value ModelBuilder::positions() const {
     return cache ? cache->positions : documents ? documents->positions : Value{};
 }
@@ -83,6 +87,7 @@ Value ModelBuilder::attend_cached(Value q, Value k, Value v) {
         return fmt::format("{}/{}.{}", role, b.label(), which);
     };
     Values scales;
+    Value q_scale;
     const auto add_scale = [&](std::string_view which, Value x, float range) {
         const std::string name = named("kv.scale", which);
         if (!c.calibrate) return b.load(name, {Dtype::f32, {1}});
@@ -92,7 +97,7 @@ Value ModelBuilder::attend_cached(Value q, Value k, Value v) {
     };
     if (c.coded) {
         const CacheContext::Ranges ranges = c.calibrate.value_or(CacheContext::Ranges{});
-        if (c.calibrate) add_scale("q", q, ranges.q);
+        if (c.calibrate || c.fp8_products) q_scale = add_scale("q", q, ranges.q);
         scales = {add_scale("k", k, ranges.k), add_scale("v", v, ranges.v)};
     }
     const auto with_scales = [&](Values operands) {
@@ -104,6 +109,7 @@ Value ModelBuilder::attend_cached(Value q, Value k, Value v) {
                                        b.load(named("kv", "v"), pool), k, v, c.slots}));
     b.store(named("kv", "k"), pools[0]);
     b.store(named("kv", "v"), pools[1]);
+    if (c.fp8_products) scales.push_back(q_scale);
     return b.one(PagedAttention{attention_scale(arch), c.block},
                  with_scales({q, pools[0], pools[1], c.positions, c.sequences, c.tables}));
 }

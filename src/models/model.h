@@ -34,6 +34,7 @@ struct CacheContext {
     Value positions, slots, sequences, tables;
     std::int64_t pool_slots = 0, block = 16;
     bool coded = false;
+    bool fp8_products = false;  // of codes, q's under `kv.scale/<layer>.q`
     // The scales are those of this very forward (ops/range_scale.cpp), with one of q beside them,
     // and they stay in State.
     struct Ranges {
@@ -41,6 +42,9 @@ struct CacheContext {
     };
     std::optional<Ranges> calibrate{};
 };
+
+// Whether q and k are normalised per head before they are turned, which bounds them.
+bool has_qk_norm(const Architecture&);
 
 // Sequences of several documents, none of which sees another: where the document of each token
 // begins in its sequence, and how far into it the token is; both (B, T) i32.

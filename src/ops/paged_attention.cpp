@@ -5,8 +5,16 @@
 // in attention.cpp. A negative position is an unused row, whose o is zero. Pools in e4m3 hold
 // codes under one scale each, which scores and results are multiplied by in f32. (FP8-RL's KV-only
 // mode rounds each code * scale to bf16 first; this has one rounding less for every element.)
+//
+// With a scale of q, too, both products are of codes, and the rest in f32, whatever q's dtype is
+// (FP8-RL's FP8 attention; the factor of 256 is FlashAttention-3's, arXiv:2407.08608):
+//     codes of q = e4m3(q * fl(1 / q scale))
+//     score = sum(codes of q * codes of k) * (q scale * k scale) * scale,  p = e^(score - largest)
+//     o = sum(e4m3(256 p) * codes of v) * v scale / (256 sum(p))
+// `largest` may be that of the keys so far, with sums in proportion, as in attention by tiles: then
+// p is rounded in other places.
 //     q (B, T, H, D), k and v pools (P, G, D), positions and sequences (B, T) i32,
-//     tables (S, M) i32 [, scales of k and v, (1) f32 each] -> o like q
+//     tables (S, M) i32 [, scales of k and v [and q], (1) f32 each] -> o like q
 #include <cmath>
 
 #include "graph/scaled.h"
@@ -15,11 +23,11 @@ namespace octavo {
 namespace {
 
 Types type(const PagedAttention& op, Operands in) {
-    in.expect_count(6, 8);
+    in.expect_count(6, 9);
     in.expect_float(0);
     in.expect_rank(0, 4);
     const Shape& q = in[0].shape;
-    const bool coded = in.size() == 8;
+    const bool coded = in.size() >= 8;
     in.expect_rank(1, 3);
     in.expect_dtype(1, coded ? Dtype::e4m3 : in[0].dtype);
     const Shape& pool = in[1].shape;

@@ -122,6 +122,14 @@ TEST_F(Verbs, GenerateFromAHuggingFaceFolder) {
         EXPECT_EQ(refused.exit_code, 2);
         expect_text(refused.text, "--ids and " + std::string(flag) + ":");
     }
+    std::vector<std::string> fp8{"generate", model, "--ids",       "1,2,3",
+                                 "--tokens", "4",   "--attention", "fp8"};
+    const Finished refused = run(fp8);
+    EXPECT_EQ(refused.exit_code, 2);
+    expect_text(refused.text, "Add --kv fp8");
+    fp8.insert(fp8.end(), {"--kv", "fp8"});
+    const std::string made = expect_success(fp8);
+    EXPECT_EQ(std::count(made.begin(), made.end(), ','), 3);
 }
 
 TEST_F(Verbs, ConvertWritesFoldersThatCanBeReadAgain) {

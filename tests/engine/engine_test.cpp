@@ -79,17 +79,23 @@ std::vector<TextRequest> crowd(std::int64_t vocabulary) {
 
 struct Setting {
     std::string family, recipe;
-    bool fp8_cache = false;
+    bool fp8_cache = false, fp8_attention = false;
+
+    EngineOptions options() const {
+        return {.context = 96,
+                .fp8_cache = fp8_cache,
+                .fp8_attention = fp8_attention,
+                .calibration = KvCalibration::none,
+                .allow_unit_kv_scale = true};
+    }
 };
 
 std::vector<Made> one_at_a_time(Backend& backend, const Setting& s,
                                 const std::vector<TextRequest>& requests) {
-    const auto engine = make_engine(backend, s.family, recipe_named(s.recipe),
-                                    {.context = 96,
-                                     .max_seqs = 1,
-                                     .prefix_cache = false,
-                                     .fp8_cache = s.fp8_cache,
-                                     .calibration = KvCalibration::none});
+    EngineOptions options = s.options();
+    options.max_seqs = 1;
+    options.prefix_cache = false;
+    const auto engine = make_engine(backend, s.family, recipe_named(s.recipe), options);
     std::vector<Made> made;
     for (const TextRequest& r : requests) made.push_back(generate(*engine, {r})[0]);
     return made;
@@ -99,11 +105,9 @@ std::vector<Made> one_at_a_time(Backend& backend, const Setting& s,
 std::vector<Made> crowded(Backend& backend, const Setting& s,
                           const std::vector<TextRequest>& requests) {
     const Architecture arch = read_hf_config(test::fixture(s.family));
-    EngineOptions options{.context = 96,
-                          .max_seqs = 8,
-                          .max_batched_tokens = 24,
-                          .fp8_cache = s.fp8_cache,
-                          .calibration = KvCalibration::none};
+    EngineOptions options = s.options();
+    options.max_seqs = 8;
+    options.max_batched_tokens = 24;
     const Recipe recipe = recipe_named(s.recipe);
     options.kv_pool_bytes = 14 * 16 * Engine(backend, arch, recipe, options).token_bytes();
     const auto engine = make_engine(backend, s.family, recipe, options);
@@ -166,10 +170,13 @@ INSTANTIATE_TEST_SUITE_P(Settings, Crowd,
                                          Setting{"gpt2", "bf16"}, Setting{"llama", "blockwise"},
                                          Setting{"qwen3-moe", "bf16"},
                                          Setting{"qwen3", "bf16", true},
-                                         Setting{"llama", "blockwise", true}),
+                                         Setting{"llama", "blockwise", true},
+                                         Setting{"qwen3", "bf16", true, true},
+                                         Setting{"llama", "blockwise", true, true}),
                          [](const auto& param_info) {
                              std::string name = param_info.param.family + param_info.param.recipe +
-                                                (param_info.param.fp8_cache ? "Kv8" : "");
+                                                (param_info.param.fp8_cache ? "Kv8" : "") +
+                                                (param_info.param.fp8_attention ? "Qk8" : "");
                              std::erase(name, '-');
                              return name;
                          });

@@ -105,6 +105,60 @@ TEST(KvScales, GivenOnesAreUsed) {
     EXPECT_THROW(other->set_kv_scales(scales), Error);
 }
 
+// Products in FP8 have a scale of q beside those of the cache.
+TEST(KvScales, OfQueriesAreUsedByAttentionInFp8) {
+    const auto backend = test::make_test_backend();
+    EngineOptions options = fp8_cache(KvCalibration::given);
+    options.fp8_attention = true;
+    const auto engine = make_engine(*backend, "qwen3", recipe_named("bf16"), options);
+    std::vector<float> scales(engine->kv_scales().size(), 0.02f);
+    engine->set_kv_scales(scales);
+    EXPECT_EQ(engine->kv_scales(), scales);
+    const TextRequest request{.prompt = {1, 2, 3}, .max_tokens = 3};
+    const auto made = generate(*engine, {request});
+    for (std::size_t i = 0; i < scales.size(); i += 3) scales[i] *= 1.3f;
+    engine->set_kv_scales(scales);
+    EXPECT_NE(generate(*engine, {request})[0].logprobs, made[0].logprobs);
+
+    options.calibration = KvCalibration::engine;
+    const auto calibrated = make_engine(*backend, "qwen3", recipe_named("bf16"), options);
+    (void)generate(*calibrated, {request});
+    for (const float scale : calibrated->kv_scales()) EXPECT_NE(scale, 1);
+}
+
+std::string refusal(const std::string& family, const EngineOptions& options) {
+    const auto backend = test::make_test_backend();
+    try {
+        const Engine engine(*backend, read_hf_config(test::fixture(family)), recipe_named("bf16"),
+                            options);
+    } catch (const Error& error) {
+        return error.message();
+    }
+    return "accepted";
+}
+
+TEST(KvScales, AttentionInFp8NeedsACacheInFp8) {
+    EXPECT_EQ(refusal("qwen3", {.context = 64, .fp8_attention = true}),
+              "attention in FP8 needs keys and values in FP8");
+}
+
+// Nothing bounds the keys of a model without QK-norm.
+TEST(KvScales, UnitScalesAreForModelsWithQkNorm) {
+    EngineOptions options = fp8_cache(KvCalibration::none);
+    EXPECT_EQ(refusal("qwen3", options), "accepted");
+    EXPECT_EQ(refusal("qwen3-moe", options), "accepted");
+    for (const std::string family : {"llama", "qwen2", "gpt2"}) {
+        EXPECT_EQ(refusal(family, options), "scales of 1 may not hold the keys of a " + family +
+                                                " model, which does not normalise them");
+    }
+    options.allow_unit_kv_scale = true;
+    EXPECT_EQ(refusal("llama", options), "accepted");
+    EXPECT_EQ(refusal("llama", fp8_cache(KvCalibration::engine)), "accepted");
+    options = fp8_cache(KvCalibration::none);
+    options.fp8_cache = false;
+    EXPECT_EQ(refusal("llama", options), "accepted");
+}
+
 TEST(KvScales, ACacheInFp8HasTwiceTheBlocks) {
     const auto backend = test::make_test_backend();
     EngineOptions plain{.context = 64, .kv_pool_bytes = 1 << 20}, coded = plain;

@@ -5,7 +5,10 @@ namespace octavo::test {
 namespace {
 
 constexpr std::int64_t kBlockTokens = 16;
-constexpr float kScaleOfK = 0.02f, kScaleOfV = 0.013f;
+constexpr float kScaleOfK = 0.02f, kScaleOfV = 0.013f, kScaleOfQ = 0.023f;
+
+enum class Fp8 { no, pools, products };
+constexpr Fp8 kFp8[] = {Fp8::no, Fp8::pools, Fp8::products};
 
 struct Row {
     int sequence, position;
@@ -16,11 +19,12 @@ using Rows = std::vector<Row>;
 struct PagedCase {
     std::int64_t h, g, d;
     Dtype dtype = Dtype::f32;
-    bool coded = false;
+    Fp8 fp8 = Fp8::no;
     Rows rows = {};
     bool decode = false;     // q (N, 1, H, D), not (1, N, H, D)
     std::int64_t table = 6;  // blocks of a sequence
 
+    bool coded() const { return fp8 != Fp8::no; }
     std::int64_t keys() const { return table * kBlockTokens; }
     PagedAttention op() const { return {1.0f / std::sqrt(static_cast<float>(d)), kBlockTokens}; }
     std::int64_t sequences() const {
@@ -51,7 +55,8 @@ struct PagedCase {
 
 void PrintTo(const PagedCase& c, std::ostream* os) {
     *os << c.rows.size() << " rows H" << c.h << " G" << c.g << " D" << c.d << " " << name(c.dtype)
-        << (c.coded ? " codes" : "") << (c.decode ? " decode" : "") << " table " << c.table;
+        << std::array{"", " codes", " products of codes"}[static_cast<std::size_t>(c.fp8)]
+        << (c.decode ? " decode" : "") << " table " << c.table;
 }
 
 // Slots that no row sees hold NaN.
@@ -63,11 +68,11 @@ HostTensor pool(const PagedCase& c, std::uint64_t seed, float scale) {
         for (std::int64_t s = 0; s < c.written(sequence); ++s) {
             const std::int64_t at = c.slot(sequence, s) * n;
             for (std::int64_t i = at; i < at + n; ++i) {
-                values[i] = rng.normal(static_cast<std::uint64_t>(i)) / (c.coded ? scale : 1);
+                values[i] = rng.normal(static_cast<std::uint64_t>(i)) / (c.coded() ? scale : 1);
             }
         }
     }
-    return tensor(c.coded ? Dtype::e4m3 : c.dtype, {slots, c.g, c.d}, values);
+    return tensor(c.coded() ? Dtype::e4m3 : c.dtype, {slots, c.g, c.d}, values);
 }
 
 // Tables name no block where nothing is written.
@@ -89,30 +94,59 @@ std::vector<HostTensor> operands(const PagedCase& c) {
                                tensor(Dtype::i32, {b, t}, positions),
                                tensor(Dtype::i32, {b, t}, sequences),
                                tensor(Dtype::i32, {c.sequences(), c.table}, tables)};
-    if (c.coded) {
+    if (c.coded()) {
         in.push_back(scalar(kScaleOfK));
         in.push_back(scalar(kScaleOfV));
     }
+    if (c.fp8 == Fp8::products) in.push_back(scalar(kScaleOfQ));
     return in;
 }
 
 // What a pool's elements stand for.
 std::vector<double> dequantised(const PagedCase& c, const HostTensor& pool, float scale) {
     std::vector<double> values = pool.values;
-    for (double& x : values) x *= c.coded ? double{scale} : 1;
+    for (double& x : values) x *= c.coded() ? double{scale} : 1;
     return values;
 }
 
+std::vector<double> queries(const PagedCase& c, const HostTensor& q) {
+    std::vector<double> values = q.values;
+    if (c.fp8 != Fp8::products) return values;
+    const float inverse = 1 / kScaleOfQ;
+    for (double& x : values) {
+        x = double{kScaleOfQ} * float(e4m3(static_cast<float>(x) * inverse));
+    }
+    return values;
+}
+
+// A probability as it is multiplied with values.
+double weight(const PagedCase& c, double p) {
+    if (c.fp8 != Fp8::products) return p;
+    return double{float(e4m3(static_cast<float>(256 * p)))} / 256;
+}
+
+// What a probability, or the score that it is of, errs by in f32 (f64).
+double error_of_sums(const PagedCase& c) {
+    const bool f64 = c.dtype == Dtype::f64 && c.fp8 != Fp8::products;
+    // Scores round relative to |q| |k| scale, about sqrt(D) here, and probabilities by as much.
+    return rounding(f64 ? Dtype::f64 : Dtype::f32) * static_cast<double>(16 + 4 * c.d + c.keys());
+}
+
 // By the definition in f64, and what bounds its error: `sizes` where terms may err together,
-// `walks` where each errs on its own, like a random walk.
+// `walks` where each errs on its own, like a random walk. For codes of probabilities: `turns` where
+// an error of p makes another code of it, and `steps` and `step_walks` where the code is that of
+// another multiple of p, as below the largest score of fewer keys.
 struct PagedOracle {
     std::vector<double> o, sizes, walks;  // sum p v, sum p |v|, sqrt(sum (p v)^2)
+    std::vector<double> turns, steps, step_walks;
 };
 
 PagedOracle oracle(const PagedCase& c, const std::vector<HostTensor>& in) {
     PagedOracle r;
     r.o.resize(in[0].values.size());
-    r.sizes = r.walks = r.o;
+    r.sizes = r.walks = r.turns = r.steps = r.step_walks = r.o;
+    const auto queried = queries(c, in[0]);
+    const double error = error_of_sums(c);
     const auto k = dequantised(c, in[1], kScaleOfK), v = dequantised(c, in[2], kScaleOfV);
     const double scale = c.op().scale;
     for (std::size_t row = 0; row < c.rows.size(); ++row) {
@@ -127,38 +161,56 @@ PagedOracle oracle(const PagedCase& c, const std::vector<HostTensor>& in) {
             for (std::int64_t s = 0; s < visible; ++s) {
                 double score = 0;
                 for (std::int64_t i = 0; i < c.d; ++i) {
-                    score += in[0].values[q + i] * k[at(s) + i] * scale;
+                    score += queried[q + i] * k[at(s) + i] * scale;
                 }
                 p.push_back(score);
                 top = std::max(top, score);
             }
             for (double& x : p) sum += x = std::exp(x - top);
             for (std::int64_t s = 0; s < visible; ++s) {
+                const double times = weight(c, p[s]) / sum;
                 for (std::int64_t i = 0; i < c.d; ++i) {
-                    const double term = p[s] / sum * v[at(s) + i];
+                    const double term = times * v[at(s) + i];
                     r.o[q + i] += term;
                     r.sizes[q + i] += std::abs(term);
                     r.walks[q + i] += term * term;
+                }
+                if (c.fp8 != Fp8::products) continue;
+                const double turn = weight(c, p[s] * (1 + error)) - weight(c, p[s] * (1 - error));
+                // Half of what lies between codes about p, which is more than of a multiple of it.
+                const double step = std::max(0x1p-4 * p[s], 0x1p-18);
+                for (std::int64_t i = 0; i < c.d; ++i) {
+                    const double value = std::abs(v[at(s) + i]) / sum;
+                    r.turns[q + i] += turn * value;
+                    r.steps[q + i] += step * value;
+                    r.step_walks[q + i] += step * value * step * value;
                 }
             }
         }
     }
     for (double& x : r.walks) x = std::sqrt(x);
+    for (double& x : r.step_walks) x = std::sqrt(x);
     return r;
 }
 
 void expect_agrees(const PagedCase& c, const HostTensor& got, const PagedOracle& want,
-                   bool tensor_cores) {
-    const Dtype arithmetic = c.dtype == Dtype::f64 ? Dtype::f64 : Dtype::f32;
-    // Scores round relative to |q| |k| scale, about sqrt(D) here, and probabilities by as much.
-    const double sums = rounding(arithmetic) * static_cast<double>(16 + 4 * c.d + c.keys());
-    // Probabilities enter the second product in bf16: six deviations of their errors.
-    const double weights = tensor_cores ? 2 * rounding(Dtype::bf16) : 0;
+                   std::string_view kernel) {
+    const double sums = error_of_sums(c);
+    // What becomes of a probability in the second product. In bf16: six deviations of their errors.
+    // In codes: where all scores are known before, codes differ only by errors in f32; else both
+    // codes, ours and the definition's, are off by up to half a step, and by 0.58 of that in their
+    // deviation, of which six are allowed.
+    const auto weights = [&](std::size_t i) {
+        if (c.fp8 != Fp8::products) {
+            return on_cuda() && kernel != "rows" ? 2 * rounding(Dtype::bf16) * want.walks[i] : 0;
+        }
+        return on_cuda() ? std::min(2 * want.steps[i], 4.9 * want.step_walks[i]) : want.turns[i];
+    };
     ASSERT_EQ(got.values.size(), want.o.size());
     for (std::size_t i = 0; i < want.o.size(); ++i) {
         ASSERT_NEAR(got.values[i], want.o[i],
-                    rounding(c.dtype) * std::abs(want.o[i]) + sums * want.sizes[i] +
-                        weights * want.walks[i] + (c.dtype == Dtype::f16 ? 0x1p-25 : 0))
+                    rounding(c.dtype) * std::abs(want.o[i]) + sums * want.sizes[i] + weights(i) +
+                        (c.dtype == Dtype::f16 ? 0x1p-25 : 0))
             << "element " << i;
     }
 }
@@ -171,12 +223,13 @@ TEST_P(PagedAttentionTest, EveryKernelAgreesWithSumsInF64) {
     const PagedOracle want = oracle(c, in);
     const auto names = for_each_kernel(
         c.op(), in, [&](std::string_view kernel, const std::vector<HostTensor>& out) {
-            expect_agrees(c, out[0], want, on_cuda() && kernel != "rows");
+            expect_agrees(c, out[0], want, kernel);
         });
     EXPECT_EQ(names.back(), "rows");
     const bool cores = on_cuda() && c.dtype == Dtype::bf16 && (c.d == 64 || c.d == 128);
     EXPECT_EQ(names.size(), cores ? 2u : 1u);
-    EXPECT_EQ(names[0], !cores ? "rows" : c.decode ? "decode" : "prefill");
+    const bool decoded = c.decode && c.fp8 != Fp8::products;
+    EXPECT_EQ(names[0], !cores ? "rows" : decoded ? "decode" : "prefill");
 }
 
 std::vector<PagedCase> cases() {
@@ -197,9 +250,7 @@ std::vector<PagedCase> cases() {
     std::vector<PagedCase> all;
     const auto add = [&](std::int64_t h, std::int64_t g, std::int64_t d, Dtype dtype,
                          const Rows& rows, bool of_decode, std::int64_t table = 6) {
-        for (const bool coded : {false, true}) {
-            all.push_back({h, g, d, dtype, coded, rows, of_decode, table});
-        }
+        for (const Fp8 fp8 : kFp8) all.push_back({h, g, d, dtype, fp8, rows, of_decode, table});
     };
     for (const Dtype dtype : kPlainDtypes) {
         for (const std::int64_t d : {64, 128, 80}) {
@@ -238,19 +289,21 @@ INSTANTIATE_TEST_SUITE_P(All, PagedAttentionTest, testing::ValuesIn(cases()));
 
 TEST(PagedAttention, UnusedRowsAreZero) {
     for (const bool decode : {false, true}) {
-        const PagedCase c{4, 2, 64, Dtype::bf16, false, {{0, -1}, {0, 3}}, decode};
-        for_each_kernel(c.op(), operands(c), [&](const std::vector<HostTensor>& out) {
-            for (std::size_t i = 0; i < 256; ++i) {
-                EXPECT_EQ(out[0].values[i], 0);
-                EXPECT_NE(out[0].values[256 + i], 0);
-            }
-        });
+        for (const Fp8 fp8 : kFp8) {
+            const PagedCase c{4, 2, 64, Dtype::bf16, fp8, {{0, -1}, {0, 3}}, decode};
+            for_each_kernel(c.op(), operands(c), [&](const std::vector<HostTensor>& out) {
+                for (std::size_t i = 0; i < 256; ++i) {
+                    EXPECT_EQ(out[0].values[i], 0);
+                    EXPECT_NE(out[0].values[256 + i], 0);
+                }
+            });
+        }
     }
 }
 
 TEST(PagedAttention, OfNothing) {
     for (const bool decode : {false, true}) {
-        PagedCase c{4, 2, 64, Dtype::bf16, false, {{0, 3}}, decode};
+        PagedCase c{4, 2, 64, Dtype::bf16, Fp8::no, {{0, 3}}, decode};
         std::vector<HostTensor> in = operands(c);
         const Shape none = decode ? Shape{0, 1} : Shape{1, 0};
         in[0] = tensor(c.dtype, {none[0], none[1], c.h, c.d}, {});
@@ -264,7 +317,7 @@ TEST(PagedAttention, OfNothing) {
 // Scores far beyond what e^x holds.
 TEST(PagedAttention, LargeScoresDoNotOverflow) {
     for (const bool decode : {false, true}) {
-        const PagedCase c{4, 2, 64, Dtype::bf16, false, {{0, 90}, {1, 64}}, decode};
+        const PagedCase c{4, 2, 64, Dtype::bf16, Fp8::no, {{0, 90}, {1, 64}}, decode};
         std::vector<HostTensor> in = operands(c);
         std::vector<double> q = in[0].values;
         for (double& x : q) x *= 256;
@@ -282,8 +335,8 @@ TEST(PagedAttention, RowsDoNotDependOnEachOther) {
     Rows rows{{0, 3}, {1, 700}, {1, 701}, {1, -1}, {1, 40}, {2, 511}, {3, 512}, {3, 513}};
     for (int i = 0; i < 50; ++i) rows.push_back({4, 200 + i});
     for (const bool decode : {false, true}) {
-        for (const bool coded : {false, true}) {
-            const PagedCase c{8, 2, 64, Dtype::bf16, coded, rows, decode, 48};
+        for (const Fp8 fp8 : kFp8) {
+            const PagedCase c{8, 2, 64, Dtype::bf16, fp8, rows, decode, 48};
             const std::vector<HostTensor> in = operands(c);
             std::vector<HostTensor> all;
             for_each_kernel(c.op(), in,
@@ -335,8 +388,50 @@ TEST(PagedAttention, RowsDoNotDependOnEachOther) {
 
 TEST(PagedAttention, OfAGraphMayOverwriteItsQuery) {
     for (const bool decode : {false, true}) {
-        const PagedCase c{4, 2, 64, Dtype::bf16, false, {{0, 3}, {1, 70}, {1, 71}}, decode};
-        expect_same_in_place(c.op(), operands(c));
+        for (const Fp8 fp8 : kFp8) {
+            const PagedCase c{4, 2, 64, Dtype::bf16, fp8, {{0, 3}, {1, 70}, {1, 71}}, decode};
+            const auto of_a_copy = [&](Builder& b, Values in) {
+                in[0] = b.one(Concat{}, {in[0]});
+                return b.emit(c.op(), in);
+            };
+            const auto in = operands(c);
+            expect_identical(run(of_a_copy, in)[0], run(as_is(c.op()), in)[0]);
+        }
+    }
+}
+
+// One key of 2048 has a probability 2^11 times that of each other: their codes, of 256 times them,
+// are exact, and codes of them alone would be zero.
+TEST(PagedAttention, SmallProbabilitiesHaveCodes) {
+    constexpr std::int64_t kKeys = 2048, kElements = 64;
+    for (const bool decode : {false, true}) {
+        for (const std::int64_t large : {std::int64_t{0}, kKeys / 2, kKeys - 1}) {
+            SCOPED_TRACE(large);
+            PagedCase c{1, 1, kElements, Dtype::bf16, Fp8::products, {}, decode, 128};
+            c.rows = {{0, kKeys - 1}, {0, kKeys - 1}};
+            std::vector<HostTensor> in = operands(c);
+            std::vector<double> q(2 * kElements), k = in[1].values, v = in[2].values;
+            q[0] = q[kElements] = 448 * kScaleOfQ;
+            for (std::int64_t s = 0; s < kKeys; ++s) {
+                for (std::int64_t i = 0; i < kElements; ++i) {
+                    k[c.slot(0, s) * kElements + i] = 0;
+                    v[c.slot(0, s) * kElements + i] = s == large ? 0 : 8;
+                }
+            }
+            k[c.slot(0, large) * kElements] = 256;
+            // As q and k make it: log(2^11) = score.
+            const double score = 448 * 256 * double{kScaleOfQ} * double{kScaleOfK} * c.op().scale;
+            const double wanted = 11 * std::log(2.0) / score;
+            in[0] = tensor(c.dtype, in[0].type.shape, q);
+            in[1] = tensor(Dtype::e4m3, in[1].type.shape, k);
+            in[2] = tensor(Dtype::e4m3, in[2].type.shape, v);
+            in[6] = scalar(kScaleOfK * wanted);
+            const double small = (kKeys - 1) * 0x1p-11;
+            const std::vector<double> want(2 * kElements, 8 * kScaleOfV * small / (1 + small));
+            for_each_kernel(c.op(), in, [&](const std::vector<HostTensor>& out) {
+                expect_close(out[0], want, 2 * rounding(Dtype::bf16));
+            });
+        }
     }
 }
 
@@ -365,6 +460,10 @@ TEST(PagedAttention, RefusesOtherTypes) {
               "paged_attention: operand 1 must be unscaled e4m3, got bf16[32, 2, 8]");
     EXPECT_EQ(refused({q, pool, pool, rows, rows, tables, one}),
               "paged_attention: k and v have a scale each, got 7 operands");
+    EXPECT_EQ(refused({q, pool, pool, rows, rows, tables, one, one, one}),
+              "paged_attention: operand 1 must be unscaled e4m3, got bf16[32, 2, 8]");
+    EXPECT_EQ(refused({q, codes, codes, rows, rows, tables, one, one, rows}),
+              "paged_attention: operand 8 must be unscaled f32, got i32[1, 3]");
 }
 
 }  // namespace

@@ -114,6 +114,7 @@ inline constexpr std::int64_t kBlockRows = 64;
 inline std::int64_t score_stride(std::int64_t keys) { return (keys + 15) / 16 * 16 + 16; }
 
 Prepared prepare_attention_reference(const NodeView&);
+Prepared prepare_paged_attention_fp8(const NodeView&);  // with a scale of q
 Prepared prepare_attention_grad_reference(const NodeView&);
 
 }  // namespace octavo::cpu

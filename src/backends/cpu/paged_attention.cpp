@@ -96,6 +96,7 @@ Prepared prepare_over(const NodeView& node) {
 }
 
 Prepared prepare(const NodeView& node) {
+    if (node.in.size() == 9) return prepare_paged_attention_fp8(node);
     return dispatch_plain(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
         return node.in.size() == 8 ? prepare_over<T, e4m3>(node) : prepare_over<T, T>(node);

@@ -18,6 +18,7 @@ struct PagedOperands {
     const P *k, *v;
     const std::int32_t *positions, *sequences, *tables;
     const float *k_scale, *v_scale;  // of codes
+    const float* q_scale;            // of products in FP8
     bf16* o;
     int rows, heads, groups, table;
     float scale;
@@ -29,8 +30,9 @@ struct PagedOperands {
           positions(call.in[3].as<std::int32_t>()),
           sequences(call.in[4].as<std::int32_t>()),
           tables(call.in[5].as<std::int32_t>()),
-          k_scale(call.in.size() == 8 ? call.in[6].as<float>() : nullptr),
-          v_scale(call.in.size() == 8 ? call.in[7].as<float>() : nullptr),
+          k_scale(call.in.size() >= 8 ? call.in[6].as<float>() : nullptr),
+          v_scale(call.in.size() >= 8 ? call.in[7].as<float>() : nullptr),
+          q_scale(call.in.size() == 9 ? call.in[8].as<float>() : nullptr),
           o(call.out[0].as<bf16>()),
           rows(static_cast<int>(call.in[3].type.shape.elements())),
           heads(static_cast<int>(call.in[0].type.shape[2])),

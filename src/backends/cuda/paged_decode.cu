@@ -468,6 +468,7 @@ Refusal reject_paged_cores(const NodeView& node) {
 Refusal reject_paged_decode(const NodeView& node) {
     const Shape& q = node.in[0].shape;
     if (q[1] != 1) return fmt::format("{} rows of a sequence", q[1]);
+    if (node.in.size() == 9) return "products in FP8";
     if (q[0] > kMostDecodedRows)
         return fmt::format("{} rows, of at most {}", q[0], kMostDecodedRows);
     return reject_paged_cores(node);

@@ -4,6 +4,10 @@
 // to another. Softmax is online, in f32, with probabilities in bf16. Rows that have no neighbours
 // are decoded.
 //
+// Products in FP8 are made here for any rows, as products in bf16 of what the codes stand for,
+// which it holds: below wgmma, whose operands would have to be transposed in shared memory, Hopper
+// has no faster ones (mma of e4m3 becomes conversions and mma of f16).
+//
 // Two blocks a multiprocessor, 96 KiB of shared memory and 128 threads of 255 registers each. They
 // take tiles in turn, the last ones first, since these see the most keys.
 #include "backends/cuda/paged_decode.cuh"
@@ -58,7 +62,7 @@ struct Work {
     }
 };
 
-template <class P, int D>
+template <class P, int D, bool kFp8>
 struct Block {
     using M = Memory<P, D>;
     using R = Rows<D>;
@@ -87,6 +91,21 @@ struct Block {
             const bool valid = m < w.rows();
             ptx::cp_async_16(base + M::kQ + R::at(m, chunk),
                              a.q + (valid ? w.at(a, m) * D + chunk * 8 : 0), valid);
+        }
+    }
+
+    // q as what its codes stand for.
+    __device__ void encode_q() const {
+        const float inverse = __frcp_rn(*a.q_scale);
+        for (int i = thread; i < kRows * R::kChunks; i += kThreads) {
+            char* at = memory + M::kQ + i * 16;
+            float x[8];
+            load<8>(reinterpret_cast<const bf16*>(at), x);
+#pragma unroll
+            for (float& each : x) each *= inverse;
+            const uint2 codes = encode_packet<e4m3>(x);
+            *reinterpret_cast<uint4*>(at) = {decode_bf16(codes.x), decode_bf16(codes.x >> 16),
+                                             decode_bf16(codes.y), decode_bf16(codes.y >> 16)};
         }
     }
 
@@ -185,6 +204,16 @@ struct Block {
         }
     }
 
+    // Two probabilities as they are multiplied; those of codes, times 256, as what theirs stand
+    // for.
+    static __device__ std::uint32_t weights_of(float x, float y) {
+        if constexpr (kFp8) {
+            return decode_bf16(__nv_cvt_float2_to_fp8x2({x, y}, __NV_SATFINITE, __NV_E4M3));
+        } else {
+            return pack(x, y);
+        }
+    }
+
     // o (32, D) += p v.
     __device__ void add_values(float (&o)[2][D / 8][4], const float (&p)[2][kKeys / 8][4],
                                std::uint32_t v) const {
@@ -197,7 +226,7 @@ struct Block {
 #pragma unroll
                 for (int i = 0; i < 4; ++i) {
                     const float(&from)[4] = p[m][2 * step + i / 2];
-                    weights[m][i] = pack(from[i % 2 * 2], from[i % 2 * 2 + 1]);
+                    weights[m][i] = weights_of(from[i % 2 * 2], from[i % 2 * 2 + 1]);
                 }
             }
 #pragma unroll
@@ -247,7 +276,9 @@ struct Block {
     }
 
     __device__ void run(const Work& w) const {
-        const float scale = M::kCoded ? a.scale * *a.k_scale : a.scale;
+        constexpr float kLift = kFp8 ? 8 : 0;  // probabilities and their sums are times 2^kLift
+        const float unit = kFp8 ? *a.q_scale * *a.k_scale : M::kCoded ? *a.k_scale : 1;
+        const float scale = a.scale * unit;
         // Keys that all of the tile's rows see, and that any does.
         std::uint32_t most = 0, unseen = 0;
         for (int row = w.row + lane; row < w.end; row += kWarp) {
@@ -271,6 +302,7 @@ struct Block {
             std::uint32_t k = base + M::kK, v = base + M::kV;
             if constexpr (M::kCoded) {
                 if (more) load_keys(w, t + 1, end, block);
+                if (kFp8 && t == 0) encode_q();
                 decode_tile(M::kKCodes + t % 2 * M::kCodes, M::kK);
                 decode_tile(M::kVCodes + t % 2 * M::kCodes, M::kV);
                 __syncthreads();
@@ -299,7 +331,7 @@ struct Block {
                     factor[m][h] = ptx::ex2_approx((top[m][h] - higher) * scale);
                     top[m][h] = higher;
                     sum[m][h] *= factor[m][h];
-                    const float shift = higher * scale;
+                    const float shift = higher * scale - kLift;
 #pragma unroll
                     for (int n = 0; n < kKeys / 8; ++n) {
 #pragma unroll
@@ -331,13 +363,13 @@ struct Block {
     }
 };
 
-template <class P, int D>
+template <class P, int D, bool kFp8>
 __global__ void __launch_bounds__(kThreads, kBlocks)
     paged_prefill_kernel(const __grid_constant__ PagedOperands<P> a, PagedPlan plan) {
     extern __shared__ __align__(1024) char memory[];
     __shared__ int visible[kRows];
     __shared__ Work work;  // registers are scarce
-    const Block<P, D> block(a, memory, visible);
+    const Block<P, D, kFp8> block(a, memory, visible);
     while (true) {
         if (threadIdx.x == 0) {
             const int taken = atomicAdd(&plan.counts->taken, 1);
@@ -354,11 +386,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks)
     }
 }
 
-template <class P, int D>
+template <class P, int D, bool kFp8>
 void launch(const PagedOperands<P>& a, const PagedPlan& plan) {
     constexpr int kBytes = Memory<P, D>::kBytes;
     static const bool ready = [] {
-        expect(cudaFuncSetAttribute(paged_prefill_kernel<P, D>,
+        expect(cudaFuncSetAttribute(paged_prefill_kernel<P, D, kFp8>,
                                     cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes),
                "shared memory of paged_prefill");
         return true;
@@ -366,13 +398,16 @@ void launch(const PagedOperands<P>& a, const PagedPlan& plan) {
     static_cast<void>(ready);
     const std::int64_t work = std::int64_t{a.rows} * a.groups;
     const auto blocks = std::min<std::int64_t>(work, device().multiprocessors() * kBlocks);
-    paged_prefill_kernel<P, D>
+    paged_prefill_kernel<P, D, kFp8>
         <<<static_cast<unsigned>(blocks), kThreads, kBytes, stream()>>>(a, plan);
     launched("paged_prefill");
 }
 
-// Rows without neighbours: of each sequence one, as calls are made.
+bool in_fp8(const NodeView& node) { return node.in.size() == 9; }
+
+// Rows without neighbours that are decoded: of each sequence one, as calls are made.
 std::int64_t most_lone(const NodeView& node) {
+    if (in_fp8(node)) return 0;
     const Shape& q = node.in[0].shape;
     return std::min({q[0] * q[1], node.in[5].shape[0], kMostDecodedRows});
 }
@@ -381,7 +416,7 @@ std::int64_t most_lone(const NodeView& node) {
 
 Refusal reject_paged_prefill(const NodeView& node) {
     const Shape& q = node.in[0].shape;
-    if (q[1] == 1) return "it has one row of each sequence";
+    if (q[1] == 1 && !in_fp8(node)) return "it has one row of each sequence";
     if (q[0] * q[1] > (1 << 30)) return "too many rows";
     if (const float scale = std::get<PagedAttention>(node.op).scale; !(scale > 0)) {
         return fmt::format("scores are multiplied by {}", scale);
@@ -393,10 +428,10 @@ Prepared prepare_paged_prefill(const NodeView& node) {
     const Shape& q = node.in[0].shape;
     const std::int64_t lone = most_lone(node), d = q[3];
     const std::int64_t plan_bytes = PagedPlan::bytes(q[0] * q[1], lone);
-    const bool coded = node.in.size() == 8;
+    const bool coded = node.in.size() >= 8, fp8 = in_fp8(node);
     const float scale = std::get<PagedAttention>(node.op).scale;
     return {[=](const KernelCall& call) {
-                const auto run = [&]<class P>() {
+                const auto run = [&]<class P, bool kFp8>() {
                     const PagedOperands<P> a(call, scale);
                     if (a.rows == 0) return;
                     const PagedPlan plan(call.scratch, a.rows);
@@ -404,14 +439,16 @@ Prepared prepare_paged_prefill(const NodeView& node) {
                         a.sequences, a.rows, kRows / (a.heads / a.groups), static_cast<int>(lone),
                         plan);
                     launched("paged_prefill");
-                    d == 64 ? launch<P, 64>(a, plan) : launch<P, 128>(a, plan);
+                    d == 64 ? launch<P, 64, kFp8>(a, plan) : launch<P, 128, kFp8>(a, plan);
                     decode_rows(a, static_cast<int>(d),
                                 {.most = static_cast<int>(lone),
                                  .rows = plan.lone,
                                  .listed = &plan.counts->lone},
                                 call.scratch + plan_bytes);
                 };
-                coded ? run.template operator()<e4m3>() : run.template operator()<bf16>();
+                if (fp8) return run.template operator()<e4m3, true>();
+                coded ? run.template operator()<e4m3, false>()
+                      : run.template operator()<bf16, false>();
             },
             plan_bytes + decode_scratch_bytes(lone, q[2], d)};
 }
