@@ -228,8 +228,7 @@ TEST_P(PagedAttentionTest, EveryKernelAgreesWithSumsInF64) {
     EXPECT_EQ(names.back(), "rows");
     const bool cores = on_cuda() && c.dtype == Dtype::bf16 && (c.d == 64 || c.d == 128);
     EXPECT_EQ(names.size(), cores ? 2u : 1u);
-    const bool decoded = c.decode && c.fp8 != Fp8::products;
-    EXPECT_EQ(names[0], !cores ? "rows" : decoded ? "decode" : "prefill");
+    EXPECT_EQ(names[0], !cores ? "rows" : c.decode ? "decode" : "prefill");
 }
 
 std::vector<PagedCase> cases() {

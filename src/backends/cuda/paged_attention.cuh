@@ -60,6 +60,10 @@ __device__ inline std::uint32_t pack(float low, float high) {
     return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
+// The codes of two elements, in the lower half.
+__device__ inline std::uint32_t encode_pair(float low, float high) {
+    return __nv_cvt_float2_to_fp8x2({low, high}, __NV_SATFINITE, __NV_E4M3);
+}
 // The two codes in the lower half, as f16 has them, which is exact.
 __device__ inline std::uint32_t decode_f16(std::uint32_t codes) {
     const __half2_raw halves =

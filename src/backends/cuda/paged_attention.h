@@ -9,7 +9,7 @@ namespace octavo::cuda {
 Refusal reject_paged_decode(const NodeView&);
 Prepared prepare_paged_decode(const NodeView&);
 
-// The same for several rows; and, with products in FP8, for one.
+// The same for several rows.
 Refusal reject_paged_prefill(const NodeView&);
 Prepared prepare_paged_prefill(const NodeView&);
 

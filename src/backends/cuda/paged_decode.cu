@@ -15,7 +15,8 @@
 //
 // Codes go to products in f16, one instruction for two of them: bf16 would take four. q, whose
 // range is bf16's, is divided by a power of two for each head, and probabilities are multiplied by
-// 2^15.
+// 2^15. Where products are in FP8, q and 256 times the probabilities are what their codes stand
+// for, which f16 holds as well.
 #include "backends/cuda/paged_decode.cuh"
 #include "backends/cuda/paged_decode_tile.cuh"
 
@@ -180,8 +181,22 @@ __device__ float to_f16(std::uint32_t (&q)[kSteps][2]) {
     return __uint_as_float(static_cast<std::uint32_t>(exponent) << 23);
 }
 
+// To what its codes stand for.
+template <int kSteps>
+__device__ void encode(std::uint32_t (&q)[kSteps][2], float inverse) {
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const float low = __uint_as_float(q[s][i] << 16);
+            const float high = __uint_as_float(q[s][i] & 0xFFFF0000);
+            q[s][i] = decode_f16(encode_pair(low * inverse, high * inverse));
+        }
+    }
+}
+
 // NT: eights of heads in a group.
-template <class P, int D, int NT>
+template <class P, int D, int NT, bool kFp8>
 __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
     paged_decode_kernel(const __grid_constant__ PagedOperands<P> a,
                         const __grid_constant__ DecodedRows list, Splitting splitting,
@@ -202,13 +217,19 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
             *reinterpret_cast<uint4*>(o + at) = uint4{};
         }
     }
-    constexpr float kLift = T::kCoded ? 0x1p15f : 1;  // of probabilities
+    constexpr float kLift = kFp8 ? 256 : T::kCoded ? 0x1p15f : 1;  // of probabilities
     const float key_scale = T::kCoded ? a.scale * *a.k_scale : a.scale;
     const float value_scale = T::kCoded ? *a.v_scale / kLift : 1;
 
     Walk<P> walk{.a = a, .list = list, .splitting = splitting, .firsts = firsts, .n = n};
     bool more = walk.start(static_cast<int>(blockIdx.x) * kWarps + thread / kWarp);
     if (!more) return;
+    // Two probabilities as they are multiplied.
+    const auto weights_of = [](float x, float y) {
+        if constexpr (kFp8) return decode_f16(encode_pair(x * kLift, y * kLift));
+        if constexpr (T::kCoded) return pack_f16(x * kLift, y * kLift);
+        return pack(x, y);
+    };
     std::uint32_t q[NT][kSteps][2];  // (16 elements, 8 heads), in bf16 until a split begins
     const auto load_q = [&] {
 #pragma unroll
@@ -247,7 +268,13 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
         if (fresh) {
 #pragma unroll
             for (int t = 0; t < NT; ++t) {
-                const float unit = T::kCoded ? to_f16(q[t]) : 1;  // of head g
+                float unit = 1;  // of head g
+                if constexpr (kFp8) {
+                    unit = *a.q_scale;
+                    encode(q[t], __frcp_rn(unit));
+                } else if constexpr (T::kCoded) {
+                    unit = to_f16(q[t]);
+                }
 #pragma unroll
                 for (int j = 0; j < 2; ++j) {
                     scale[t][j] = key_scale * __shfl_sync(0xFFFFFFFF, unit, (2 * c + j) * 4);
@@ -328,8 +355,7 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
 #pragma unroll
                 for (int h = 0; h < 2; ++h) {
                     const float x = p[part][t][2 * h], y = p[part][t][2 * h + 1];
-                    weights[t][h] = ptx::movmatrix_trans(T::kCoded ? pack_f16(x * kLift, y * kLift)
-                                                                   : pack(x, y));
+                    weights[t][h] = ptx::movmatrix_trans(weights_of(x, y));
                 }
             }
 #pragma unroll
@@ -414,7 +440,7 @@ __global__ void __launch_bounds__(kBlock)
     store<E>(a.o + (std::int64_t{row} * a.heads + head) * D + lane * E, x);
 }
 
-template <class P, int D, int NT>
+template <class P, int D, int NT, bool kFp8>
 void launch(const PagedOperands<P>& a, const DecodedRows& list, std::byte* scratch) {
     const std::int64_t all = std::int64_t{list.most} * a.heads * kMostSplits;
     const Partials partials{.tops = reinterpret_cast<float2*>(scratch),
@@ -424,7 +450,7 @@ void launch(const PagedOperands<P>& a, const DecodedRows& list, std::byte* scrat
     const auto blocks = static_cast<unsigned>(std::min(ceil_div(items, kWarps), most));
     const auto bytes = static_cast<std::size_t>(list.most + 1) * sizeof(int);
     const Splitting splitting = splitting_of<DecodeTile<P, D>>(list.most, a.groups, most * kWarps);
-    paged_decode_kernel<P, D, NT>
+    paged_decode_kernel<P, D, NT, kFp8>
         <<<blocks, kThreads, bytes, stream()>>>(a, list, splitting, partials);
     launched("paged_decode");
     if (splitting.count(a.table * kBlockTokens) <= 1) return;
@@ -440,12 +466,20 @@ void launch(const PagedOperands<P>& a, const DecodedRows& list, std::byte* scrat
 template <class P>
 void decode_rows(const PagedOperands<P>& a, int d, const DecodedRows& list, std::byte* scratch) {
     if (list.most == 0) return;
-    const bool wide = a.heads / a.groups > 8;
-    if (d == 64) {
-        wide ? launch<P, 64, 2>(a, list, scratch) : launch<P, 64, 1>(a, list, scratch);
-    } else {
-        wide ? launch<P, 128, 2>(a, list, scratch) : launch<P, 128, 1>(a, list, scratch);
+    const auto run = [&]<bool kFp8>() {
+        const bool wide = a.heads / a.groups > 8;
+        if (d == 64) {
+            wide ? launch<P, 64, 2, kFp8>(a, list, scratch)
+                 : launch<P, 64, 1, kFp8>(a, list, scratch);
+        } else {
+            wide ? launch<P, 128, 2, kFp8>(a, list, scratch)
+                 : launch<P, 128, 1, kFp8>(a, list, scratch);
+        }
+    };
+    if constexpr (std::is_same_v<P, e4m3>) {
+        if (a.q_scale) return run.template operator()<true>();
     }
+    run.template operator()<false>();
 }
 template void decode_rows(const PagedOperands<bf16>&, int, const DecodedRows&, std::byte*);
 template void decode_rows(const PagedOperands<e4m3>&, int, const DecodedRows&, std::byte*);
@@ -468,7 +502,6 @@ Refusal reject_paged_cores(const NodeView& node) {
 Refusal reject_paged_decode(const NodeView& node) {
     const Shape& q = node.in[0].shape;
     if (q[1] != 1) return fmt::format("{} rows of a sequence", q[1]);
-    if (node.in.size() == 9) return "products in FP8";
     if (q[0] > kMostDecodedRows)
         return fmt::format("{} rows, of at most {}", q[0], kMostDecodedRows);
     return reject_paged_cores(node);
@@ -476,7 +509,7 @@ Refusal reject_paged_decode(const NodeView& node) {
 
 Prepared prepare_paged_decode(const NodeView& node) {
     const Shape& q = node.in[0].shape;
-    const bool coded = node.in.size() == 8;
+    const bool coded = node.in.size() >= 8;
     const float scale = std::get<PagedAttention>(node.op).scale;
     return {[=](const KernelCall& call) {
                 const Shape& shape = call.in[0].type.shape;

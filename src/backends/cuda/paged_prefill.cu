@@ -4,9 +4,9 @@
 // to another. Softmax is online, in f32, with probabilities in bf16. Rows that have no neighbours
 // are decoded.
 //
-// Products in FP8 are made here for any rows, as products in bf16 of what the codes stand for,
-// which it holds: below wgmma, whose operands would have to be transposed in shared memory, Hopper
-// has no faster ones (mma of e4m3 becomes conversions and mma of f16).
+// Products in FP8 are products in bf16 of what the codes stand for, which it holds: below wgmma,
+// whose operands would have to be transposed in shared memory, Hopper has no faster ones (mma of
+// e4m3 becomes conversions and mma of f16).
 //
 // Two blocks a multiprocessor, 96 KiB of shared memory and 128 threads of 255 registers each. They
 // take tiles in turn, the last ones first, since these see the most keys.
@@ -208,7 +208,7 @@ struct Block {
     // for.
     static __device__ std::uint32_t weights_of(float x, float y) {
         if constexpr (kFp8) {
-            return decode_bf16(__nv_cvt_float2_to_fp8x2({x, y}, __NV_SATFINITE, __NV_E4M3));
+            return decode_bf16(encode_pair(x, y));
         } else {
             return pack(x, y);
         }
@@ -403,11 +403,8 @@ void launch(const PagedOperands<P>& a, const PagedPlan& plan) {
     launched("paged_prefill");
 }
 
-bool in_fp8(const NodeView& node) { return node.in.size() == 9; }
-
-// Rows without neighbours that are decoded: of each sequence one, as calls are made.
+// Rows without neighbours: of each sequence one, as calls are made.
 std::int64_t most_lone(const NodeView& node) {
-    if (in_fp8(node)) return 0;
     const Shape& q = node.in[0].shape;
     return std::min({q[0] * q[1], node.in[5].shape[0], kMostDecodedRows});
 }
@@ -416,7 +413,7 @@ std::int64_t most_lone(const NodeView& node) {
 
 Refusal reject_paged_prefill(const NodeView& node) {
     const Shape& q = node.in[0].shape;
-    if (q[1] == 1 && !in_fp8(node)) return "it has one row of each sequence";
+    if (q[1] == 1) return "it has one row of each sequence";
     if (q[0] * q[1] > (1 << 30)) return "too many rows";
     if (const float scale = std::get<PagedAttention>(node.op).scale; !(scale > 0)) {
         return fmt::format("scores are multiplied by {}", scale);
@@ -428,7 +425,7 @@ Prepared prepare_paged_prefill(const NodeView& node) {
     const Shape& q = node.in[0].shape;
     const std::int64_t lone = most_lone(node), d = q[3];
     const std::int64_t plan_bytes = PagedPlan::bytes(q[0] * q[1], lone);
-    const bool coded = node.in.size() >= 8, fp8 = in_fp8(node);
+    const bool coded = node.in.size() >= 8, fp8 = node.in.size() == 9;
     const float scale = std::get<PagedAttention>(node.op).scale;
     return {[=](const KernelCall& call) {
                 const auto run = [&]<class P, bool kFp8>() {
