@@ -1,3 +1,4 @@
+#include "ops/delayed_quantise.h"
 #include "recipes/scales.h"
 
 #include "base/dtype_traits.h"
@@ -77,7 +78,9 @@ float used_scale(Session& s, const std::string& slot) {
     plan.run([&](std::int32_t i) {
         const Node& n = plan.graph().node(i);
         if (!std::holds_alternative<DelayedQuantise>(n.op)) return;
-        if (plan.graph().value_name(n.in[1]) != scale_history_name(slot)) return;
+        // Operands of a source may come first.
+        const Value history = n.in[history_operand(n.in.size(), 0)];
+        if (plan.graph().value_name(history) != scale_history_name(slot)) return;
         used = static_cast<float>(test::read_tensor(plan.tensor(n.out[2])).values[0]);
     });
     return used;
