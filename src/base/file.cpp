@@ -56,8 +56,10 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     return *this;
 }
 
-std::string read_file(const std::filesystem::path& path) {
+std::string read_file(const std::filesystem::path& path, std::size_t at_most) {
     const MappedFile file(path);
+    check(file.bytes().size() <= at_most, "{}: expected at most {} bytes, got {}", path.string(),
+          at_most, file.bytes().size());
     return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,7 +26,9 @@ class MappedFile {
     std::span<const std::byte> bytes_;
 };
 
-std::string read_file(const std::filesystem::path& path);
+// A file of more than `at_most` bytes is an Error.
+std::string read_file(const std::filesystem::path& path,
+                      std::size_t at_most = std::numeric_limits<std::size_t>::max());
 
 // Sequential writer. Every call checks what the system said: a full disk is an Error that names the
 // file and the bytes written so far, never a short file. `close` syncs to the disk; a destructor

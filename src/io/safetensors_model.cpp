@@ -85,7 +85,8 @@ SafetensorsModel::SafetensorsModel(const std::filesystem::path& folder) : folder
           "Hugging Face folder with safetensors weights (pickled .bin weights are not read).",
           folder.string());
 
-    const SafetensorsIndex promised = parse_safetensors_index(read_file(index), index.string());
+    const SafetensorsIndex promised =
+        parse_safetensors_index(read_file(index, kLongestSafetensorsHeader), index.string());
     std::map<std::string, std::vector<std::string>> tensors_of;  // by shard
     for (const auto& [tensor, file] : promised.weight_map) tensors_of[file].push_back(tensor);
     std::vector<std::string> missing;
