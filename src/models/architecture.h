@@ -67,6 +67,9 @@ inline constexpr std::size_t kLongestConfig = 16 << 20;
 // supported (sliding windows in use, other activations, other RoPE types, ...) are refused by name.
 Architecture parse_hf_config(std::string_view json, const std::string& where);
 Architecture read_hf_config(const std::filesystem::path& folder);
+// What config.json asks of trainers that have dropout, which Octavo has not: "resid_pdrop = 0.1,
+// ..." or nothing. Evaluation and generation never drop anything.
+std::string read_dropout(const std::filesystem::path& folder);
 // In the form that transformers 5 writes. `dtype` is that of the weights beside it, "float32", ....
 std::string to_hf_config(const Architecture&, std::string_view dtype);
 

@@ -124,6 +124,11 @@ void check_quantisation(const Reader& r) {
           "of this model.",
           r.where(), method);
     r.refuse_unless("fmt", "e4m3");
+    const std::string scheme = r.string("activation_scheme", "dynamic");
+    check(scheme == "dynamic",
+          "{}: activation_scheme '{}' is not supported: activations are scaled as the recipe says, "
+          "and no input_scale is read.\n  Set it to \"dynamic\" to use the weights alone.",
+          r.where(), scheme);
     r.refuse_unless("weight_block_size", Json::array({kWeightBlock, kWeightBlock}));
 }
 
@@ -245,6 +250,18 @@ Architecture parse_hf_config(std::string_view text, const std::string& where) {
         throw e.in(where);
     }
     return a;
+}
+
+std::string read_dropout(const std::filesystem::path& folder) {
+    const auto path = folder / "config.json";
+    const Json json = read_json(read_file(path, kLongestConfig));
+    const Reader r(json, path.string());
+    std::string found;
+    for (const char* key : {"attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop"}) {
+        const double share = r.number(key, 0);
+        if (share != 0) found += fmt::format("{}{} = {}", found.empty() ? "" : ", ", key, share);
+    }
+    return found;
 }
 
 Architecture read_hf_config(const std::filesystem::path& folder) {

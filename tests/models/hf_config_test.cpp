@@ -166,6 +166,8 @@ TEST(HfConfig, RefusesByName) {
         {mixture(R"("mlp_only_layers": [2])"), "layers without experts must be 0 to 1, got 2"},
         {mixture(R"("mlp_only_layers": 1)"), "mlp_only_layers must be a list, got 1"},
         {mixture(R"("decoder_sparse_step": 0)"), "a sparse step above 0"},
+        {llama(R"("quantization_config": {"quant_method": "fp8", "activation_scheme": "static"})"),
+         "quantization_config: activation_scheme 'static' is not supported"},
         {gpt2(R"("activation_function": "relu")"), "activation_function 'relu' is not supported"},
         {gpt2(R"("tie_word_embeddings": false)"), "tie_word_embeddings = false changes"},
         {gpt2(R"("scale_attn_weights": false)"), "scale_attn_weights = false changes"},
@@ -179,6 +181,14 @@ TEST(HfConfig, RefusesByName) {
         EXPECT_TRUE(contains(error, c.part)) << c.json;
         EXPECT_TRUE(error.starts_with("m/config.json: ")) << error;
     }
+}
+
+TEST(HfConfig, KnowsWhatAsksForDropout) {
+    const Scratch folder;
+    folder.write("config.json", gpt2(R"("attn_pdrop": 0.1, "embd_pdrop": 0, "resid_pdrop": 0.25)"));
+    EXPECT_EQ(read_dropout(folder / ""), "attn_pdrop = 0.1, resid_pdrop = 0.25");
+    folder.write("config.json", llama(R"("attention_dropout": 0.0)"));
+    EXPECT_EQ(read_dropout(folder / ""), "");
 }
 
 TEST(HfConfig, TakesWhatIsSwitchedOff) {
