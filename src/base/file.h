@@ -26,6 +26,10 @@ class MappedFile {
     std::span<const std::byte> bytes_;
 };
 
+// Bytes of a mapped file that will be read soon: asks the disk for them and does not wait. A copy
+// out of a mapping that nobody announced waits for every few pages.
+void announce(std::span<const std::byte> bytes);
+
 // A file of more than `at_most` bytes is an Error.
 std::string read_file(const std::filesystem::path& path,
                       std::size_t at_most = std::numeric_limits<std::size_t>::max());

@@ -222,7 +222,8 @@ class Converter {
             read(w);
             if (to == Dtype::f32) return std::as_bytes(std::span<const float>(values_));
             bytes_.resize(values_.size() * size_of(to));
-            convert(std::as_bytes(std::span<const float>(values_)), Dtype::f32, bytes_, to);
+            parallel_convert(std::as_bytes(std::span<const float>(values_)), Dtype::f32, bytes_,
+                             to);
             return bytes_;
         });
     }
