@@ -66,8 +66,9 @@ int bench_load(const Args& args) {
 
 Verb bench_load_verb() {
     return {.name = "load",
-            .help = "The weights of a Hugging Face folder into memory. Whether the disk or the "
-                    "system's cache is measured is decided by who has read them before.",
+            .help =
+                "The weights of a Hugging Face folder into memory. Whether the disk or the "
+                "system's cache is measured is decided by who has read them before.",
             .run = bench_load,
             .config = true,
             .flags = {{.name = "as",
