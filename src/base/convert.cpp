@@ -9,6 +9,7 @@
 
 #include "base/dtype_traits.h"
 #include "base/error.h"
+#include "base/parallel.h"
 
 namespace octavo {
 namespace {
@@ -128,7 +129,10 @@ void convert(const void* src, Dtype from, void* dst, Dtype to, std::int64_t n) {
     });
 }
 
-void convert(std::span<const std::byte> src, Dtype from, std::span<std::byte> dst, Dtype to) {
+namespace {
+
+std::int64_t elements_of_both(std::span<const std::byte> src, Dtype from, std::span<std::byte> dst,
+                              Dtype to) {
     const std::size_t n = src.size() / size_of(from);
     check(n * size_of(from) == src.size(),
           "convert: expected a source of whole {} elements ({} bytes each), got {} bytes",
@@ -137,7 +141,23 @@ void convert(std::span<const std::byte> src, Dtype from, std::span<std::byte> ds
           "convert: expected {} bytes for {} elements of {}, got {}\n"
           "  Size the destination for as many elements as the source has.",
           n * size_of(to), n, name(to), dst.size());
-    convert(src.data(), from, dst.data(), to, static_cast<std::int64_t>(n));
+    return static_cast<std::int64_t>(n);
+}
+
+}  // namespace
+
+void convert(std::span<const std::byte> src, Dtype from, std::span<std::byte> dst, Dtype to) {
+    convert(src.data(), from, dst.data(), to, elements_of_both(src, from, dst, to));
+}
+
+void parallel_convert(std::span<const std::byte> src, Dtype from, std::span<std::byte> dst,
+                      Dtype to) {
+    constexpr std::int64_t kGrain = 1 << 18;
+    const std::int64_t n = elements_of_both(src, from, dst, to);
+    parallel_for(n, kGrain, [&](std::int64_t begin, std::int64_t end) {
+        convert(src.data() + begin * static_cast<std::int64_t>(size_of(from)), from,
+                dst.data() + begin * static_cast<std::int64_t>(size_of(to)), to, end - begin);
+    });
 }
 
 void quantise(const void* src, Dtype from, float inv_scale, void* dst, Dtype to, std::int64_t n) {

@@ -1,6 +1,7 @@
 // Element-wise conversion between the float dtypes: f64, f32, bf16, f16, e4m3, e5m2 (any other
-// dtype throws Error). Casts follow float16.h and float8.h, with one rounding. Single-threaded;
-// callers cut the work with parallel_for. Buffers need no alignment and must not overlap.
+// dtype throws Error). Casts follow float16.h and float8.h, with one rounding. Single-threaded but
+// for parallel_convert; callers cut the work with parallel_for. Buffers need no alignment and must
+// not overlap.
 #pragma once
 
 #include <cstddef>
@@ -15,6 +16,10 @@ void convert(const void* src, Dtype from, void* dst, Dtype to, std::int64_t n);
 
 // Throws Error unless both spans hold the same whole number of elements.
 void convert(std::span<const std::byte> src, Dtype from, std::span<std::byte> dst, Dtype to);
+
+// The same bits, by all cores: for whole tensors.
+void parallel_convert(std::span<const std::byte> src, Dtype from, std::span<std::byte> dst,
+                      Dtype to);
 
 // dst = cast(value * inv_scale), the product in f32, rounded to nearest even.
 void quantise(const void* src, Dtype from, float inv_scale, void* dst, Dtype to, std::int64_t n);

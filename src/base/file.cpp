@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -56,8 +58,22 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
     return *this;
 }
 
-std::string read_file(const std::filesystem::path& path) {
+void announce(std::span<const std::byte> bytes) {
+    // Of a longer stretch Linux reads no more than the beginning.
+    constexpr std::size_t kStretch = 256 << 10;
+    const auto page = static_cast<std::uintptr_t>(sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<std::uintptr_t>(bytes.data()) / page * page;
+    const auto end = reinterpret_cast<std::uintptr_t>(bytes.data()) + bytes.size();
+    for (std::uintptr_t at = begin; at < end; at += kStretch) {
+        // Advice: that it was not taken is no error.
+        madvise(reinterpret_cast<void*>(at), std::min(kStretch, end - at), MADV_WILLNEED);
+    }
+}
+
+std::string read_file(const std::filesystem::path& path, std::size_t at_most) {
     const MappedFile file(path);
+    check(file.bytes().size() <= at_most, "{}: expected at most {} bytes, got {}", path.string(),
+          at_most, file.bytes().size());
     return {reinterpret_cast<const char*>(file.bytes().data()), file.bytes().size()};
 }
 

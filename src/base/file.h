@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <limits>
 #include <span>
 #include <string>
 #include <string_view>
@@ -25,7 +26,13 @@ class MappedFile {
     std::span<const std::byte> bytes_;
 };
 
-std::string read_file(const std::filesystem::path& path);
+// Bytes of a mapped file that will be read soon: asks the disk for them and does not wait. A copy
+// out of a mapping that nobody announced waits for every few pages.
+void announce(std::span<const std::byte> bytes);
+
+// A file of more than `at_most` bytes is an Error.
+std::string read_file(const std::filesystem::path& path,
+                      std::size_t at_most = std::numeric_limits<std::size_t>::max());
 
 // Sequential writer. Every call checks what the system said: a full disk is an Error that names the
 // file and the bytes written so far, never a short file. `close` syncs to the disk; a destructor

@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "base/version.h"
 #include "cli/bench_generate.h"
+#include "cli/bench_load.h"
 #include "cli/bench_op.h"
 #include "cli/bench_report.h"
 #include "cli/device.h"
@@ -327,7 +328,7 @@ Verb bench_verb() {
               .shorthands = {{"backend", "runtime.backend"}}};
     return {.name = "bench",
             .help = "Measures this machine.",
-            .actions = {step, gemm, bench_op_verb(), bench_generate_verb()}};
+            .actions = {step, gemm, bench_op_verb(), bench_generate_verb(), bench_load_verb()}};
 }
 
 }  // namespace octavo

@@ -120,7 +120,7 @@ void add(std::vector<WeightTarget>& targets, WeightTarget target) {
     if (known == targets.end()) return targets.push_back(std::move(target));
     const auto from_f32 = [](const WeightTarget& t, std::span<const std::byte> values) {
         std::vector<std::byte> converted(values.size() / sizeof(float) * size_of(t.dtype));
-        convert(values, Dtype::f32, converted, t.dtype);
+        parallel_convert(values, Dtype::f32, converted, t.dtype);
         t.write(converted);
     };
     known->write = [from_f32, first = *known, second = target](auto values) {

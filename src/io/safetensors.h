@@ -80,7 +80,10 @@ class SafetensorsFile {
 };
 
 // A Hugging Face folder: model.safetensors, or the shards that model.safetensors.index.json lists.
-// Opens all of them and checks that each holds what the index promises.
+// With both, the single file is the model and the index is not looked at, as in transformers.
+// Opens all shards and checks that each holds what the index promises, that none holds a tensor
+// that the index has in another one, and that the bytes add up to total_size, if it is given.
+// Tensors that the index does not list are not there.
 class SafetensorsModel {
   public:
     explicit SafetensorsModel(const std::filesystem::path& folder);
@@ -95,10 +98,12 @@ class SafetensorsModel {
     std::map<std::string, std::size_t, std::less<>> shard_of_;  // tensor -> index into shards_
 };
 
-// The weight map of an index file: tensor -> name of the file beside the index that holds it.
-// `name` is for errors.
-std::map<std::string, std::string> parse_safetensors_index(std::string_view json,
-                                                           const std::string& name);
+// What an index file says.
+struct SafetensorsIndex {
+    std::map<std::string, std::string> weight_map{};  // tensor -> file beside the index
+    std::optional<std::int64_t> total_size;           // of all tensors, in bytes
+};
+SafetensorsIndex parse_safetensors_index(std::string_view json, const std::string& name);
 
 // Writes `path`.tmp, syncs it and renames it over `path`, so that `tensors` may point into the very
 // file that is replaced. Tensors with wide elements come first, which aligns every tensor to its

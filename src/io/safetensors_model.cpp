@@ -1,101 +1,18 @@
 #include <algorithm>
-#include <nlohmann/json.hpp>
+#include <cmath>
 #include <utility>
 
 #include "base/error.h"
 #include "base/nearest.h"
 #include "io/safetensors.h"
+#include "text/json_reader.h"
 
 namespace octavo {
 namespace {
 
+using Json = nlohmann::json;
+
 constexpr const char* kFetchAgain = "Copy or download the folder again.";
-
-// Receives the JSON of an index file: {"weight_map": {tensor: file}, anything else: anything}.
-class IndexReader final : public nlohmann::json_sax<nlohmann::json> {
-  public:
-    explicit IndexReader(const std::string& file) : file_(file) {}
-
-    std::map<std::string, std::string> take() && {
-        check(seen_, "{}: expected a key 'weight_map', got none\n  {}", file_, kFetchAgain);
-        return std::move(map_);
-    }
-
-    bool null() override { return value("null"); }
-    bool boolean(bool) override { return value("a boolean"); }
-    bool number_integer(number_integer_t) override { return value("a number"); }
-    bool number_unsigned(number_unsigned_t) override { return value("a number"); }
-    bool number_float(number_float_t, const string_t&) override { return value("a number"); }
-    bool binary(binary_t&) override { return value("binary data"); }
-
-    bool string(string_t& text) override {
-        if (!in_map_) return value("a string");
-        // Files lie beside the index: a path would let a downloaded folder read elsewhere.
-        check(!text.empty() && text != "." && text != ".." && text.find('/') == text.npos &&
-                  text.find('\0') == text.npos,
-              "{}: tensor '{}': expected the name of a file beside the index, got '{}'\n  {}",
-              file_, printable(key_), printable(text), kFetchAgain);
-        check(map_.emplace(key_, text).second, "{}: tensor '{}' appears twice\n  {}", file_,
-              printable(key_), kFetchAgain);
-        return true;
-    }
-
-    bool key(string_t& text) override {
-        key_ = text;
-        return true;
-    }
-
-    bool start_object(std::size_t) override {
-        if (depth_ == 1 && key_ == "weight_map") {
-            check(!std::exchange(seen_, true), "{}: 'weight_map' appears twice\n  {}", file_,
-                  kFetchAgain);
-            in_map_ = true;
-        } else if (depth_ > 0) {
-            value("an object");
-        }
-        ++depth_;
-        return true;
-    }
-
-    bool end_object() override {
-        if (--depth_ == 1) in_map_ = false;
-        return true;
-    }
-
-    bool start_array(std::size_t) override {
-        value("a list");
-        ++depth_;
-        return true;
-    }
-
-    bool end_array() override {
-        --depth_;
-        return true;
-    }
-
-    bool parse_error(std::size_t position, const std::string&,
-                     const nlohmann::detail::exception& error) override {
-        fail("{}: expected JSON, got at byte {}: {}\n  {}", file_, position,
-             printable(error.what()), kFetchAgain);
-    }
-
-  private:
-    // A value that is neither the weight map nor one of its strings.
-    bool value(const char* got) const {
-        check(depth_ > 0, "{}: expected a JSON object, got {}\n  {}", file_, got, kFetchAgain);
-        check(depth_ > 1 || key_ != "weight_map",
-              "{}: weight_map: expected an object, got {}\n  {}", file_, got, kFetchAgain);
-        check(!in_map_, "{}: tensor '{}': expected the name of a file, got {}\n  {}", file_,
-              printable(key_), got, kFetchAgain);
-        return true;
-    }
-
-    const std::string& file_;
-    std::map<std::string, std::string> map_;
-    std::string key_;
-    std::size_t depth_ = 0;
-    bool in_map_ = false, seen_ = false;
-};
 
 // The first few, for an error that must not list thousands.
 std::string some_of(const std::vector<std::string>& names) {
@@ -114,16 +31,45 @@ bool is_there(const std::filesystem::path& path) {
     return std::filesystem::exists(path, unknown);
 }
 
+// Optional. Some programs compute it in floating point.
+std::optional<std::int64_t> total_size(const Json& root, const std::string& name) {
+    const auto metadata = root.find("metadata");
+    if (metadata == root.end() || !metadata->is_object()) return std::nullopt;
+    const auto size = metadata->find("total_size");
+    if (size == metadata->end() || size->is_null()) return std::nullopt;
+    const auto value = size->is_number() ? size->get<double>() : -1.0;
+    check(value >= 0 && value < 0x1p62 && value == std::floor(value),
+          "{}: metadata: total_size: expected a number of bytes, got {}\n  {}", name,
+          printable(size->dump()), kFetchAgain);
+    return size->get<std::int64_t>();
+}
+
 }  // namespace
 
-std::map<std::string, std::string> parse_safetensors_index(std::string_view json,
-                                                           const std::string& name) {
-    // The JSON library would stop at a NUL as if the text ended there.
-    check(json.find('\0') == json.npos, "{}: expected JSON, got a NUL byte\n  {}", name,
-          kFetchAgain);
-    IndexReader reader(name);
-    nlohmann::json::sax_parse(json.begin(), json.end(), &reader);
-    return std::move(reader).take();
+SafetensorsIndex parse_safetensors_index(std::string_view json, const std::string& name) {
+    Json root;
+    try {
+        root = read_json(json);
+    } catch (const Error& error) {
+        fail("{}: {}\n  {}", name, error.what(), kFetchAgain);
+    }
+    const auto map = root.find("weight_map");
+    check(map != root.end(), "{}: expected a key 'weight_map', got none\n  {}", name, kFetchAgain);
+    check(map->is_object(), "{}: weight_map: expected an object, got {}\n  {}", name,
+          map->type_name(), kFetchAgain);
+    SafetensorsIndex index{.total_size = total_size(root, name)};
+    for (const auto& [tensor, file] : map->items()) {
+        check(file.is_string(), "{}: tensor '{}': expected the name of a file, got {}\n  {}", name,
+              printable(tensor), file.type_name(), kFetchAgain);
+        const auto& text = file.get_ref<const std::string&>();
+        // Files lie beside the index: a path would let a downloaded folder read elsewhere.
+        check(!text.empty() && text != "." && text != ".." && text.find('/') == text.npos &&
+                  text.find('\0') == text.npos,
+              "{}: tensor '{}': expected the name of a file beside the index, got '{}'\n  {}", name,
+              printable(tensor), printable(text), kFetchAgain);
+        index.weight_map.emplace(tensor, text);
+    }
+    return index;
 }
 
 SafetensorsModel::SafetensorsModel(const std::filesystem::path& folder) : folder_(folder) {
@@ -139,25 +85,41 @@ SafetensorsModel::SafetensorsModel(const std::filesystem::path& folder) : folder
           "Hugging Face folder with safetensors weights (pickled .bin weights are not read).",
           folder.string());
 
+    const SafetensorsIndex promised =
+        parse_safetensors_index(read_file(index, kLongestSafetensorsHeader), index.string());
     std::map<std::string, std::vector<std::string>> tensors_of;  // by shard
-    for (auto& [tensor, file] : parse_safetensors_index(read_file(index), index.string())) {
-        tensors_of[file].push_back(tensor);
-    }
+    for (const auto& [tensor, file] : promised.weight_map) tensors_of[file].push_back(tensor);
     std::vector<std::string> missing;
     for (const auto& [file, tensors] : tensors_of) {
         if (!is_there(folder / file)) missing.push_back(file);
     }
     check(missing.empty(), "{}: expected {} shards, {} missing: {}\n  {}", index.string(),
           tensors_of.size(), missing.size(), some_of(missing), kFetchAgain);
+    std::int64_t bytes = 0;
     for (const auto& [file, tensors] : tensors_of) {
         const SafetensorsFile& shard = shards_.emplace_back(folder / file);
+        for (const TensorEntry& e : shard.entries()) {
+            const auto at = promised.weight_map.find(e.name);
+            if (at == promised.weight_map.end()) continue;
+            check(at->second == file,
+                  "{}: expected tensor '{}' in {} alone, as {} says, got it here, too\n  {}",
+                  shard.name(), printable(e.name), printable(at->second), index.filename().string(),
+                  kFetchAgain);
+            shard_of_.emplace(e.name, shards_.size() - 1);
+            bytes += static_cast<std::int64_t>(e.bytes.size());
+        }
         for (const std::string& tensor : tensors) {
             if (!shard.contains(tensor)) missing.push_back(tensor);
-            shard_of_.emplace(tensor, shards_.size() - 1);
         }
         check(missing.empty(), "{}: expected the tensors of {}, missing: {}\n  {}", shard.name(),
               index.filename().string(), some_of(missing), kFetchAgain);
     }
+    // transformers does not look at it, so that a tool may have written it wrong unnoticed:
+    // DeepSpeed's ZeRO-3 counts what one process holds.
+    check(!promised.total_size || *promised.total_size == bytes,
+          "{}: expected tensors of {} bytes together (total_size), got {}\n  {} If these are the "
+          "sizes that the model should have, take total_size out of the index.",
+          index.string(), promised.total_size.value_or(0), bytes, kFetchAgain);
 }
 
 std::vector<std::string> SafetensorsModel::names() const {

@@ -1,5 +1,7 @@
 #include "models/architecture.h"
 
+#include <iterator>
+
 #include "models/model.h"
 
 namespace octavo {
@@ -14,6 +16,20 @@ constexpr FamilyName kFamilies[] = {{Family::llama, "llama"},
                                     {Family::qwen3, "qwen3"},
                                     {Family::qwen3_moe, "qwen3_moe"},
                                     {Family::gpt2, "gpt2"}};
+
+// What no model has come near to.
+constexpr std::int64_t kMostLayers = 1 << 12, kMostExperts = 1 << 18;
+constexpr double kMostWeights = 0x1p50;
+
+// In floating point, which does not overflow.
+double approximate_weights(const Architecture& a) {
+    const auto real = [](std::int64_t n) { return static_cast<double>(n); };
+    const double c = real(a.hidden_size);
+    const double attention = 2 * c * (real(a.heads) + real(a.kv_heads)) * real(a.head_dim);
+    const double experts = 3 * c * real(a.experts.count) * real(a.experts.intermediate_size);
+    return real(a.layers) * (attention + 3 * c * real(a.intermediate_size) + experts) +
+           c * (2 * real(a.vocab_size) + real(a.max_positions));
+}
 
 void check_rope(const Architecture& a) {
     check(a.head_dim % 2 == 0, "model: head_dim must be even for rotary embeddings, got {}",
@@ -41,6 +57,11 @@ void check_experts(const Architecture& a) {
           e.count, e.intermediate_size, e.sparse_step);
     check(e.per_token > 0 && e.per_token <= e.count,
           "model: experts per token must be 1 to {}, got {}", e.count, e.per_token);
+    check(a.layers * e.count <= kMostExperts, "model: expected at most {} experts, got {} x {}",
+          kMostExperts, a.layers, e.count);
+    check(std::ssize(e.dense_layers) <= a.layers,
+          "model: expected at most {} layers without experts, got {}", a.layers,
+          e.dense_layers.size());
     for (const std::int64_t layer : e.dense_layers) {
         check(layer >= 0 && layer < a.layers,
               "model: layers without experts must be 0 to {}, got {}", a.layers - 1, layer);
@@ -79,9 +100,14 @@ void check_architecture(const Architecture& a) {
         check(value > 0 && value < (std::int64_t{1} << 31),
               "model: {} must be positive and below 2^31, got {}", key, value);
     }
+    check(a.layers <= kMostLayers, "model: layers must be at most {}, got {}", kMostLayers,
+          a.layers);
     check(a.heads % a.kv_heads == 0, "model: heads must be a multiple of kv_heads, got {} and {}",
           a.heads, a.kv_heads);
     check_experts(a);
+    check(approximate_weights(a) < kMostWeights,
+          "model: expected fewer than {:.0e} weights, got about {:.1e}", kMostWeights,
+          approximate_weights(a));
     check(a.norm_eps > 0, "model: norm_eps must be positive, got {}", a.norm_eps);
     if (a.family != Family::gpt2) {
         check_rope(a);

@@ -51,7 +51,8 @@ struct Architecture {
 };
 
 // Throws Error naming the field that makes no model (zero sizes, heads not a multiple of kv_heads,
-// odd head_dim, ...).
+// odd head_dim, ...), or one that nobody has yet: the numbers of layers, experts and weights are
+// bounded, so that a mistaken config fails here and not for want of memory.
 void check_architecture(const Architecture&);
 
 // Whether the feed-forward part of this layer is a mixture of experts.
@@ -59,10 +60,16 @@ bool is_sparse(const Architecture&, std::int64_t layer);
 
 std::int64_t parameter_count(const Architecture&);
 
+// No JSON of a model is longer but its tokenizer and its index of weights.
+inline constexpr std::size_t kLongestConfig = 16 << 20;
+
 // Hugging Face config.json, of transformers 4 and 5. Keys that change the mathematics and are not
 // supported (sliding windows in use, other activations, other RoPE types, ...) are refused by name.
 Architecture parse_hf_config(std::string_view json, const std::string& where);
 Architecture read_hf_config(const std::filesystem::path& folder);
+// What config.json asks of trainers that have dropout, which Octavo has not: "resid_pdrop = 0.1,
+// ..." or nothing. Evaluation and generation never drop anything.
+std::string read_dropout(const std::filesystem::path& folder);
 // In the form that transformers 5 writes. `dtype` is that of the weights beside it, "float32", ....
 std::string to_hf_config(const Architecture&, std::string_view dtype);
 

@@ -6,7 +6,6 @@
 #include <functional>
 #include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "base/block_scale.h"
@@ -18,12 +17,13 @@
 #include "models/llmc_checkpoint.h"
 #include "models/model.h"
 #include "models/stored_weights.h"
+#include "text/json_reader.h"
 
 namespace octavo {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
 
 constexpr std::string_view kForms[] = {"f32", "bf16", "fp8", "fp8-tensor"};
 constexpr float kFloor = 0x1p-100f;  // of amaxes: a block of zeros has a scale, too
@@ -40,7 +40,7 @@ struct Source {
         Shape shape;
         std::function<void(std::span<float>)> read;
     };
-    Architecture architecture;
+    Architecture architecture = {};
     std::string config;  // JSON
     std::vector<Weight> weights = {};
     std::vector<fs::path> beside = {};  // files to copy
@@ -57,8 +57,9 @@ bool is_copied(const fs::path& file) {
 }
 
 Source open_folder(const fs::path& folder) {
-    Source source{.architecture = read_hf_config(folder),
-                  .config = read_file(folder / "config.json")};
+    const fs::path config = folder / "config.json";
+    Source source{.config = read_file(config, kLongestConfig)};
+    source.architecture = parse_hf_config(source.config, config.string());
     const auto stored = std::make_shared<StoredWeights>(folder);
     std::vector<StoredWeights::Expected> expected;
     for (const Parameter& p : parameters(source.architecture)) {
@@ -121,7 +122,7 @@ std::set<std::string> left_out(const Source& source) {
 }
 
 std::string config_of(const Source& source, WeightForm form, const std::set<std::string>& kept) {
-    Json j = Json::parse(source.config);
+    Json j = read_json(source.config);
     j.erase("torch_dtype");
     j["dtype"] = form == WeightForm::f32 ? "float32" : "bfloat16";
     j.erase("quantization_config");
@@ -221,7 +222,8 @@ class Converter {
             read(w);
             if (to == Dtype::f32) return std::as_bytes(std::span<const float>(values_));
             bytes_.resize(values_.size() * size_of(to));
-            convert(std::as_bytes(std::span<const float>(values_)), Dtype::f32, bytes_, to);
+            parallel_convert(std::as_bytes(std::span<const float>(values_)), Dtype::f32, bytes_,
+                             to);
             return bytes_;
         });
     }

@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "models/architecture.h"
 #include "text/json_reader.h"
 
 namespace octavo {
@@ -13,7 +14,7 @@ std::vector<std::int32_t> read_eos_tokens(const std::filesystem::path& folder) {
     if (!std::filesystem::exists(file)) return {};
     nlohmann::json json;
     try {
-        json = read_json(read_file(file));
+        json = read_json(read_file(file, kLongestConfig));
     } catch (const Error& error) {
         throw error.in(file.string());
     }

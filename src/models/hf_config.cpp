@@ -1,16 +1,19 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <nlohmann/json.hpp>
 
 #include "base/file.h"
 #include "models/architecture.h"
 #include "models/stored_weights.h"
+#include "text/json_reader.h"
 
 namespace octavo {
 namespace {
 
-using Json = nlohmann::ordered_json;
+using Json = nlohmann::json;
+
+// A value from a file as an error may show it.
+std::string shown(const Json& value) { return printable(value.dump()); }
 
 // Typed access with errors that name the file and the key.
 class Reader {
@@ -19,11 +22,15 @@ class Reader {
 
     bool has(std::string_view key) const { return json_.contains(key) && !json_[key].is_null(); }
 
+    // Within bounds in which sums and small multiples of sizes cannot overflow.
     std::int64_t integer(std::string_view key) const {
         require(key);
-        check(json_[key].is_number_integer(), "{}: {} must be an integer, got {}", where_, key,
-              json_[key].dump());
-        return json_[key].get<std::int64_t>();
+        const Json& value = json_[key];
+        check(value.is_number_integer(), "{}: {} must be an integer, got {}", where_, key,
+              shown(value));
+        check(std::abs(value.get<double>()) < 0x1p31, "{}: {} must be below 2^31, got {}", where_,
+              key, shown(value));
+        return value.get<std::int64_t>();
     }
     std::int64_t integer(std::string_view key, std::int64_t otherwise) const {
         return has(key) ? integer(key) : otherwise;
@@ -31,7 +38,7 @@ class Reader {
     double number(std::string_view key) const {
         require(key);
         check(json_[key].is_number(), "{}: {} must be a number, got {}", where_, key,
-              json_[key].dump());
+              shown(json_[key]));
         return json_[key].get<double>();
     }
     double number(std::string_view key, double otherwise) const {
@@ -40,18 +47,18 @@ class Reader {
     bool boolean(std::string_view key, bool otherwise) const {
         if (!has(key)) return otherwise;
         check(json_[key].is_boolean(), "{}: {} must be true or false, got {}", where_, key,
-              json_[key].dump());
+              shown(json_[key]));
         return json_[key].get<bool>();
     }
     std::string string(std::string_view key, std::string_view otherwise) const {
         if (!has(key)) return std::string(otherwise);
         check(json_[key].is_string(), "{}: {} must be a string, got {}", where_, key,
-              json_[key].dump());
+              shown(json_[key]));
         return json_[key].get<std::string>();
     }
     Reader object(std::string_view key) const {
         check(json_[key].is_object(), "{}: {} must be an object, got {}", where_, key,
-              json_[key].dump());
+              shown(json_[key]));
         return {json_[key], fmt::format("{}: {}", where_, key)};
     }
 
@@ -60,7 +67,7 @@ class Reader {
         if (!has(key) || json_[key] == supported) return;
         fail(
             "{}: {} = {} changes the mathematics and is not supported.\n  Octavo has {} = {} only.",
-            where_, key, json_[key].dump(), key, supported.dump());
+            where_, key, shown(json_[key]), key, shown(supported));
     }
 
     const std::string& where() const { return where_; }
@@ -117,6 +124,11 @@ void check_quantisation(const Reader& r) {
           "of this model.",
           r.where(), method);
     r.refuse_unless("fmt", "e4m3");
+    const std::string scheme = r.string("activation_scheme", "dynamic");
+    check(scheme == "dynamic",
+          "{}: activation_scheme '{}' is not supported: activations are scaled as the recipe says, "
+          "and no input_scale is read.\n  Set it to \"dynamic\" to use the weights alone.",
+          r.where(), scheme);
     r.refuse_unless("weight_block_size", Json::array({kWeightBlock, kWeightBlock}));
 }
 
@@ -124,10 +136,10 @@ std::vector<std::int64_t> integers(const Reader& r, std::string_view key) {
     std::vector<std::int64_t> values;
     if (!r.has(key)) return values;
     const Json& list = r.json()[key];
-    check(list.is_array(), "{}: {} must be a list, got {}", r.where(), key, list.dump());
+    check(list.is_array(), "{}: {} must be a list, got {}", r.where(), key, shown(list));
     for (const Json& value : list) {
         check(value.is_number_integer(), "{}: {} must be a list of integers, got {}", r.where(),
-              key, list.dump());
+              key, shown(list));
         values.push_back(value.get<std::int64_t>());
     }
     return values;
@@ -181,7 +193,7 @@ Architecture read_llama(const Reader& r, Family family) {
             check(kind == "full_attention",
                   "{}: layer_types has {}, which is not supported.\n  Octavo has full_attention "
                   "only.",
-                  r.where(), kind.dump());
+                  r.where(), shown(kind));
         }
     }
     return a;
@@ -215,8 +227,12 @@ Architecture read_gpt2(const Reader& r) {
 }  // namespace
 
 Architecture parse_hf_config(std::string_view text, const std::string& where) {
-    const Json json = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-    check(!json.is_discarded() && json.is_object(), "{}: expected a JSON object", where);
+    Json json;
+    try {
+        json = read_json(text);
+    } catch (const Error& e) {
+        throw e.in(where);
+    }
     const Reader r(json, where);
     const std::string type = r.string("model_type", "");
     check(!type.empty(), "{}: key model_type is missing", where);
@@ -236,15 +252,29 @@ Architecture parse_hf_config(std::string_view text, const std::string& where) {
     return a;
 }
 
+std::string read_dropout(const std::filesystem::path& folder) {
+    const auto path = folder / "config.json";
+    const Json json = read_json(read_file(path, kLongestConfig));
+    const Reader r(json, path.string());
+    std::string found;
+    for (const char* key : {"attention_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop"}) {
+        const double share = r.number(key, 0);
+        if (share != 0) found += fmt::format("{}{} = {}", found.empty() ? "" : ", ", key, share);
+    }
+    return found;
+}
+
 Architecture read_hf_config(const std::filesystem::path& folder) {
     const auto path = folder / "config.json";
-    return parse_hf_config(read_file(path), path.string());
+    return parse_hf_config(read_file(path, kLongestConfig), path.string());
 }
 
 namespace {
 
+using OrderedJson = nlohmann::ordered_json;
+
 // The number of experts in both dialects: other programs ask for the older one.
-void write_experts(const Experts& e, Json& j) {
+void write_experts(const Experts& e, OrderedJson& j) {
     j["num_experts"] = e.count;
     j["num_local_experts"] = e.count;
     j["num_experts_per_tok"] = e.per_token;
@@ -259,7 +289,7 @@ void write_experts(const Experts& e, Json& j) {
 }  // namespace
 
 std::string to_hf_config(const Architecture& a, std::string_view dtype) {
-    Json j;
+    OrderedJson j;
     if (a.family == Family::gpt2) {
         j = {{"architectures", {"GPT2LMHeadModel"}},
              {"model_type", "gpt2"},
@@ -274,7 +304,7 @@ std::string to_hf_config(const Architecture& a, std::string_view dtype) {
         std::string type(name(a.family)), class_name = type;
         class_name[0] = static_cast<char>(std::toupper(class_name[0]));
         if (a.family == Family::qwen3_moe) class_name = "Qwen3Moe";
-        Json rope = {{"rope_theta", a.rope_theta}, {"rope_type", "default"}};
+        OrderedJson rope = {{"rope_theta", a.rope_theta}, {"rope_type", "default"}};
         if (const RopeScaling& s = a.rope_scaling; s.kind == RopeScaling::Kind::llama3) {
             rope = {{"rope_theta", a.rope_theta},
                     {"rope_type", "llama3"},

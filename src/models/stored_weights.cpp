@@ -61,7 +61,8 @@ Shape weight_blocks(const Shape& weight) {
 
 void StoredWeight::read(std::span<float> values) const {
     if (!scale) {
-        return convert(tensor.bytes, tensor.dtype, std::as_writable_bytes(values), Dtype::f32);
+        return parallel_convert(tensor.bytes, tensor.dtype, std::as_writable_bytes(values),
+                                Dtype::f32);
     }
     const std::vector<float> scales = floats(*scale);
     const std::int64_t rows = tensor.shape[0], columns = tensor.shape[1];

@@ -1,36 +1,83 @@
 #include "models/weights.h"
 
+#include <memory>
+
 #include "base/convert.h"
+#include "base/file.h"
 #include "models/experts.h"
 #include "models/stored_weights.h"
 
 namespace octavo {
 namespace {
 
-// One matrix, or several, one after the other.
-void copy(std::span<const StoredWeight> weights, const WeightTarget& target) {
-    const StoredWeight& first = weights[0];
-    if (weights.size() == 1 && !first.scale && first.tensor.dtype == target.dtype) {
-        return target.write(first.tensor.bytes);
-    }
-    const std::size_t n = static_cast<std::size_t>(target.shape.elements()) / weights.size();
-    std::vector<float> values;
-    std::vector<std::byte> host(weights.size() * n * size_of(target.dtype));
-    std::span<std::byte> to(host);
-    for (const StoredWeight& w : weights) {
-        const std::span<std::byte> matrix = to.first(n * size_of(target.dtype));
-        if (w.scale) {
-            values.resize(n);
-            w.read(values);
-            convert(std::as_bytes(std::span<const float>(values)), Dtype::f32, matrix,
-                    target.dtype);
-        } else {
-            convert(w.tensor.bytes, w.tensor.dtype, matrix, target.dtype);
+// Memory for one tensor after another, as large as the largest so far. Not zeroed, and so not
+// touched before all cores write to it.
+template <class T>
+class Room {
+  public:
+    std::span<T> take(std::size_t n) {
+        if (n > size_) {
+            memory_.reset();  // first: both need not fit
+            memory_ = std::make_unique_for_overwrite<T[]>(n);
+            size_ = n;
         }
-        to = to.subspan(matrix.size());
+        return {memory_.get(), n};
     }
-    target.write(host);
-}
+
+  private:
+    std::unique_ptr<T[]> memory_;
+    std::size_t size_ = 0;
+};
+
+// Announces weights to the disk as far ahead of the one at hand as keeps it busy: across tensors
+// and shards, in the order in which they are wanted.
+class Announcer {
+  public:
+    explicit Announcer(std::span<const StoredWeight> weights) : weights_(weights) {}
+
+    void at(std::size_t i) {
+        constexpr std::size_t kAhead = 256 << 20;
+        for (; next_ < weights_.size() && (next_ <= i || ahead_ < kAhead); ++next_) {
+            announce(weights_[next_].tensor.bytes);
+            ahead_ += weights_[next_].tensor.bytes.size();
+        }
+        ahead_ -= weights_[i].tensor.bytes.size();
+    }
+
+  private:
+    std::span<const StoredWeight> weights_;
+    std::size_t next_ = 0, ahead_ = 0;  // bytes between the one at hand and `next_`
+};
+
+class Loader {
+  public:
+    // One matrix, or several, one after the other.
+    void load(std::span<const StoredWeight> weights, const WeightTarget& target) {
+        const StoredWeight& first = weights[0];
+        if (weights.size() == 1 && !first.scale && first.tensor.dtype == target.dtype) {
+            return target.write(first.tensor.bytes);
+        }
+        const std::size_t n = static_cast<std::size_t>(target.shape.elements()) / weights.size();
+        const std::span<std::byte> host = host_.take(weights.size() * n * size_of(target.dtype));
+        std::span<std::byte> to = host;
+        for (const StoredWeight& w : weights) {
+            const std::span<std::byte> matrix = to.first(n * size_of(target.dtype));
+            if (w.scale) {
+                const std::span<float> values = values_.take(n);
+                w.read(values);
+                parallel_convert(std::as_bytes(values), Dtype::f32, matrix, target.dtype);
+            } else {
+                parallel_convert(w.tensor.bytes, w.tensor.dtype, matrix, target.dtype);
+            }
+            to = to.subspan(matrix.size());
+        }
+        target.write(host);
+    }
+
+  private:
+    Room<std::byte> host_;
+    Room<float> values_;
+};
 
 }  // namespace
 
@@ -43,12 +90,15 @@ void load_weights(const std::filesystem::path& folder, std::span<const WeightTar
         }
     }
     const std::vector<StoredWeight> all = stored.match(expected);
-    std::span<const StoredWeight> weights(all);
+    Announcer announcer(all);
+    Loader loader;
+    std::size_t at = 0;
     for (const WeightTarget& target : targets) {
         const bool stack = is_expert_stack(target.name, target.shape);
         const std::size_t n = stack ? static_cast<std::size_t>(target.shape[0]) : 1;
-        copy(weights.first(n), target);
-        weights = weights.subspan(n);
+        for (std::size_t i = at; i < at + n; ++i) announcer.at(i);
+        loader.load(std::span(all).subspan(at, n), target);
+        at += n;
     }
 }
 

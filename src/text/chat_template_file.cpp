@@ -10,6 +10,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+constexpr std::size_t kLongest = 16 << 20;
+
 // Empty if there is none.
 std::string text_in(const Json& object, const char* name) {
     const auto at = object.find(name);
@@ -52,13 +54,13 @@ std::optional<ChatTemplate> read_chat_template(const std::filesystem::path& fold
     std::filesystem::path path = config_path;
     try {
         if (std::filesystem::exists(config_path)) {
-            config = read_json(read_file(config_path));
+            config = read_json(read_file(config_path, kLongest));
         }
         std::string begin = token_text(config, "bos_token");
         std::optional<std::string> jinja;
         if (std::filesystem::exists(jinja_path)) {
             path = jinja_path;
-            jinja = read_file(jinja_path);
+            jinja = read_file(jinja_path, kLongest);
         } else {
             jinja = template_text(config);
         }

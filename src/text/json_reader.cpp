@@ -161,6 +161,9 @@ class Reader final : public nlohmann::json_sax<Json> {
 }  // namespace
 
 Json read_json(std::string_view json, const std::vector<StreamedMember>& streamed) {
+    // The JSON library would stop at a NUL as if the text ended there.
+    const std::size_t nul = json.find('\0');
+    check(nul == json.npos, "expected JSON, got at byte {}: a NUL byte", nul + 1);
     Reader reader(streamed);
     Json::sax_parse(json, &reader);
     return reader.take();

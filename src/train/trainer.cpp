@@ -130,6 +130,13 @@ class Trainer {
         out_.print(fmt::format("{}: {:.2f} M parameters, recipe {}", describe(a),
                                static_cast<double>(parameter_count(a)) * 1e-6,
                                describe(config_.recipe)));
+        if (const std::filesystem::path folder = config_.model.path; !folder.empty()) {
+            const std::string dropout = read_dropout(folder);
+            if (!dropout.empty()) {
+                out_.print(fmt::format("{}: trained without the dropout that it asks for ({})",
+                                       (folder / "config.json").string(), dropout));
+            }
+        }
         for (const BatchSource& source : train_data_.sources()) {
             if (source.cut_documents() == 0) continue;
             out_.print(fmt::format("{}: {} documents are longer than {} tokens and were cut",

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/dtype_traits.h"
+#include "base/error.h"
 #include "base/rng.h"
 #include "codec_reference.h"
 
@@ -213,6 +214,21 @@ TEST(Convert, NamesADtypeThatIsNoFloat) {
     }
     EXPECT_THROW(convert(&y, Dtype::f32, &x, Dtype::e8m0, 1), Error);
     EXPECT_THROW(amax(&x, Dtype::u8, 1), Error);
+}
+
+TEST(ParallelConvert, HasTheBitsOfOneThread) {
+    constexpr std::int64_t kLong = (5 << 18) + 77;  // of several ranges
+    const std::vector<std::byte> source = packed(sample<float>(kLong));
+    const auto in = std::span(source).subspan(1);
+    for (const std::int64_t n : {std::int64_t{0}, std::int64_t{1}, kLong}) {
+        const auto some = in.first(static_cast<std::size_t>(n) * sizeof(float));
+        std::vector<std::byte> one(static_cast<std::size_t>(n)), all(one);
+        convert(some, Dtype::f32, one, Dtype::e4m3);
+        parallel_convert(some, Dtype::f32, all, Dtype::e4m3);
+        EXPECT_EQ(one, all) << n;
+    }
+    std::vector<std::byte> small(3);
+    EXPECT_THROW(parallel_convert(in, Dtype::f32, small, Dtype::bf16), Error);
 }
 
 }  // namespace

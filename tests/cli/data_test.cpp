@@ -168,6 +168,26 @@ TEST_F(DataFlow, DataWithoutATargetHasNoLoss) {
 
 // Prompts are random digits, which nothing but memory could predict; completions are always the
 // same. With a mask the model learns only these.
+TEST_F(DataFlow, DropoutThatAModelAsksForIsNamed) {
+    const auto fixture = std::filesystem::path(OCTAVO_FIXTURES) / "llama";
+    std::filesystem::copy(fixture, folder_ / "m");
+    std::string config = slurp(folder_ / "m" / "config.json");
+    const std::string key = "\"attention_dropout\": 0.0";
+    ASSERT_NE(config.find(key), std::string::npos);
+    write("data.bin", llmq_file(std::vector<std::int64_t>(200, 7), {}, 320));
+    const auto tune = [&](const std::string& dir) {
+        return succeed({"train", "--model.path", path("m"), "--data.train", path("data.bin"),
+                        "--run.dir", path(dir), "--train.steps", "1", "--train.warmup_steps", "0",
+                        "--train.batch", "1", "--train.seq", "32", "--recipe", "fp32"});
+    };
+    EXPECT_EQ(tune("none").text.find("dropout"), std::string::npos);
+    config.replace(config.find(key), key.size(), "\"attention_dropout\": 0.25");
+    write("m/config.json", config);
+    expect_words(tune("some"),
+                 "config.json: trained without the dropout that it asks for "
+                 "(attention_dropout = 0.25)");
+}
+
 TEST_F(DataFlow, FineTuningLearnsCompletionsOnly) {
     std::string pairs;
     std::mt19937 random(3);

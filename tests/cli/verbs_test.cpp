@@ -214,6 +214,9 @@ TEST_F(Verbs, DoctorAndBench) {
     expect_text(doctor, "oneDNN");
     expect_text(doctor, "HTTP");
     expect_text(doctor, "TFLOP/s");
+    expect_text(expect_success({"bench", "load", "--as", "f32", "--model",
+                                (std::filesystem::path(OCTAVO_FIXTURES) / "llama").string()}),
+                "GB/s of the files");
     const std::string ops =
         expect_success({"bench", "op", "--rows", "64", "--columns", "256", "--repeats", "1"});
     for (const char* op : {"rms_norm_grad + residual", "swiglu_grad -> e5m2", "adamw, bf16"}) {

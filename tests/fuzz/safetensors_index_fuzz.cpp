@@ -1,7 +1,8 @@
 // The index of sharded safetensors: an octavo::Error, or file names without a path.
 //
 // Build with: src/base/error.cpp src/base/file.cpp src/base/nearest.cpp src/io/safetensors.cpp
-// Build with: src/io/safetensors_header.cpp src/io/safetensors_model.cpp -lfmt
+// Build with: src/io/safetensors_header.cpp src/io/safetensors_model.cpp
+// Build with: src/text/json_reader.cpp -lfmt
 #include <string_view>
 
 #include "base/error.h"
@@ -11,7 +12,8 @@
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     try {
         const std::string_view json(reinterpret_cast<const char*>(data), size);
-        for (const auto& [tensor, file] : octavo::parse_safetensors_index(json, "fuzz")) {
+        for (const auto& [tensor, file] :
+             octavo::parse_safetensors_index(json, "fuzz").weight_map) {
             octavo::require(!file.empty() && file.find('/') == file.npos, "files lie beside it");
         }
     } catch (const octavo::Error&) {

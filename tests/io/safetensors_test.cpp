@@ -1,5 +1,6 @@
 #include "io/safetensors.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <cstring>
@@ -355,6 +356,42 @@ TEST_F(Model, MissingShardsAndTensorsAreNamed) {
                          "model.safetensors.index.json, missing: 'b'"));
 }
 
+TEST_F(Model, ATensorOfTwoShardsIsNamedWithBoth) {
+    write_shard("model-1.safetensors", "a");
+    std::filesystem::copy_file(folder_ / "model-1.safetensors", folder_ / "model-2.safetensors");
+    write_index(R"({"weight_map":{"a":"model-1.safetensors","b":"model-2.safetensors"}})");
+    EXPECT_TRUE(contains(open_error(),
+                         "model-2.safetensors: expected tensor 'a' in "
+                         "model-1.safetensors alone, as "
+                         "model.safetensors.index.json says, got it here, too"));
+}
+
+TEST_F(Model, SizesAddUpToTheIndexesTotal) {
+    write_shard("model-1.safetensors", "embed");
+    write_shard("model-2.safetensors", "head");
+    const auto index_with = [&](const char* metadata) {
+        write_index(fmt::format(R"({{"metadata":{},"weight_map":{{"embed":"model-1.safetensors",)"
+                                R"("head":"model-2.safetensors"}}}})",
+                                metadata));
+    };
+    for (const char* fits :
+         {R"({"total_size":9})", R"({"total_size":9.0})", "{}", "null", R"({"total_size":null})"}) {
+        index_with(fits);
+        EXPECT_NO_THROW(SafetensorsModel{folder_ / ""}) << fits;
+    }
+    index_with(R"({"total_size":8})");
+    EXPECT_TRUE(contains(open_error(),
+                         "model.safetensors.index.json: expected tensors of 8 bytes together "
+                         "(total_size), got 9"));
+}
+
+// As in transformers.
+TEST_F(Model, TheSingleFileWinsOverAnIndex) {
+    write_shard("model.safetensors", "a");
+    write_index("no JSON");
+    EXPECT_EQ(SafetensorsModel(folder_ / "").names(), (std::vector<std::string>{"a"}));
+}
+
 TEST_F(Model, BadIndexesAreRefused) {
     const auto parse_error = [](std::string_view json) {
         return error_of([&] { parse_safetensors_index(json, "i.json"); });
@@ -362,18 +399,24 @@ TEST_F(Model, BadIndexesAreRefused) {
     EXPECT_TRUE(contains(parse_error(""), "i.json: expected JSON, got at byte"));
     EXPECT_TRUE(contains(parse_error("[]"), "expected a JSON object, got a list"));
     EXPECT_TRUE(contains(parse_error("{}"), "expected a key 'weight_map', got none"));
-    EXPECT_TRUE(contains(parse_error(R"({"weight_map":[]})"),
-                         "weight_map: expected an object, got a list"));
-    EXPECT_TRUE(contains(parse_error(R"({"weight_map":{"a":1}})"),
-                         "tensor 'a': expected the name of a file, got a number"));
     EXPECT_TRUE(
-        contains(parse_error(R"({"weight_map":{"a":"x","a":"y"}})"), "tensor 'a' appears twice"));
+        contains(parse_error(R"({"weight_map":[]})"), "weight_map: expected an object, got array"));
+    EXPECT_TRUE(contains(parse_error(R"({"weight_map":{"a":1}})"),
+                         "tensor 'a': expected the name of a file, got number"));
+    EXPECT_TRUE(contains(parse_error(R"({"weight_map":{"a":"x","a":"y"}})"),
+                         "weight_map: 'a' appears twice"));
     EXPECT_TRUE(contains(parse_error(R"({"weight_map":{},"weight_map":{}})"),
                          "'weight_map' appears twice"));
     EXPECT_TRUE(contains(parse_error(R"({"weight_map":{"a":"../b"}})"),
                          "tensor 'a': expected the name of a file beside the index, got '../b'"));
     EXPECT_TRUE(contains(parse_error(std::string_view("{\"weight_map\":{}}\0", 18)), "a NUL byte"));
-    EXPECT_TRUE(contains(parse_error(R"({"x":)" + std::string(100000, '[')), "expected JSON"));
+    EXPECT_TRUE(contains(parse_error(R"({"x":)" + std::string(100000, '[')), "more than 32 deep"));
+    for (const char* size : {"-1", "1.5", "\"9\"", "1e300", "true"}) {
+        EXPECT_TRUE(contains(parse_error(fmt::format(
+                                 R"({{"metadata":{{"total_size":{}}},"weight_map":{{}}}})", size)),
+                             "total_size"))
+            << size;
+    }
 }
 
 }  // namespace

@@ -1,5 +1,7 @@
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include "io/scratch.h"
 #include "models/architecture.h"
 #include "train/golden.h"
@@ -7,17 +9,22 @@
 namespace octavo {
 namespace {
 
-// A config of transformers 4 with `extra` keys at its end, which override those before.
+// `config` with `extra` keys, which override its own.
+std::string with(const char* config, const std::string& extra) {
+    auto json = nlohmann::json::parse(config);
+    json.update(nlohmann::json::parse("{" + extra + "}"));
+    return json.dump();
+}
+// A config of transformers 4.
 std::string llama(const std::string& extra = "", const std::string& type = "llama") {
-    return R"({"model_type": ")" + type + R"(", "vocab_size": 512, "hidden_size": 64,
-        "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 160,
-        "max_position_embeddings": 256)" +
-           (extra.empty() ? "" : ", " + extra) + "}";
+    return with(R"({"vocab_size": 512, "hidden_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "intermediate_size": 160, "max_position_embeddings": 256})",
+                R"("model_type": ")" + type + (extra.empty() ? "\"" : "\", " + extra));
 }
 std::string gpt2(const std::string& extra = "") {
-    return R"({"model_type": "gpt2", "vocab_size": 512, "n_embd": 64, "n_layer": 2, "n_head": 4,
-        "n_positions": 256)" +
-           (extra.empty() ? "" : ", " + extra) + "}";
+    return with(R"({"model_type": "gpt2", "vocab_size": 512, "n_embd": 64, "n_layer": 2,
+        "n_head": 4, "n_positions": 256})",
+                extra);
 }
 
 Architecture parse(const std::string& json) { return parse_hf_config(json, "m/config.json"); }
@@ -114,7 +121,7 @@ TEST(HfConfig, RefusesByName) {
     const std::string rope5 = R"("rope_parameters": {"rope_theta": 10000.0, "rope_type": )";
     const Refusal cases[] = {
         {"[1, 2]", "expected a JSON object"},
-        {"{\"model_type\": ", "expected a JSON object"},
+        {"{\"model_type\": ", "expected JSON, got at byte 16"},
         {"{}", "key model_type is missing"},
         {R"({"model_type": 7})", "model_type must be a string, got 7"},
         {R"({"model_type": "mixtral"})", "model family 'mixtral' is not supported."},
@@ -159,6 +166,8 @@ TEST(HfConfig, RefusesByName) {
         {mixture(R"("mlp_only_layers": [2])"), "layers without experts must be 0 to 1, got 2"},
         {mixture(R"("mlp_only_layers": 1)"), "mlp_only_layers must be a list, got 1"},
         {mixture(R"("decoder_sparse_step": 0)"), "a sparse step above 0"},
+        {llama(R"("quantization_config": {"quant_method": "fp8", "activation_scheme": "static"})"),
+         "quantization_config: activation_scheme 'static' is not supported"},
         {gpt2(R"("activation_function": "relu")"), "activation_function 'relu' is not supported"},
         {gpt2(R"("tie_word_embeddings": false)"), "tie_word_embeddings = false changes"},
         {gpt2(R"("scale_attn_weights": false)"), "scale_attn_weights = false changes"},
@@ -174,12 +183,55 @@ TEST(HfConfig, RefusesByName) {
     }
 }
 
+TEST(HfConfig, KnowsWhatAsksForDropout) {
+    const Scratch folder;
+    folder.write("config.json", gpt2(R"("attn_pdrop": 0.1, "embd_pdrop": 0, "resid_pdrop": 0.25)"));
+    EXPECT_EQ(read_dropout(folder / ""), "attn_pdrop = 0.1, resid_pdrop = 0.25");
+    folder.write("config.json", llama(R"("attention_dropout": 0.0)"));
+    EXPECT_EQ(read_dropout(folder / ""), "");
+}
+
 TEST(HfConfig, TakesWhatIsSwitchedOff) {
     parse(llama(R"("sliding_window": 32768, "use_sliding_window": false, "max_window_layers": 21)",
                 "qwen2"));
     parse(llama(R"("sliding_window": null, "attention_bias": false, "pretraining_tp": 1,
                    "hidden_act": "silu", "partial_rotary_factor": 1.0)"));
     parse(gpt2(R"("activation_function": "gelu_pytorch_tanh", "n_inner": null)"));
+}
+
+// What would take long, or all memory, or the stack.
+TEST(HfConfig, RefusesTheHostile) {
+    const std::string deep(3'000'000, '[');
+    const std::string known = "{\"model_type\": \"llama\", \"vocab_size\": ";
+    EXPECT_TRUE(contains(refusal(known + deep), ": nested more than 32 deep"));
+    EXPECT_TRUE(contains(refusal("{\"unknown\": " + deep), "nested more than 32 deep"));
+    EXPECT_TRUE(contains(refusal("{\"model_type\": \"llama\", \"model_type\": \"gpt2\"}"),
+                         "'model_type' appears twice"));
+    EXPECT_TRUE(contains(refusal(R"({"rope_scaling": {"type": "a", "type": "b"}})"),
+                         "rope_scaling: 'type' appears twice"));
+    EXPECT_TRUE(contains(refusal(std::string("{}\0{}", 5)), "a NUL byte"));
+    const Refusal cases[] = {
+        {llama(R"("num_hidden_layers": 2000000000)"),
+         "layers must be at most 4096, got 2000000000"},
+        {llama(R"("num_hidden_layers": 9223372036854775807)"), "must be below 2^31"},
+        {gpt2(R"("n_embd": 9223372036854775807)"), "n_embd must be below 2^31"},
+        {llama(R"("num_attention_heads": 2147483647, "head_dim": 2147483646)"),
+         "weights, got about"},
+        {llama(R"("num_experts": 1000000, "num_hidden_layers": 4096)", "qwen3_moe"),
+         "expected at most 262144 experts, got 4096 x 1000000"},
+        {llama(R"("num_experts": 8, "mlp_only_layers": [0, 0, 0])", "qwen3_moe"),
+         "at most 2 layers without experts, got 3"},
+    };
+    for (const Refusal& c : cases) EXPECT_TRUE(contains(refusal(c.json), c.part)) << c.json;
+    // And no error repeats megabytes.
+    EXPECT_LT(refusal(llama("\"vocab_size\": \"" + std::string(1 << 20, 'x') + "\"")).size(), 400u);
+}
+
+TEST(HfConfig, RefusesALongFile) {
+    const Scratch folder;
+    folder.write("config.json", std::string(kLongestConfig + 1, ' '));
+    EXPECT_TRUE(contains(error_of([&] { read_hf_config(folder / ""); }),
+                         "config.json: expected at most 16777216 bytes, got 16777217"));
 }
 
 TEST(HfConfig, NamesTheMissingFile) {

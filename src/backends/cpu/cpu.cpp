@@ -6,10 +6,20 @@
 #include <cstring>
 
 #include "backends/cpu/kernels.h"
+#include "base/parallel.h"
 #include "base/process.h"
 
 namespace octavo {
 namespace {
+
+// On all cores: one of them does not fill the memory bus, and fills pages of files at half that
+// rate.
+void copy_apart(std::byte* to, const std::byte* from, std::int64_t bytes) {
+    constexpr std::int64_t kGrain = 4 << 20;
+    parallel_for(bytes, kGrain, [&](std::int64_t begin, std::int64_t end) {
+        std::memcpy(to + begin, from + begin, static_cast<std::size_t>(end - begin));
+    });
+}
 
 // Kernels are over when they return.
 class CpuStopwatch final : public Stopwatch {
@@ -51,10 +61,10 @@ class CpuBackend final : public Backend {
     std::int64_t available_bytes() const override { return machine_memory().available; }
 
     void copy_in(std::byte* device, const std::byte* host, std::int64_t bytes) override {
-        copy(device, host, bytes);
+        copy_apart(device, host, bytes);
     }
     void copy_out(std::byte* host, const std::byte* device, std::int64_t bytes) override {
-        copy(host, device, bytes);
+        copy_apart(host, device, bytes);
     }
     void copy(std::byte* to, const std::byte* from, std::int64_t bytes) override {
         if (bytes > 0) std::memmove(to, from, static_cast<std::size_t>(bytes));
