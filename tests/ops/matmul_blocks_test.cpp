@@ -40,6 +40,30 @@ void expect_golden(const HostTensor& a, const HostTensor& b, std::uint32_t want)
     EXPECT_FALSE(names.empty());
 }
 
+// An operand without its exact scales: products of such are sums of codes' products.
+HostTensor unscaled(HostTensor x) {
+    for (float& s : x.scales) s = 1;
+    return x;
+}
+// Of a row, the elements in [begin, end) alone, with the byte of no group.
+HostTensor part(HostTensor x, std::size_t begin, std::size_t end) {
+    for (std::size_t i = 0; i < x.codes.size(); ++i) {
+        if (i < begin || i >= end) x.codes[i] = std::byte{0};
+    }
+    for (auto& byte : x.groups) byte = 127;
+    return x;
+}
+void expect_sum(const HostTensor& a, const HostTensor& b, std::size_t begin, std::size_t end,
+                float want) {
+    expect_golden(unscaled(part(a, begin, end)), unscaled(part(b, begin, end)),
+                  std::bit_cast<std::uint32_t>(want));
+}
+
+std::vector<int> codes_from(const HostTensor& x, std::ptrdiff_t begin, std::ptrdiff_t n) {
+    const std::vector<int> all = code_values(x);
+    return {all.begin() + begin, all.begin() + begin + n};
+}
+
 // Golden vector 8 of blockwise scales.
 TEST(MatmulBlocks, GoldenBlocks) {
     const HostTensor x =
@@ -49,6 +73,18 @@ TEST(MatmulBlocks, GoldenBlocks) {
     w.insert(w.end(), {{128, -0.3f}, {129, 0.2f}, {130, 0.1f}});
     const HostTensor a = quantised(x, Dtype::e4m3, kRuns);
     const HostTensor b = quantised(row(256, w), Dtype::e4m3, kSquares);
+    const std::uint32_t scales[][3] = {{0x3bdb6db7, 0x3a924925, 0x36fac689},
+                                       {0x3adb6db7, 0x3a2f8af9, 0x3596771f}};
+    for (std::int64_t block : {0, 1}) {
+        const float of_x = a.scales[scale_layout(a.type).scale_at(0, block * 128)];
+        const float of_w = b.scales[scale_layout(b.type).scale_at(0, block * 128)];
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(of_x), scales[block][0]);
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(of_w), scales[block][1]);
+        EXPECT_EQ(std::bit_cast<std::uint32_t>(of_x * of_w), scales[block][2]);
+    }
+    expect_sum(a, b, 0, 128, 158608);
+    expect_sum(a, b, 128, 256, -319432);
+    expect_golden(part(a, 0, 128), b, 0x3f97bac7);
     expect_golden(a, b, 0x3f53c914);
 }
 
@@ -72,9 +108,11 @@ TEST(MatmulBlocks, GoldenGroups) {
     const float scale = 0.5f / 448.0f;
     EXPECT_EQ(std::bit_cast<std::uint32_t>(scale), 0x3a924925u);
     const HostTensor b = run(as_is(Quantise{}), {w, scalar(scale)})[0];
-    const std::vector<int> codes = code_values(b);
-    EXPECT_EQ((std::vector<int>(codes.begin(), codes.begin() + 6)),
-              (std::vector<int>{0x7e, 0x76, 0xee, 0x7b, 0x78, 0xf3}));
+    EXPECT_EQ(codes_from(b, 0, 6), (std::vector<int>{0x7e, 0x76, 0xee, 0x7b, 0x78, 0xf3}));
+    EXPECT_EQ(codes_from(b, 32, 4), (std::vector<int>{0xfe, 0x6b, 0x63, 0x7d}));
+    expect_sum(a, b, 0, 32, 124932.5f);
+    expect_sum(a, b, 32, 64, -236979.5625f);
+    expect_golden(unscaled(a), unscaled(b), 0x47804bce);  // the sum before its scales
     expect_golden(a, b, 0x3efb5b0c);
 }
 
@@ -83,10 +121,16 @@ TEST(MatmulBlocks, GoldenGroupsOfBoth) {
     const HostTensor dy =
         quantised(row(64, {{0, 1e-4f}, {1, -2e-4f}, {2, 3e-5f}, {32, 1e-3f}, {33, -7e-4f}}),
                   Dtype::e4m3, micro(32));
+    const HostTensor x = quantised(row(64, kA), Dtype::e4m3, micro(32));
     EXPECT_EQ(std::bit_cast<std::uint32_t>(dy.scales[0]), 0x3615cbedu);
     EXPECT_EQ(dy.groups[0], 125);
     EXPECT_EQ(dy.groups[1], 127);
-    expect_golden(dy, quantised(row(64, kA), Dtype::e4m3, micro(32)), 0x3aff723c);
+    EXPECT_EQ(codes_from(dy, 0, 4), (std::vector<int>{0x73, 0xfb, 0x65, 0}));
+    EXPECT_EQ(codes_from(dy, 32, 3), (std::vector<int>{0x7e, 0xfa, 0}));
+    expect_sum(dy, x, 0, 32, 187712);
+    expect_sum(dy, x, 32, 64, 333824);
+    expect_golden(unscaled(dy), unscaled(x), std::bit_cast<std::uint32_t>(130384.0f));
+    expect_golden(dy, x, 0x3aff723c);
 }
 
 struct Case {
