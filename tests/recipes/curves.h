@@ -1,5 +1,5 @@
-// Curves of losses as an SVG image, for the docs: a line over all steps, and marks where a few steps
-// have a loss of their own.
+// Curves of losses as an SVG image, for the docs: a line over all steps, and marks where a few
+// steps have a loss of their own.
 #pragma once
 
 #include <fmt/format.h>
@@ -11,7 +11,7 @@ namespace octavo::test {
 
 struct Curve {
     std::string name, color;
-    std::vector<double> line;                     // of steps 1, 2, ...
+    std::vector<double> line;                      // of steps 1, 2, ...
     std::vector<std::pair<double, double>> marks;  // step, loss
 };
 
