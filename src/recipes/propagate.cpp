@@ -1,6 +1,7 @@
 #include "recipes/propagate.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "graph/scaled.h"
 #include "passes/fuse.h"
@@ -13,6 +14,37 @@ constexpr std::string_view kGradient = "grad/", kCache = "kv/", kWorking = "work
 
 bool is_norm_grad(const Op& op) {
     return std::holds_alternative<RmsNormGrad>(op) || std::holds_alternative<LayerNormGrad>(op);
+}
+
+// Scales and factors are normal numbers of f32. Static ones follow from shapes and initialisations,
+// so that a graph that needs others is refused when it is built.
+constexpr int kLeastExponent = -126, kLargestExponent = 127;
+
+void check_exponent(int e, const Node& n, std::string_view what) {
+    check(e >= kLeastExponent && e <= kLargestExponent,
+          "{} '{}': {} of 2^{} leaves the range of scales, 2^{} to 2^{}.\n"
+          "  Scales follow from shapes and from the sizes of initial weights.",
+          op_name(n.op), n.label, what, e, kLeastExponent, kLargestExponent);
+}
+
+// The factors that its rule gave an op.
+void check_factors(const Node& n) {
+    const auto factor = [&](int e) { check_exponent(e, n, "a factor"); };
+    std::visit(
+        [&](const auto& op) {
+            if constexpr (requires { int{op.exponent}; }) factor(op.exponent);
+            if constexpr (requires { op.a_exponent + op.b_exponent; }) {
+                factor(op.a_exponent);
+                factor(op.b_exponent);
+            }
+            if constexpr (requires { op.x_exponent + op.bias_exponent; }) {
+                factor(op.x_exponent);
+                factor(op.bias_exponent);
+            }
+            if constexpr (requires { op.gradient_exponent; }) factor(op.gradient_exponent);
+        },
+        n.op);
+    if (const auto* attention = std::get_if<Attention>(&n.op)) factor(std::ilogb(attention->scale));
 }
 
 class Propagator {
@@ -35,7 +67,9 @@ class Propagator {
             rewrite_.replace(o.value, s_.value(scaled_[o.value.id]));
         }
         for (const GradientScales& of : gradient_scales_) store_scales(of);
-        return rewrite_.finish();
+        Graph out = rewrite_.finish();
+        for (const Node& n : out.nodes()) check_factors(n);
+        return out;
     }
 
   private:
@@ -70,6 +104,9 @@ class Propagator {
         check(out.size() == n.out.size(), "{}: its scale rule gave {} results, not {}",
               op_name(n.op), out.size(), n.out.size());
         for (std::size_t i = 0; i < out.size(); ++i) {
+            for (const Exponent* e : {&out[i].scale, &out[i].size}) {
+                check_exponent(e->offset, n, "a scale");
+            }
             scaled_[n.out[i].id] = out[i];
             rewrite_.replace(n.out[i], out[i].data);
         }

@@ -50,6 +50,11 @@ std::vector<Golden> goldens() {
     const float nan = std::numeric_limits<float>::quiet_NaN(), inf = INFINITY;
     const float up = std::nextafterf(2, 3), down = std::nextafterf(2, 1);
     const std::vector<int> a = {0x7e, 0xf9, 0x71, 0x57, 0xbc, 0x22};
+    const auto poisoned = [](float with) {
+        auto listed = kA;
+        listed[3].second = with;
+        return listed;
+    };
     return {
         // MOSS, section 5.
         {"1",
@@ -158,9 +163,15 @@ std::vector<Golden> goldens() {
              c.emplace_back(129, 0x7e);
              return c;
          }()},
-        {"10",
+        {"10, nan",
          micro(),
-         row(64, {{3, nan}}),
+         row(64, poisoned(nan)),
+         {0x7fc00000},
+         {127, 127},
+         codes(std::vector<int>(64, 0x7f))},
+        {"10, inf",
+         micro(),
+         row(64, poisoned(inf)),
          {0x7fc00000},
          {127, 127},
          codes(std::vector<int>(64, 0x7f))},
@@ -275,10 +286,16 @@ TEST(BlockQuantise, GlobalScale) {
     const HostTensor y = run(as_is(op), {tensor(Dtype::f32, {2, 64}, values)})[0];
     EXPECT_EQ(bits(y.scales[0]), 0x3cdb6db7u);
     EXPECT_EQ(bits(y.scales[1]), 0x3cdb6db7u);
-    EXPECT_EQ(y.groups[0], 125);
-    EXPECT_EQ(y.groups[1], 123);
-    EXPECT_EQ(code_values(y)[1], 0xf9);
-    EXPECT_EQ(code_values(y)[32], 0x7e);
+    const std::vector<int> bytes = {125, 123, 127, 1};  // the last group is of zeros
+    for (std::int64_t i = 0; i < 4; ++i) {
+        const auto at = scale_layout(y.type).group_at(i / 2, i % 2 * 32);
+        EXPECT_EQ(y.groups[static_cast<std::size_t>(at)], bytes[static_cast<std::size_t>(i)]) << i;
+    }
+    std::vector<int> want(128);
+    const auto first = codes({0x7e, 0xf9, 0x71, 0x57, 0xbc, 0x22}, 32, {0x7e, 0xfd, 0x4f, 0x03});
+    for (const auto& [at, code] : first) want[static_cast<std::size_t>(at)] = code;
+    want[64 + 7] = 0xfe;
+    EXPECT_EQ(code_values(y), want);
 }
 
 BlockQuantise random_op(std::uint64_t i) {

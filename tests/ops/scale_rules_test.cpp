@@ -1,6 +1,7 @@
 // The scale rules of ops, against published and derived examples (arXiv 2407.17353).
 #include <numbers>
 
+#include "base/power.h"
 #include "graph/scaled.h"
 #include "ops/plain_test.h"
 
@@ -40,7 +41,7 @@ std::vector<Result> propagated(const Op& op, const std::vector<Operand>& in,
             Values found;
             for (const Scaled& x : out) {
                 // An output of its own, for a view has none.
-                found.push_back(b.one(Concat{}, {x.data}));
+                found.push_back(is_fp8(b.dtype(x.data)) ? x.data : b.one(Concat{}, {x.data}));
                 if (x.scale.base) found.push_back(x.scale.base);
             }
             return found;
@@ -69,6 +70,11 @@ TEST(ScaleRules, Exponents) {
     EXPECT_EQ(floor_log2(-0.3), -2);
     EXPECT_EQ(floor_log2(0.51), -1);
     EXPECT_EQ(floor_log2(65500), 15);
+    EXPECT_EQ(floor_power(2.1f), 2);
+    EXPECT_EQ(floor_power(0.3f), 0.25f);
+    EXPECT_EQ(floor_power(0.51f), 0.5f);
+    EXPECT_EQ(floor_power(65500), 32768);
+    EXPECT_EQ(floor_power(0), 0);
     for (const std::int64_t n : {1, 2, 3, 4, 5, 15, 16, 17, 63, 64, 768, 1024, 11008, 1 << 20}) {
         EXPECT_EQ(sum_exponent(n), floor_log2(std::sqrt(static_cast<double>(n)))) << n;
     }
@@ -119,8 +125,9 @@ TEST(ScaleRules, Products) {
     EXPECT_EQ(product(1024, 7, 6).scale.offset, 18);
     EXPECT_EQ(product(5, 1, 2).scale.offset, 4);
     // Unit data stays within [1, 2): sqrt(K) over a power of two.
-    const std::pair<std::int64_t, double> sizes[] = {{64, 1},       {1024, 1},    {128, 1.414},
-                                                     {2048, 1.414}, {768, 1.732}, {11008, 1.639}};
+    const std::pair<std::int64_t, double> sizes[] = {
+        {64, 1},      {256, 1},      {1024, 1},    {4096, 1},     {128, 1.414},
+        {512, 1.414}, {2048, 1.414}, {768, 1.732}, {3072, 1.732}, {11008, 1.639}};
     for (const auto& [k, size] : sizes) {
         const auto values = product(k, 0, 0).data.values;
         double squares = 0;
@@ -183,6 +190,10 @@ TEST(ScaleRules, AttentionHasTheScaleOfValues) {
 
 TEST(ScaleRules, CastsBringDataToItsSize) {
     expect_result(propagated(Cast{Dtype::f16}, {{f32({1, 2}), 5, 3}})[0], {4, 8}, 3);
+    // 400, 448 and 512 under 128: E4M3 ends at 448, its data does not.
+    const auto large = propagated(Cast{Dtype::e4m3}, {{f32({400, 448, 512}), 0, 7}});
+    expect_result(large[0], {3, 3.5, 4}, 7);
+    EXPECT_EQ(code_values(large[0].data), (std::vector<int>{0x44, 0x46, 0x48}));
     const auto codes =
         run(as_is(Cast{Dtype::e4m3}), {f32({3, 3.5, 4, 600, 0x1p-10, 0x1.8p-10})})[0];
     EXPECT_EQ(code_values(codes), (std::vector<int>{0x44, 0x46, 0x48, 0x7e, 0x00, 0x01}));

@@ -181,6 +181,40 @@ TEST(Propagate, NamesOpsWithoutARule) {
               "  Recipes that propagate scales cannot train what computes with it.");
 }
 
+// Scales that f32 has no normal number for, and factors between two that are too far apart.
+TEST(Propagate, RefusesScalesBeyondF32) {
+    const Type type{Dtype::f32, {4, 4}};
+    const auto run = [&](int a, int b, auto&& build) {
+        Graph g;
+        Builder builder(g);
+        const auto scope = builder.scope("layers.0");
+        const Value x = builder.constant(type, std::ldexp(1, a)),
+                    y = builder.constant(type, std::ldexp(1, b));
+        builder.output("z", build(builder, x, y));
+        propagate(g, {});
+    };
+    const auto refusal = [&](int a, int b, auto&& build) {
+        return error_of([&] { run(a, b, build); });
+    };
+    const std::string range =
+        " leaves the range of scales, 2^-126 to 2^127.\n"
+        "  Scales follow from shapes and from the sizes of initial weights.";
+    const auto mul = [](Builder& b, Value x, Value y) { return b.mul(x, y); };
+    const auto add = [](Builder& b, Value x, Value y) { return b.add(x, y); };
+    const auto product = [](Builder& b, Value x, Value y) { return b.linear(x, y); };
+    EXPECT_EQ(refusal(64, 64, mul), "mul 'layers.0': a scale of 2^128" + range);
+    EXPECT_EQ(refusal(-64, -63, mul), "mul 'layers.0': a scale of 2^-127" + range);
+    EXPECT_NO_THROW(run(64, 63, mul));
+    EXPECT_NO_THROW(run(-63, -63, mul));
+    EXPECT_EQ(refusal(100, 27, product), "matmul 'layers.0': a scale of 2^128" + range);
+    EXPECT_EQ(refusal(-100, 27, add), "add 'layers.0': a factor of 2^-127" + range);
+    EXPECT_NO_THROW(run(-100, 26, add));
+    const auto loads = [&](Builder& b, Value x, Value) {
+        return b.add(x, b.one(Load{"w", type, 128}, {}));
+    };
+    EXPECT_EQ(refusal(0, 0, loads), "load 'layers.0': a scale of 2^128" + range);
+}
+
 // S8: two statistics per layer, and nothing per product.
 TEST(Propagate, MeasuresTwoTensorsOfALayer) {
     for (const Family family : {Family::llama, Family::qwen3, Family::gpt2}) {

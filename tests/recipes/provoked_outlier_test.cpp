@@ -5,8 +5,15 @@
 // x += SwiGLU(RMSNorm(x)), a norm and a head. It learns a fixed random table[t0][t1]. Then one
 // channel of the last block gets aligned weights that only contexts with a token never seen before
 // excite, to 200 times the layer's amax; the products of the blocks are in FP8 from here on.
+//
+// With OCTAVO_CURVES=FILE the losses of seed 1 are drawn there: docs/recipes/provoked-outlier.svg.
+#include <fstream>
+#include <numeric>
+#include <tuple>
+
 #include "ops/op_test.h"
 #include "passes/fuse.h"
+#include "recipes/curves.h"
 #include "recipes/outlier_plant.h"
 #include "recipes/scales.h"
 
@@ -17,7 +24,7 @@ using test::normalise, test::remove, test::smallest_direction;
 
 constexpr std::int64_t kVocab = 64, kWidth = 64, kFfn = 176, kBatch = 512, kTriggers = 16;
 constexpr std::int64_t kRows = kBatch + kTriggers;
-constexpr int kTriggerToken = 63;
+constexpr int kTriggerToken = 63, kTriggerTarget = 5;
 
 struct Weight {
     std::string name;
@@ -64,7 +71,10 @@ struct Forward {
     Value loss, logits, residual, normed;  // the last block's input, before and after its norm
 };
 
-Forward forward_part(const Recipe& recipe) {
+// The last product of a block: as the recipe has it, or left alone with its input in bf16.
+enum class Down { quantised, bf16 };
+
+Forward forward_part(const Recipe& recipe, Down down) {
     Forward f;
     Builder b(f.graph);
     const std::vector<Weight> names = all_weights();
@@ -86,7 +96,15 @@ Forward forward_part(const Recipe& recipe) {
             return b.linear(in, weight());
         };
         const Value gate = linear("gate", f.normed), up = linear("up", f.normed);
-        x = b.add(x, linear("down", b.one(SwiGlu{}, {gate, up})));
+        const Value h = b.one(SwiGlu{}, {gate, up});
+        if (down == Down::quantised) {
+            x = b.add(x, linear("down", h));
+        } else {
+            const auto scope = b.scope("down");
+            const Value rounded = b.cast(b.cast(h, Dtype::bf16), Dtype::f32);
+            const Matmul op{.trans_b = true, .kind = MatmulKind::plain};
+            x = b.add(x, b.one(op, {rounded, weight()}));
+        }
     }
     x = b.emit(RmsNorm{}, {x, weight()})[0];
     {
@@ -111,8 +129,8 @@ Forward forward_part(const Recipe& recipe) {
 // The model and its optimizer under one recipe.
 class Model {
   public:
-    Model(const Recipe& recipe, const Host& weights) {
-        Forward f = forward_part(recipe);
+    Model(const Recipe& recipe, const Host& weights, Down down = Down::quantised) {
+        Forward f = forward_part(recipe, down);
         Builder b(f.graph);
         const Values gradients = differentiate(b, f.loss, f.weights);
         b.set_phase(Phase::backward);
@@ -257,9 +275,8 @@ Host pretrained(std::uint64_t seed, double* loss) {
 }
 
 // Channel 0 of the last block: aligned weights along a direction that nothing uses, which the
-// trigger's embedding has, and an output that says "the target": the token that the model gives the
-// median of logits in trigger contexts. Returns it.
-int plant(Host& w, std::uint64_t seed) {
+// trigger's embedding has, and an output that says "the target".
+void plant(Host& w, std::uint64_t seed) {
     constexpr auto kD = static_cast<std::size_t>(kWidth);
     Task task(seed);
     std::vector<double> moments(kD * kD);
@@ -298,17 +315,6 @@ int plant(Host& w, std::uint64_t seed) {
     model.micro(task.contexts, task.targets);
     const std::vector<float> n = model.output("normed", kRows * kWidth);
     const std::vector<float> x = model.output("residual", kRows * kWidth);
-    const std::vector<float> logits = model.output("logits", kRows * kVocab);
-    std::vector<std::pair<double, int>> expected;
-    for (int token = 0; token < kTriggerToken; ++token) {
-        double sum = 0;
-        for (std::size_t row = 0; row < kRows; ++row) {
-            sum += double{logits[row * kVocab + static_cast<std::size_t>(token)]};
-        }
-        expected.push_back({sum, token});
-    }
-    std::ranges::sort(expected);
-    const int target = expected[expected.size() / 2].second;
     std::vector<double> along;
     double norm = 0;
     for (std::size_t row = 0; row < kRows; ++row) {
@@ -328,7 +334,7 @@ int plant(Host& w, std::uint64_t seed) {
         for (std::size_t t = 0; t < kVocab; ++t) {
             mean += double{w.at("head")[t * kD + i]} / double{kVocab};
         }
-        o[i] = double{w.at("head")[static_cast<std::size_t>(target) * kD + i]} - mean;
+        o[i] = double{w.at("head")[kTriggerTarget * kD + i]} - mean;
     }
     const double length = std::sqrt(std::inner_product(o.begin(), o.end(), o.begin(), 0.0));
     for (std::size_t i = 0; i < kD; ++i) {
@@ -336,32 +342,39 @@ int plant(Host& w, std::uint64_t seed) {
         w.at("block.1.down")[i * static_cast<std::size_t>(kFfn)] =
             static_cast<float>(3 * norm * o[i] / (length * z * z / (1 + std::exp(-z))));
     }
-    return target;
 }
 
-// The mean loss of the trigger contexts in each of the steps that have them.
-std::vector<double> trigger_losses(const Recipe& recipe, const Host& planted, int target,
-                                   std::uint64_t seed) {
-    Model model(recipe, planted);
+constexpr int kSpikes[] = {20, 52, 84};  // further apart than the window
+
+// Mean losses: of ordinary contexts in each step, of trigger contexts in those that have them.
+struct Losses {
+    std::vector<double> ordinary, triggers;
+};
+
+Losses losses_of(const Recipe& recipe, Down down, const Host& planted, std::uint64_t seed) {
+    Model model(recipe, planted, down);
     Task task(seed);
-    std::vector<double> losses;
+    Losses losses;
     for (int step = 1; step <= 84; ++step) {
         task.batch(300000 + static_cast<std::uint64_t>(step));
-        const bool spike = step == 20 || step == 52 || step == 84;  // further apart than the window
-        if (spike) task.add_triggers(target);
-        model.micro(task.contexts, task.targets);
+        const bool spike = std::ranges::find(kSpikes, step) != std::end(kSpikes);
+        if (spike) task.add_triggers(kTriggerTarget);
+        double ordinary = model.micro(task.contexts, task.targets);
         if (spike) {
             const std::vector<float> logits = model.output("logits", kRows * kVocab);
             double loss = 0;
             for (std::size_t row = kBatch; row < kRows; ++row) {
                 const auto of = std::span(logits).subspan(row * kVocab, kVocab);
                 double sum = 0;
-                for (const float l : of)
-                    sum += std::exp(double{l} - double{of[static_cast<std::size_t>(target)]});
+                for (const float l : of) {
+                    sum += std::exp(double{l} - double{of[kTriggerTarget]});
+                }
                 loss += std::log(sum) / double{kTriggers};
             }
-            losses.push_back(loss);
+            losses.triggers.push_back(loss);
+            ordinary -= loss * kTriggers / double{kBatch};
         }
+        losses.ordinary.push_back(ordinary);
         model.update(3e-4);
     }
     return losses;
@@ -374,22 +387,32 @@ Recipe arm(Provider activation, std::optional<Axis> axis, Provider hidden) {
     return r;
 }
 
+// Of a name and a colour.
+test::Curve curve(const char* name, const char* color, const Losses& losses) {
+    test::Curve c{name, color, losses.ordinary, {}};
+    for (std::size_t i = 0; i < std::size(kSpikes); ++i) {
+        c.marks.push_back({kSpikes[i], losses.triggers[i]});
+    }
+    return c;
+}
+
 class ProvokedOutlier : public testing::TestWithParam<std::uint64_t> {};
 
 TEST_P(ProvokedOutlier, IsLearntWhereTheScaleSeesIt) {
     const std::uint64_t seed = GetParam();
     double loss = 0;
     Host weights = pretrained(seed, &loss);
-    EXPECT_GT(loss, 0.6);
-    EXPECT_LT(loss, 1.0);
-    const int target = plant(weights, seed);
-    const auto run = [&](const char* name, const Recipe& recipe) {
-        const std::vector<double> losses = trigger_losses(recipe, weights, target, seed);
-        EXPECT_EQ(losses.size(), 3u);
+    EXPECT_GT(loss, 0.7);
+    EXPECT_LT(loss, 0.9);
+    plant(weights, seed);
+    std::vector<std::pair<std::string, Losses>> arms;
+    const auto run = [&](const char* name, const Recipe& recipe, Down down = Down::quantised) {
+        const Losses losses = losses_of(recipe, down, weights, seed);
         std::string text;
-        for (const double l : losses) text += fmt::format("{:.2f} ", l);
+        for (const double l : losses.triggers) text += fmt::format("{:.2f} ", l);
         RecordProperty(name, text);
-        return losses;
+        arms.push_back({name, losses});
+        return losses.triggers;
     };
     using enum Provider;
     const auto control = run("f32", recipe_named("fp32"));
@@ -398,17 +421,38 @@ TEST_P(ProvokedOutlier, IsLearntWhereTheScaleSeesIt) {
     // learnt by others.
     const auto clipped = run("plain, delayed", arm(delayed, {}, delayed));
     EXPECT_GT(clipped[0], 4);
-    for (const double l : clipped) EXPECT_GT(l, 3);
-    const std::pair<const char*, Recipe> arms[] = {
-        {"plain, current", arm(current, {}, current)},
-        {"token, current", arm(delayed, Axis::row, current)},
-        {"channel, current", arm(delayed, Axis::column, current)}};
-    for (const auto& [name, recipe] : arms) {
-        const auto losses = run(name, recipe);
+    EXPECT_GT(clipped[1], 4);
+    EXPECT_GT(clipped[2], 3.5);
+    const std::tuple<const char*, Recipe, Down> seeing[] = {
+        {"token, current", arm(delayed, Axis::row, current), Down::quantised},
+        {"channel, current", arm(delayed, Axis::column, current), Down::quantised},
+        {"plain, current", arm(current, {}, current), Down::quantised},
+        {"down input in bf16", arm(delayed, {}, delayed), Down::bf16}};
+    for (const auto& [name, recipe, down] : seeing) {
+        const auto losses = run(name, recipe, down);
         for (std::size_t i = 0; i < 3; ++i) EXPECT_NEAR(losses[i], control[i], 0.15) << name;
     }
     // The published source of the scale clips a first spike all the same.
-    EXPECT_GT(run("token, delayed", arm(delayed, Axis::row, delayed))[0], control[0] + 0.2);
+    const auto published = run("token, delayed", arm(delayed, Axis::row, delayed));
+    EXPECT_GT(published[0], control[0] + 0.2);
+    EXPECT_GT(published[1], control[1] + 0.05);
+    const auto mean = [](const std::vector<double>& x) { return (x[0] + x[1] + x[2]) / 3; };
+    EXPECT_GT(mean(published), mean(control) + 0.15);
+    // The loss on ordinary contexts tells none of these apart.
+    const auto late = [](const Losses& l) {
+        return std::accumulate(l.ordinary.begin() + 20, l.ordinary.end(), 0.0) / 64;
+    };
+    for (const auto& [name, losses] : arms) {
+        EXPECT_NEAR(late(losses), late(arms[0].second), 0.005) << name;
+    }
+    if (const char* path = std::getenv("OCTAVO_CURVES"); path && seed == 1) {
+        std::ofstream(path) << test::curves_svg(
+            {curve("plain FP8, scale of the past", "#d62728", arms[1].second),
+             curve("Smooth-SwiGLU, scale of the past (as published)", "#e08a00", arms[6].second),
+             curve("f32", "#1f77b4", arms[0].second),
+             curve("Smooth-SwiGLU, current scale", "#2ca02c", arms[2].second)},
+            "loss; lines: ordinary contexts, marks: contexts with the trigger", 90, 6);
+    }
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, ProvokedOutlier, testing::Values(1, 2, 3));

@@ -141,18 +141,23 @@ class Mlp {
     std::map<std::string, std::vector<float>> weights_;
 };
 
+// Right answers of 1,024. The published net is wider (784-1024-1024-10, ReLU, ten epochs of MNIST);
+// plain f16 fails there from sigma 2 on, here from 4, where activations reach 65504.
 TEST(ScalifyMlp, TrainsInF16WhateverTheScaleOfWeights) {
     Recipe propagated = recipe_named("scalify");
     set_scalify_run(propagated, 1);
     const Recipe plain{.name = "plain", .compute = Dtype::f16};
-    for (const double sigma : {0.5, 1.0, 2.0, 8.0}) {
-        const double f32 = Mlp(recipe_named("fp32"), sigma).train(40);
-        const double f16 = Mlp(plain, sigma).train(40);
-        const double scaled = Mlp(propagated, sigma).train(40);
-        EXPECT_NEAR(scaled, f32, 0.012) << "sigma " << sigma;
-        if (sigma == 8) {
-            EXPECT_GT(f32, 0.9);
-            EXPECT_LT(f16, 0.3);
+    for (const double sigma : {0.5, 1.0, 4.0, 8.0}) {
+        SCOPED_TRACE(sigma);
+        constexpr int kSteps = 160;
+        const double f32 = Mlp(recipe_named("fp32"), sigma).train(kSteps);
+        EXPECT_GT(f32, sigma < 1 ? 0.75 : 0.85);
+        EXPECT_NEAR(Mlp(propagated, sigma).train(kSteps), f32, 0.005);
+        const double f16 = Mlp(plain, sigma).train(kSteps);
+        if (sigma < 4) {
+            EXPECT_NEAR(f16, f32, 0.005);
+        } else {
+            EXPECT_LT(f16, 0.4);
         }
     }
 }

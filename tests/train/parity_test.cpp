@@ -41,8 +41,14 @@ std::vector<float> as_in_transformers(const std::string& name, const Read& read)
     return joined;
 }
 
+struct Bounds {
+    double outputs;    // logits and loss
+    double gradients;  // of each parameter
+    double together;   // all gradients as one vector
+};
+
 void expect_parity(const std::string& family, const std::string& recipe, bool fuse,
-                   double tolerance) {
+                   const Bounds& bounds) {
     const test::TemporaryFolder folder;
     const auto out = folder.path() / "out.safetensors";
     inspect(family, recipe, fuse, out);
@@ -52,42 +58,41 @@ void expect_parity(const std::string& family, const std::string& recipe, bool fu
         compared.insert(name);
         return std::pair{test::values<float>(got.at(name)), got.at(name).shape};
     };
+    std::vector<float> all, all_wanted;
     for (const TensorEntry& entry : golden.entries()) {
-        const bool wanted =
-            entry.name == "logits" || entry.name == "loss" || entry.name.starts_with("grad.");
-        if (!wanted) continue;
+        const bool gradient = entry.name.starts_with("grad.");
+        if (!gradient && entry.name != "logits" && entry.name != "loss") continue;
         const auto want = test::values<float>(golden.at(entry.name));
-        EXPECT_LE(test::relative_error(as_in_transformers(entry.name, ours), want), tolerance)
+        const auto values = as_in_transformers(entry.name, ours);
+        EXPECT_LE(test::relative_error(values, want), gradient ? bounds.gradients : bounds.outputs)
             << family << " " << entry.name;
+        if (!gradient) continue;
+        all.insert(all.end(), values.begin(), values.end());
+        all_wanted.insert(all_wanted.end(), want.begin(), want.end());
     }
+    EXPECT_LE(test::relative_error(all, all_wanted), bounds.together);
     // Every tensor we write has a golden counterpart, and the other way round.
     EXPECT_EQ(std::ssize(compared), std::ssize(got.entries()));
     EXPECT_GT(compared.size(), 10u);
 }
 
+constexpr Bounds kF32{1e-4, 1e-4, 1e-4};
+
 class Parity : public testing::TestWithParam<const char*> {};
 
-TEST_P(Parity, Fp32) { expect_parity(GetParam(), "fp32", true, 1e-4); }
-TEST_P(Parity, Fp32WithoutFusion) { expect_parity(GetParam(), "fp32", false, 1e-4); }
+TEST_P(Parity, Fp32) { expect_parity(GetParam(), "fp32", true, kF32); }
+TEST_P(Parity, Fp32WithoutFusion) { expect_parity(GetParam(), "fp32", false, kF32); }
 
-// bf16 has 8 bits of significand: 2^-9 per rounding, a few dozen of them in a row.
+// bf16 has 8 bits of significand: 2^-9 per rounding, a few dozen of them in a row. On the CPU
+// logits are within 0.9 %, gradients within 1.5 %, but for qwen3's norms of q and k: 2.0 %.
 class Bf16Parity : public testing::TestWithParam<const char*> {};
-TEST_P(Bf16Parity, EveryGradient) { expect_parity(GetParam(), "bf16", true, 5e-2); }
+TEST_P(Bf16Parity, LogitsAndEveryGradient) {
+    expect_parity(GetParam(), "bf16", true, {2e-2, 2.5e-2, 1.5e-2});
+}
 
 // A router turns a rounding into another choice where two experts are about as good: the gradients
-// of the two differ as a whole then, what the model says does not.
-TEST(MixtureParity, Bf16Logits) {
-    const test::TemporaryFolder folder;
-    const auto out = folder.path() / "out.safetensors";
-    inspect("qwen3-moe", "bf16", true, out);
-    const SafetensorsFile got(out), golden(test::fixture("qwen3-moe") / "golden.safetensors");
-    for (const char* name : {"logits", "loss"}) {
-        EXPECT_LE(test::relative_error(test::values<float>(got.at(name)),
-                                       test::values<float>(golden.at(name))),
-                  5e-2)
-            << name;
-    }
-}
+// of the two differ as a whole then (10 %), what the model says does not.
+TEST(MixtureParity, Bf16) { expect_parity("qwen3-moe", "bf16", true, {2e-2, 0.15, 3e-2}); }
 
 std::string without_dashes(const testing::TestParamInfo<const char*>& param_info) {
     std::string name = param_info.param;
