@@ -114,8 +114,7 @@ SafetensorsModel::SafetensorsModel(const std::filesystem::path& folder) : folder
         check(missing.empty(), "{}: expected the tensors of {}, missing: {}\n  {}", shard.name(),
               index.filename().string(), some_of(missing), kFetchAgain);
     }
-    // transformers does not look at it, so that a tool may have written it wrong unnoticed:
-    // DeepSpeed's ZeRO-3 counts what one process holds.
+    // transformers does not look at it, so that a tool may have written it wrong unnoticed.
     check(!promised.total_size || *promised.total_size == bytes,
           "{}: expected tensors of {} bytes together (total_size), got {}\n  {} If these are the "
           "sizes that the model should have, take total_size out of the index.",
