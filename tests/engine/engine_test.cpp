@@ -104,7 +104,7 @@ std::vector<Made> one_at_a_time(Backend& backend, const Setting& s,
 // Arrivals spread out, prompts cut every 24 tokens, and a cache of 14 blocks for texts of up to 6.
 std::vector<Made> crowded(Backend& backend, const Setting& s,
                           const std::vector<TextRequest>& requests) {
-    const Architecture arch = read_hf_config(test::fixture(s.family));
+    const Architecture arch = test::architecture_of(s.family);
     EngineOptions options = s.options();
     options.max_seqs = 8;
     options.max_batched_tokens = 24;
@@ -129,7 +129,7 @@ class Crowd : public testing::TestWithParam<Setting> {};
 TEST_P(Crowd, ChangesNoBitWithReferenceKernels) {
     if (test::on_cuda()) GTEST_SKIP() << "the CPU's";
     const auto backend = make_cpu_backend({.reference = true});
-    const auto requests = crowd(read_hf_config(test::fixture(GetParam().family)).vocab_size);
+    const auto requests = crowd(test::architecture_of(GetParam().family).vocab_size);
     const auto alone = one_at_a_time(*backend, GetParam(), requests);
     const auto together = crowded(*backend, GetParam(), requests);
     for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -142,7 +142,7 @@ TEST_P(Crowd, ChangesNoBitWithReferenceKernels) {
 // Where sums take other orders, texts part at some token; up to there log-probabilities agree.
 TEST_P(Crowd, ChangesRoundingsOnly) {
     const auto backend = test::make_test_backend();
-    const auto requests = crowd(read_hf_config(test::fixture(GetParam().family)).vocab_size);
+    const auto requests = crowd(test::architecture_of(GetParam().family).vocab_size);
     const auto alone = one_at_a_time(*backend, GetParam(), requests);
     const auto together = crowded(*backend, GetParam(), requests);
     std::int64_t tokens = 0, alike = 0;
@@ -165,21 +165,20 @@ TEST_P(Crowd, ChangesRoundingsOnly) {
     EXPECT_GE(static_cast<double>(alike), 0.8 * static_cast<double>(tokens));
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, Crowd,
-                         testing::Values(Setting{"qwen3", "fp32"}, Setting{"qwen3", "bf16"},
-                                         Setting{"gpt2", "bf16"}, Setting{"llama", "blockwise"},
-                                         Setting{"qwen3-moe", "bf16"},
-                                         Setting{"qwen3", "bf16", true},
-                                         Setting{"llama", "blockwise", true},
-                                         Setting{"qwen3", "bf16", true, true},
-                                         Setting{"llama", "blockwise", true, true}),
-                         [](const auto& param_info) {
-                             std::string name = param_info.param.family + param_info.param.recipe +
-                                                (param_info.param.fp8_cache ? "Kv8" : "") +
-                                                (param_info.param.fp8_attention ? "Qk8" : "");
-                             std::erase(name, '-');
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Settings, Crowd,
+    testing::Values(Setting{"qwen3", "fp32"}, Setting{"qwen3", "bf16"}, Setting{"gpt2", "bf16"},
+                    Setting{test::kBlocks, "blockwise"}, Setting{"qwen3-moe", "bf16"},
+                    Setting{"qwen3", "bf16", true}, Setting{test::kBlocks, "blockwise", true},
+                    Setting{"qwen3", "bf16", true, true},
+                    Setting{test::kBlocks, "blockwise", true, true}),
+    [](const auto& param_info) {
+        std::string name = param_info.param.family + param_info.param.recipe +
+                           (param_info.param.fp8_cache ? "Kv8" : "") +
+                           (param_info.param.fp8_attention ? "Qk8" : "");
+        std::erase(name, '-');
+        return name;
+    });
 
 // ---- Requests ----------------------------------------------------------------------------------
 
@@ -383,7 +382,7 @@ WeightSource damaged(const std::string& family, const std::string& parameter, fl
                 write(copy);
             };
         }
-        load_weights(test::fixture(family), targets);
+        test::weights_of(family)(targets);
     };
 }
 
@@ -399,14 +398,14 @@ std::string failure_of(Engine& engine, const WeightSource& source) {
 TEST(EngineWeights, DamageIsNamedAndTheNextLoadMendsIt) {
     const auto backend = test::make_test_backend();
     for (const char* recipe : {"bf16", "blockwise"}) {
-        const auto engine = make_engine(*backend, "llama", recipe_named(recipe), kSmall);
+        const auto engine = make_engine(*backend, test::kBlocks, recipe_named(recipe), kSmall);
         const std::string name = "model.layers.1.mlp.up_proj.weight";
         for (const float value : {std::nanf(""), INFINITY}) {
-            const std::string why = failure_of(*engine, damaged("llama", name, value));
+            const std::string why = failure_of(*engine, damaged(test::kBlocks, name, value));
             EXPECT_NE(why.find("'" + name + "': element 7"), std::string::npos) << why;
             EXPECT_THROW(engine->submit({.prompt = {1}, .max_tokens = 1}), Error);
         }
-        engine->load(test::weights_of("llama"));
+        engine->load(test::weights_of(test::kBlocks));
         EXPECT_EQ(generate(*engine, {{.prompt = {1}, .max_tokens = 3}})[0].tokens.size(), 3u);
     }
 }
