@@ -5,6 +5,7 @@
 #include <limits>
 #include <set>
 
+#include "base/process.h"
 #include "engine/engine_testing.h"
 
 namespace octavo {
@@ -81,6 +82,9 @@ struct Setting {
     std::string family, recipe;
     bool fp8_cache = false, fp8_attention = false;
 
+    // Of log-probabilities, by sums in other orders. Where one of those moves an activation from
+    // one code to the next, it weighs more: four times what the CPU was measured to do.
+    double most_apart() const { return recipe == "blockwise" ? 1.6e-2 : 1e-3; }
     EngineOptions options() const {
         return {.context = 96,
                 .fp8_cache = fp8_cache,
@@ -163,6 +167,7 @@ TEST_P(Crowd, ChangesRoundingsOnly) {
         "texts part\n",
         largest, sum / static_cast<double>(alike), alike, tokens);
     EXPECT_GE(static_cast<double>(alike), 0.8 * static_cast<double>(tokens));
+    EXPECT_LE(largest, GetParam().most_apart());
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -453,9 +458,33 @@ TEST(EngineWeights, AllAreGivenOnceInTheirSize) {
     EXPECT_THROW(engine->submit({.prompt = {1}, .max_tokens = 1}), Error);
 }
 
+// A source that remembers what it gave, so that a load costs what the engine does with it.
+WeightSource remembered(const Architecture& arch) {
+    return [arch, known = std::make_shared<std::map<std::string, std::vector<std::byte>>>()](
+               std::span<const WeightTarget> weights) {
+        std::vector<WeightTarget> unknown(weights.begin(), weights.end());
+        if (known->empty()) {
+            for (WeightTarget& t : unknown) {
+                t.write = [&bytes = (*known)[t.name]](std::span<const std::byte> values) {
+                    bytes.assign(values.begin(), values.end());
+                };
+            }
+            test::give_first_weights(arch, unknown);
+        }
+        for (const WeightTarget& t : weights) t.write(known->at(t.name));
+    };
+}
+
 TEST(EngineWeights, LoadingAgainChangesNothingAndMovesNothing) {
     const auto backend = test::make_test_backend();
-    const auto engine = make_engine(*backend, "llama", recipe_named("blockwise"), kSmall);
+    Architecture arch = test::architecture_of(test::kBlocks);  // small, to be loaded often
+    arch.vocab_size = 64;
+    arch.layers = 1;
+    arch.heads = 2;
+    arch.intermediate_size = 128;
+    const auto engine = std::make_unique<Engine>(*backend, arch, recipe_named("blockwise"), kSmall);
+    const WeightSource source = remembered(arch);
+    engine->load(source);
     const TextRequest request{.prompt = random_prompt(33, 1, engine->vocabulary()),
                               .max_tokens = 5};
     const auto before = generate(*engine, {request})[0];
@@ -464,8 +493,14 @@ TEST(EngineWeights, LoadingAgainChangesNothingAndMovesNothing) {
     std::vector<const void*> addresses;
     const State& state = engine->program().state();
     for (const State::Entry& e : state.entries()) addresses.push_back(e.tensor.data);
-    for (int i = 0; i < 20; ++i) engine->load(test::weights_of("llama"));
-    EXPECT_EQ(engine->weight_version(), 21);
+    for (int i = 0; i < 20; ++i) engine->load(source);
+    const std::int64_t resident = resident_bytes(), available = backend->available_bytes();
+    for (int i = 0; i < 980; ++i) engine->load(source);
+    EXPECT_EQ(engine->weight_version(), 1001);
+    EXPECT_LE(resident_bytes() - resident, 64 << 10);  // 67 bytes a load would show
+    if (test::on_cuda()) {
+        EXPECT_EQ(backend->available_bytes(), available);
+    }
     for (std::size_t i = 0; i < addresses.size(); ++i) {
         EXPECT_EQ(state.entries()[i].tensor.data, addresses[i]);
     }
