@@ -18,18 +18,17 @@ const Architecture kQwen3_8b{.family = Family::qwen3,
                              .intermediate_size = 12288,
                              .max_positions = 40960};
 
-const Architecture kQwen3_30bA3b{.family = Family::qwen3_moe,
-                                 .vocab_size = 151936,
-                                 .hidden_size = 2048,
-                                 .layers = 48,
-                                 .heads = 32,
-                                 .kv_heads = 4,
-                                 .head_dim = 128,
-                                 .intermediate_size = 6144,
-                                 .max_positions = 40960,
-                                 .experts = {.count = 128,
-                                             .per_token = 8,
-                                             .intermediate_size = 768}};
+const Architecture kQwen3_30bA3b{
+    .family = Family::qwen3_moe,
+    .vocab_size = 151936,
+    .hidden_size = 2048,
+    .layers = 48,
+    .heads = 32,
+    .kv_heads = 4,
+    .head_dim = 128,
+    .intermediate_size = 6144,
+    .max_positions = 40960,
+    .experts = {.count = 128, .per_token = 8, .intermediate_size = 768}};
 
 // The weights that generation loads: names of folders, and dtypes.
 struct Held {
@@ -71,9 +70,9 @@ TEST(HeldWeights, InFp8AreThoseOfQwen3_8b) {
                                       {"lm_head.weight", Dtype::bf16}};
     for (int i = 0; i < 36; ++i) {
         const std::string layer = fmt::format("model.layers.{}.", i);
-        for (const char* linear : {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
-                                   "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj",
-                                   "mlp.down_proj"}) {
+        for (const char* linear :
+             {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
+              "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"}) {
             want[layer + linear + ".weight"] = Dtype::e4m3;
         }
         for (const char* norm : {"self_attn.q_norm", "self_attn.k_norm", "input_layernorm",
