@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "base/weight_blocks.h"
 #include "cli/device.h"
 #include "cli/inspect_tokens.h"
 #include "cli/model_folder.h"
@@ -97,11 +98,13 @@ const NamedFormat kFormats[] = {
     {"tensor", {}},
     {"row", {.granularity = Granularity::row, .rounding = ScaleRounding::exact}},
     {"block1x128",
-     {.granularity = Granularity::block_1x128, .rounding = ScaleRounding::exact, .floor = 1e-10f}},
+     {.granularity = Granularity::block_1x128,
+      .rounding = ScaleRounding::exact,
+      .floor = kBlockFloor}},
     {"block128x128",
      {.granularity = Granularity::block_128x128,
       .rounding = ScaleRounding::exact,
-      .floor = 1e-10f}},
+      .floor = kBlockFloor}},
     {"moss", {.granularity = Granularity::micro, .rounding = ScaleRounding::exact, .group = 32}},
 };
 

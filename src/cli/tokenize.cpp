@@ -130,6 +130,9 @@ int make_token_files(const Args& args) {
     };
     line("train", report.train);
     if (report.held_out.documents > 0) line("held_out", report.held_out);
+    if (report.taken_over > 0)
+        fmt::print("{} documents of them were there, from a call that was interrupted\n",
+                   report.taken_over);
     if (report.empty_documents > 0)
         fmt::print("{} empty documents skipped\n", report.empty_documents);
     return 0;

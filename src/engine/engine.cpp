@@ -62,6 +62,7 @@ EngineOptions checked(EngineOptions o, const Architecture& arch) {
 // token, and a token by itself has no channels that factors could be folded into.
 Recipe of_generation(Recipe recipe) {
     recipe.cache_weights = true;
+    recipe.whole_blocks = true;
     if (recipe.smooth) recipe.smooth->axis = Axis::row;
     return recipe;
 }

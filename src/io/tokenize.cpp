@@ -12,6 +12,7 @@
 #include "io/json_records.h"
 #include "io/json_text.h"
 #include "io/token_file_writer.h"
+#include "io/whole_shards.h"
 #include "text/each.h"
 #include "text/tokenizer_folder.h"
 
@@ -47,38 +48,77 @@ void remove_shards(const std::filesystem::path& folder, const std::string& name,
     }
 }
 
-// One of the two outputs: NAME.bin, or shards NAME_00000.bin, NAME_00001.bin, ...
+// Whether an interrupted call with these options left these shards, and nobody took them away.
+bool are_there(const TokenizeOptions& options, const WholeShards& shards) {
+    const auto all = [&](const char* name, std::size_t count) {
+        for (std::size_t i = 0; i < count; ++i) {
+            const auto path = shard_path(options.output, name, static_cast<int>(i));
+            if (!std::filesystem::exists(path)) return false;
+        }
+        return true;
+    };
+    return shards.call == describe_call(options) && all("train", shards.train.size()) &&
+           all("held_out", shards.held_out.size());
+}
+
+// One of the two outputs: NAME.bin, or shards NAME_00000.bin, NAME_00001.bin, ..., of which the
+// first may be `whole` already.
 class Split {
   public:
-    Split(const TokenizeOptions& options, std::string name)
-        : options_(options), name_(std::move(name)) {
+    Split(const TokenizeOptions& options, std::string name, std::vector<SplitCount> whole)
+        : options_(options), name_(std::move(name)), whole_(std::move(whole)) {
+        for (const SplitCount& s : whole_) {
+            there_ += s.documents;
+            count_.documents += s.documents;
+            count_.tokens += s.tokens;
+            count_.learned += s.learned;
+        }
+        foreseen_ = there_;
         open();
     }
 
-    void add(const Document& document) {
-        if (options_.shard_tokens > 0 && file_->size() >= options_.shard_tokens) {
+    // Of the documents in the order of `add`: whether the next one is in a whole shard.
+    bool foresee() { return foreseen_ > 0 && foreseen_-- > 0; }
+    // Whether that made another shard whole. Documents of whole shards may be empty here.
+    bool add(const Document& document) {
+        if (there_ > 0) {
+            --there_;
+            return false;
+        }
+        const bool full = options_.shard_tokens > 0 && file_->size() >= options_.shard_tokens;
+        if (full) {
             file_->close();
-            ++shards_;
+            whole_.push_back(shard_);
+            shard_ = {};
             open();
         }
         file_->write(document.ids, document.learn);
-        ++count_.documents;
-        count_.tokens += std::ssize(document.ids);
-        count_.learned += document.learn.empty() ? std::ssize(document.ids)
-                                                 : std::ranges::count(document.learn, 1);
+        const SplitCount one{.documents = 1,
+                             .tokens = std::ssize(document.ids),
+                             .learned = document.learn.empty()
+                                            ? std::ssize(document.ids)
+                                            : std::ranges::count(document.learn, 1)};
+        for (SplitCount* sum : {&count_, &shard_}) {
+            sum->documents += one.documents;
+            sum->tokens += one.tokens;
+            sum->learned += one.learned;
+        }
+        return full;
     }
     void close() {
         file_->close();
         const bool sharded = options_.shard_tokens > 0;
         if (sharded) remove_token_file(shard_path(options_.output, name_, -1));
-        remove_shards(options_.output, name_, sharded ? shards_ + 1 : 0);
+        remove_shards(options_.output, name_, sharded ? shard() + 1 : 0);
     }
     SplitCount count() const { return count_; }
+    const std::vector<SplitCount>& whole() const { return whole_; }
 
   private:
+    int shard() const { return static_cast<int>(whole_.size()); }
     void open() {
         file_.emplace(
-            shard_path(options_.output, name_, options_.shard_tokens > 0 ? shards_ : -1),
+            shard_path(options_.output, name_, options_.shard_tokens > 0 ? shard() : -1),
             options_.tokenizer->vocabulary(),
             TokenFileForm{.format = options_.format, .mask = options_.records != Records::texts});
     }
@@ -86,26 +126,35 @@ class Split {
     const TokenizeOptions& options_;
     std::string name_;
     std::optional<TokenFileWriter> file_;
-    int shards_ = 0;  // that are full
-    SplitCount count_;
+    std::vector<SplitCount> whole_;
+    std::int64_t there_ = 0, foreseen_ = 0;  // documents of whole shards that are still to come
+    SplitCount shard_, count_;               // of the open one; of all
 };
 
 // Deals documents out to the two outputs, one behind, so that the last one can still go to a side
 // that has none.
 class Splitter {
   public:
-    explicit Splitter(const TokenizeOptions& options)
-        : rng_(options.seed, kSplitStream),
+    // What is whole already, and what becomes so, is noted in `shards`.
+    Splitter(const TokenizeOptions& options, WholeShards& shards)
+        : shards_(shards),
+          output_(options.output),
+          rng_(options.seed, kSplitStream),
           fraction_(options.held_out),
           first_input_(options.inputs.front().string()),
           inputs_(options.inputs.size()),
-          train_(options, "train") {
-        if (fraction_ > 0) held_out_.emplace(options, "held_out");
+          train_(options, "train", shards.train) {
+        if (fraction_ > 0) held_out_.emplace(options, "held_out", shards.held_out);
     }
+
+    // Of the documents in the order of `add`: whether the next one is in a whole shard, so that
+    // `add` needs only to be told of it. The last one, which can change sides, never is: a shard is
+    // whole when its successor's first document has come.
+    bool foresee() { return chosen(foreseen_++).foresee(); }
 
     // Takes the contents of `document`.
     void add(Document& document) {
-        if (documents_ > 0) chosen().add(last_);
+        if (documents_ > 0 && chosen(documents_ - 1).add(last_)) note();
         std::swap(last_, document);
         ++documents_;
     }
@@ -120,7 +169,7 @@ class Splitter {
               "  Separate documents by lines '<|endoftext|>', add text, or hold nothing out (0).");
         const bool starved = held_out_ && held_out_->count().documents == 0;
         const bool all_held_out = held_out_ && train_.count().documents == 0;
-        (starved ? *held_out_ : all_held_out ? train_ : chosen()).add(last_);
+        (starved ? *held_out_ : all_held_out ? train_ : chosen(documents_ - 1)).add(last_);
         train_.close();
         if (held_out_) held_out_->close();
     }
@@ -130,12 +179,19 @@ class Splitter {
     SplitCount held_out() const { return held_out_ ? held_out_->count() : SplitCount{}; }
 
   private:
-    // Where the document last added belongs.
-    Split& chosen() {
-        const auto index = static_cast<std::uint64_t>(documents_ - 1);
-        return held_out_ && rng_.uniform(index) < fraction_ ? *held_out_ : train_;
+    Split& chosen(std::int64_t document) {
+        const bool out =
+            held_out_ && rng_.uniform(static_cast<std::uint64_t>(document)) < fraction_;
+        return out ? *held_out_ : train_;
+    }
+    void note() {
+        shards_.train = train_.whole();
+        if (held_out_) shards_.held_out = held_out_->whole();
+        write_whole_shards(output_, shards_);
     }
 
+    WholeShards& shards_;
+    std::filesystem::path output_;
     Rng rng_;
     double fraction_;
     std::string first_input_;  // for messages
@@ -143,7 +199,7 @@ class Splitter {
     Split train_;
     std::optional<Split> held_out_;
     Document last_;
-    std::int64_t documents_ = 0;
+    std::int64_t documents_ = 0, foreseen_ = 0;
 };
 
 struct Source {
@@ -156,12 +212,17 @@ struct Source {
 // order.
 class Pipeline {
   public:
-    Pipeline(const TokenizeOptions& options, std::int32_t end_of_text)
+    Pipeline(const TokenizeOptions& options, std::int32_t end_of_text, WholeShards& shards)
         : options_(options),
           tokenizer_(*options.tokenizer),
           end_of_text_(end_of_text),
-          splitter_(options),
-          encoders_(tokenizer_.encoders()) {}
+          splitter_(options, shards),
+          encoders_(tokenizer_.encoders()) {
+        for (const auto* split : {&shards.train, &shards.held_out}) {
+            for (const SplitCount& shard : *split) there_ += shard.documents;
+        }
+        taken_over_ = there_;
+    }
 
     // The documents that are added from now on are of this file.
     void begin(const std::filesystem::path& path, const TextOptions& options) {
@@ -180,10 +241,12 @@ class Pipeline {
         if (bytes_ >= kBatchBytes * encoders_.size()) flush();
     }
     void flush() {
-        for_each_item(batch_.size(),
-                      [&](std::size_t thread, std::size_t i) { encode(batch_[i], thread); });
+        if (there_ > 0) leave_out();
+        for_each_item(batch_.size(), [&](std::size_t thread, std::size_t i) {
+            if (!batch_[i].there) encode(batch_[i], thread);
+        });
         for (Item& item : batch_) {
-            if (item.document.ids.empty()) {
+            if (item.document.ids.empty() && !item.there) {
                 ++empty_documents_;
             } else {
                 splitter_.add(item.document);
@@ -196,20 +259,59 @@ class Pipeline {
     Splitter& splitter() { return splitter_; }
     const std::vector<Source>& sources() const { return sources_; }
     std::int64_t empty_documents() const { return empty_documents_; }
+    std::int64_t taken_over() const { return taken_over_; }
 
   private:
     struct Item {
         TextSource::Raw raw;
         std::size_t source = 0;
-        Document document;
+        Document document = {};
+        bool extracted = false;  // raw has the text alone
+        bool there = false;      // in a whole shard
     };
+
+    // Errors about an item with its place.
+    auto in_place(const Item& item, const auto& work) const {
+        try {
+            return work();
+        } catch (const Error& error) {
+            throw error.in(
+                fmt::format("{}: line {}", sources_[item.source].path.string(), item.raw.line));
+        }
+    }
+    // Finds the documents of whole shards, for which it only takes to know which have no text.
+    void leave_out() {
+        std::vector<char> empty(batch_.size());
+        for_each_item(batch_.size(), [&](std::size_t, std::size_t i) {
+            empty[i] = in_place(batch_[i], [&] { return is_empty(batch_[i]); });
+        });
+        for (std::size_t i = 0; i < batch_.size(); ++i) {
+            batch_[i].there = !empty[i] && splitter_.foresee();
+            there_ -= batch_[i].there;
+        }
+    }
+    bool is_empty(Item& item) const {
+        const std::string& line = item.raw.text;
+        switch (options_.records) {
+            case Records::texts:
+                TextSource::extract(item.raw, sources_[item.source].options);
+                item.extracted = true;
+                return item.raw.text.empty();
+            case Records::pairs:
+                return json_text_field(line, options_.prompt).empty() &&
+                       json_text_field(line, options_.completion).empty();
+            case Records::chats:
+                return json_chat(line, options_.messages).empty();
+        }
+        return true;
+    }
     void encode(Item& item, std::size_t thread) const {
         const Source& source = sources_[item.source];
         Encoder& encoder = *encoders_[thread];
-        try {
+        in_place(item, [&] {
             switch (options_.records) {
                 case Records::texts: {
-                    TextSource::extract(item.raw, source.options);
+                    if (!item.extracted) TextSource::extract(item.raw, source.options);
                     if (!item.raw.text.empty()) item.document.ids = whole(item.raw.text, encoder);
                     break;
                 }
@@ -220,9 +322,7 @@ class Pipeline {
                     item.document = chat(item.raw.text, encoder);
                     break;
             }
-        } catch (const Error& error) {
-            throw error.in(fmt::format("{}: line {}", source.path.string(), item.raw.line));
-        }
+        });
         item.raw.text = {};
     }
 
@@ -264,6 +364,7 @@ class Pipeline {
     std::vector<Item> batch_;
     std::size_t bytes_ = 0;  // of the batch
     std::int64_t empty_documents_ = 0;
+    std::int64_t there_ = 0, taken_over_ = 0;  // documents of whole shards: still to come; in all
 };
 
 std::string to_json(const SplitCount& count, std::string_view file) {
@@ -359,7 +460,16 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     check_tokenizer_may_go_to(options.output, options.tokenizer_files);
     make_directory(options.output);
 
-    Pipeline pipeline(options, *end_of_text);
+    WholeShards shards;
+    if (options.shard_tokens > 0) {
+        if (auto left = read_whole_shards(options.output); left && are_there(options, *left)) {
+            shards = *std::move(left);
+        } else {
+            shards.call = describe_call(options);
+        }
+    }
+    if (shards.train.empty() && shards.held_out.empty()) remove_whole_shards(options.output);
+    Pipeline pipeline(options, *end_of_text, shards);
     Splitter& splitter = pipeline.splitter();
     std::int64_t bytes_before = 0, bytes_told = 0;
     const auto tell = [&] {
@@ -387,6 +497,7 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     const TokenizeReport report{.train = splitter.train(),
                                 .held_out = splitter.held_out(),
                                 .empty_documents = pipeline.empty_documents(),
+                                .taken_over = pipeline.taken_over(),
                                 .vocabulary = options.tokenizer->vocabulary()};
     if (options.held_out == 0) {
         // An earlier call's would be taken for this one's.
@@ -396,6 +507,7 @@ TokenizeReport tokenize(const TokenizeOptions& options,
     write_tokenizer_files(options.output, options.tokenizer_files);
     write_file_atomically(options.output / "tokens.json",
                           describe(options, *end_of_text, report, pipeline.sources()));
+    remove_whole_shards(options.output);
     return report;
 }
 

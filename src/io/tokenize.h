@@ -38,7 +38,8 @@ struct TokenizeOptions {
     // Of the token files: llm.c's, or Megatron's. Pairs and chats get a loss mask beside them.
     TokenFormat format = TokenFormat::megatron;
     // A token file that has so many tokens is followed by another; 0: all in one. Those that are
-    // full replace earlier ones as they come.
+    // full replace earlier ones as they come. The same call after an interrupted one takes its full
+    // ones over: it reads their documents, but does not encode them again.
     std::int64_t shard_tokens = 0;
     std::shared_ptr<const Tokenizer> tokenizer = std::make_shared<ByteTokenizer>();
     // To lie beside the token files (text/tokenizer_folder.h), in the place of those of earlier
@@ -58,11 +59,14 @@ struct TokenizeProgress {
 struct SplitCount {
     std::int64_t documents = 0, tokens = 0;
     std::int64_t learned = 0;  // tokens that the mask leaves in
+
+    bool operator==(const SplitCount&) const = default;
 };
 
 struct TokenizeReport {
     SplitCount train, held_out;
     std::int64_t empty_documents = 0;  // skipped
+    std::int64_t taken_over = 0;       // documents of an interrupted call's whole shards
     std::int64_t vocabulary = 0;
 };
 

@@ -26,7 +26,6 @@ namespace fs = std::filesystem;
 using Json = nlohmann::json;
 
 constexpr std::string_view kForms[] = {"f32", "bf16", "fp8", "fp8-tensor"};
-constexpr float kFloor = 0x1p-100f;  // of amaxes: a block of zeros has a scale, too
 constexpr std::string_view kWeight = ".weight";
 
 bool is_fp8_form(WeightForm form) {
@@ -96,27 +95,15 @@ std::string module_of(std::string_view weight) {
 
 bool is_linear(const Source::Weight& w) { return w.name.ends_with("_proj.weight"); }
 
-// What a Linear layer is joined to by other programs; itself otherwise.
-std::string joined(const std::string& name) {
-    for (const std::string_view part : {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"}) {
-        const std::size_t at = name.rfind(part);
-        if (at == name.npos) continue;
-        return name.substr(0, at) + (part.size() == 6 ? "qkv" : "gate_up");
-    }
-    return name;
-}
-
-// Layers that whole blocks do not cover, and those that are joined to them.
+// Linear layers that stay in bf16.
 std::set<std::string> left_out(const Source& source) {
-    std::map<std::string, bool> whole;
+    std::vector<NamedShape> linear;
     for (const Source::Weight& w : source.weights) {
-        if (!is_linear(w)) continue;
-        const auto [group, fresh] = whole.try_emplace(joined(w.name), true);
-        group->second &= w.shape[0] % kWeightBlock == 0 && w.shape[1] % kWeightBlock == 0;
+        if (is_linear(w)) linear.push_back({w.name, w.shape});
     }
     std::set<std::string> modules;
-    for (const Source::Weight& w : source.weights) {
-        if (is_linear(w) && !whole.at(joined(w.name))) modules.insert(module_of(w.name));
+    for (const std::string& weight : without_whole_blocks(linear)) {
+        modules.insert(module_of(weight));
     }
     return modules;
 }
@@ -154,7 +141,7 @@ void quantise_blocks(std::span<const float> values, const Shape& shape, std::int
                 amax = a > amax || a != a ? a : amax;
             }
             const float scale =
-                block_scale(amax, max_value(Dtype::e4m3), kFloor, ScaleRounding::exact);
+                block_scale(amax, max_value(Dtype::e4m3), kBlockFloor, ScaleRounding::exact);
             scales[block] = scale;
             for (std::int64_t row = top; row < bottom; ++row) {
                 const std::int64_t at = row * columns + left;

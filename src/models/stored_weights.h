@@ -12,12 +12,11 @@
 #include <string_view>
 #include <vector>
 
+#include "base/weight_blocks.h"
 #include "graph/type.h"
 #include "io/safetensors.h"
 
 namespace octavo {
-
-inline constexpr std::int64_t kWeightBlock = 128;
 
 // Blocks of a weight (rows, columns).
 Shape weight_blocks(const Shape& weight);

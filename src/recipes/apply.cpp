@@ -2,6 +2,7 @@
 #include <map>
 #include <set>
 
+#include "base/weight_blocks.h"
 #include "passes/align_experts.h"
 #include "passes/fuse.h"
 #include "passes/rewriter.h"
@@ -116,11 +117,38 @@ Graph lower(const Graph& g, const Recipe& recipe) {
     return remove_dead(rewrite.finish());
 }
 
+// The Linear layers, by label, that generation does not quantise.
+std::set<std::string> without_whole_blocks(const Recipe& recipe, const Matcher& match) {
+    const bool blocks = recipe.weight && recipe.weight->granularity == Granularity::block_128x128;
+    if (!recipe.whole_blocks || !blocks) return {};
+    std::vector<NamedShape> weights;
+    std::multimap<std::string, std::string> labels;  // by weight
+    for (const Node& n : match.graph().nodes()) {
+        const auto* matmul = std::get_if<Matmul>(&n.op);
+        const Node* load = matmul && !is_router(n.op) ? match.producer_as<Load>(n.in[1]) : nullptr;
+        if (!load) continue;
+        const Load& weight = std::get<Load>(load->op);
+        weights.push_back({std::string(parameter_of(weight.name)), weight.type.shape});
+        labels.emplace(weights.back().name, n.label);
+    }
+    std::set<std::string> kept;
+    for (const std::string& weight : without_whole_blocks(weights)) {
+        const auto [begin, end] = labels.equal_range(weight);
+        for (auto at = begin; at != end; ++at) kept.insert(at->second);
+    }
+    return kept;
+}
+
 // Recipe pass 2: the operands of the Linear layers' products in their formats.
 class Quantiser {
   public:
     Quantiser(const Recipe& recipe, const Graph& g, bool training)
-        : recipe_(recipe), g_(g), match_(g), training_(training), rewrite_(g) {}
+        : recipe_(recipe),
+          g_(g),
+          match_(g),
+          training_(training),
+          kept_(without_whole_blocks(recipe, match_)),
+          rewrite_(g) {}
 
     Graph run() {
         for (const Node& n : g_.nodes()) {
@@ -141,7 +169,7 @@ class Quantiser {
 
   private:
     bool quantised(const Node& n, const Matmul& op) const {
-        if (op.kind == MatmulKind::plain) return false;
+        if (op.kind == MatmulKind::plain || kept_.contains(n.label)) return false;
         return recipe_.quantise_head || !n.label.ends_with("lm_head");
     }
 
@@ -267,6 +295,7 @@ class Quantiser {
     const Graph& g_;
     Matcher match_;
     bool training_;
+    std::set<std::string> kept_;  // labels of layers in the compute dtype
     Rewriter rewrite_;
     std::map<std::pair<std::int32_t, bool>, Value> quantised_;  // by old value, and its transpose
     std::map<std::pair<std::int32_t, Phase>, Value> cast_;

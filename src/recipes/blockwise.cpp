@@ -1,3 +1,4 @@
+#include "base/weight_blocks.h"
 #include "recipes/table.h"
 
 namespace octavo {
@@ -10,7 +11,7 @@ Recipe blockwise_recipe() {
                       .granularity = Granularity::block_1x128,
                       .provider = Provider::current,
                       .rounding = ScaleRounding::exact,
-                      .floor = 1e-10f};
+                      .floor = kBlockFloor};
     Format squares = runs, gradients = runs;
     squares.granularity = Granularity::block_128x128;
     squares.provider = Provider::recorded;

@@ -113,6 +113,9 @@ struct Recipe {
     // Quantised weights lie in State as the optimizer left them; else only their scale does, and
     // forward and backward each cast the masters again, to the same codes.
     bool cache_weights = true;
+    // Generation's: layers whose weights 128 x 128 blocks do not cover (base/weight_blocks.h) stay
+    // in `compute`, as exports have them. Training quantises partial blocks, too.
+    bool whole_blocks = false;
     std::optional<Propagation> propagation{};
 
     // Of embeddings and the head, which 8 bits and sums in 16 are too coarse for: one token's row

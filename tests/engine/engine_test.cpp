@@ -5,6 +5,7 @@
 #include <limits>
 #include <set>
 
+#include "base/process.h"
 #include "engine/engine_testing.h"
 
 namespace octavo {
@@ -81,6 +82,9 @@ struct Setting {
     std::string family, recipe;
     bool fp8_cache = false, fp8_attention = false;
 
+    // Of log-probabilities, by sums in other orders. Where one of those moves an activation from
+    // one code to the next, it weighs more: four times what the CPU was measured to do.
+    double most_apart() const { return recipe == "blockwise" ? 1.6e-2 : 1e-3; }
     EngineOptions options() const {
         return {.context = 96,
                 .fp8_cache = fp8_cache,
@@ -104,7 +108,7 @@ std::vector<Made> one_at_a_time(Backend& backend, const Setting& s,
 // Arrivals spread out, prompts cut every 24 tokens, and a cache of 14 blocks for texts of up to 6.
 std::vector<Made> crowded(Backend& backend, const Setting& s,
                           const std::vector<TextRequest>& requests) {
-    const Architecture arch = read_hf_config(test::fixture(s.family));
+    const Architecture arch = test::architecture_of(s.family);
     EngineOptions options = s.options();
     options.max_seqs = 8;
     options.max_batched_tokens = 24;
@@ -129,7 +133,7 @@ class Crowd : public testing::TestWithParam<Setting> {};
 TEST_P(Crowd, ChangesNoBitWithReferenceKernels) {
     if (test::on_cuda()) GTEST_SKIP() << "the CPU's";
     const auto backend = make_cpu_backend({.reference = true});
-    const auto requests = crowd(read_hf_config(test::fixture(GetParam().family)).vocab_size);
+    const auto requests = crowd(test::architecture_of(GetParam().family).vocab_size);
     const auto alone = one_at_a_time(*backend, GetParam(), requests);
     const auto together = crowded(*backend, GetParam(), requests);
     for (std::size_t i = 0; i < requests.size(); ++i) {
@@ -142,7 +146,7 @@ TEST_P(Crowd, ChangesNoBitWithReferenceKernels) {
 // Where sums take other orders, texts part at some token; up to there log-probabilities agree.
 TEST_P(Crowd, ChangesRoundingsOnly) {
     const auto backend = test::make_test_backend();
-    const auto requests = crowd(read_hf_config(test::fixture(GetParam().family)).vocab_size);
+    const auto requests = crowd(test::architecture_of(GetParam().family).vocab_size);
     const auto alone = one_at_a_time(*backend, GetParam(), requests);
     const auto together = crowded(*backend, GetParam(), requests);
     std::int64_t tokens = 0, alike = 0;
@@ -163,23 +167,23 @@ TEST_P(Crowd, ChangesRoundingsOnly) {
         "texts part\n",
         largest, sum / static_cast<double>(alike), alike, tokens);
     EXPECT_GE(static_cast<double>(alike), 0.8 * static_cast<double>(tokens));
+    EXPECT_LE(largest, GetParam().most_apart());
 }
 
-INSTANTIATE_TEST_SUITE_P(Settings, Crowd,
-                         testing::Values(Setting{"qwen3", "fp32"}, Setting{"qwen3", "bf16"},
-                                         Setting{"gpt2", "bf16"}, Setting{"llama", "blockwise"},
-                                         Setting{"qwen3-moe", "bf16"},
-                                         Setting{"qwen3", "bf16", true},
-                                         Setting{"llama", "blockwise", true},
-                                         Setting{"qwen3", "bf16", true, true},
-                                         Setting{"llama", "blockwise", true, true}),
-                         [](const auto& param_info) {
-                             std::string name = param_info.param.family + param_info.param.recipe +
-                                                (param_info.param.fp8_cache ? "Kv8" : "") +
-                                                (param_info.param.fp8_attention ? "Qk8" : "");
-                             std::erase(name, '-');
-                             return name;
-                         });
+INSTANTIATE_TEST_SUITE_P(
+    Settings, Crowd,
+    testing::Values(Setting{"qwen3", "fp32"}, Setting{"qwen3", "bf16"}, Setting{"gpt2", "bf16"},
+                    Setting{test::kBlocks, "blockwise"}, Setting{"qwen3-moe", "bf16"},
+                    Setting{"qwen3", "bf16", true}, Setting{test::kBlocks, "blockwise", true},
+                    Setting{"qwen3", "bf16", true, true},
+                    Setting{test::kBlocks, "blockwise", true, true}),
+    [](const auto& param_info) {
+        std::string name = param_info.param.family + param_info.param.recipe +
+                           (param_info.param.fp8_cache ? "Kv8" : "") +
+                           (param_info.param.fp8_attention ? "Qk8" : "");
+        std::erase(name, '-');
+        return name;
+    });
 
 // ---- Requests ----------------------------------------------------------------------------------
 
@@ -383,7 +387,7 @@ WeightSource damaged(const std::string& family, const std::string& parameter, fl
                 write(copy);
             };
         }
-        load_weights(test::fixture(family), targets);
+        test::weights_of(family)(targets);
     };
 }
 
@@ -399,14 +403,14 @@ std::string failure_of(Engine& engine, const WeightSource& source) {
 TEST(EngineWeights, DamageIsNamedAndTheNextLoadMendsIt) {
     const auto backend = test::make_test_backend();
     for (const char* recipe : {"bf16", "blockwise"}) {
-        const auto engine = make_engine(*backend, "llama", recipe_named(recipe), kSmall);
+        const auto engine = make_engine(*backend, test::kBlocks, recipe_named(recipe), kSmall);
         const std::string name = "model.layers.1.mlp.up_proj.weight";
         for (const float value : {std::nanf(""), INFINITY}) {
-            const std::string why = failure_of(*engine, damaged("llama", name, value));
+            const std::string why = failure_of(*engine, damaged(test::kBlocks, name, value));
             EXPECT_NE(why.find("'" + name + "': element 7"), std::string::npos) << why;
             EXPECT_THROW(engine->submit({.prompt = {1}, .max_tokens = 1}), Error);
         }
-        engine->load(test::weights_of("llama"));
+        engine->load(test::weights_of(test::kBlocks));
         EXPECT_EQ(generate(*engine, {{.prompt = {1}, .max_tokens = 3}})[0].tokens.size(), 3u);
     }
 }
@@ -454,9 +458,33 @@ TEST(EngineWeights, AllAreGivenOnceInTheirSize) {
     EXPECT_THROW(engine->submit({.prompt = {1}, .max_tokens = 1}), Error);
 }
 
+// A source that remembers what it gave, so that a load costs what the engine does with it.
+WeightSource remembered(const Architecture& arch) {
+    return [arch, known = std::make_shared<std::map<std::string, std::vector<std::byte>>>()](
+               std::span<const WeightTarget> weights) {
+        std::vector<WeightTarget> unknown(weights.begin(), weights.end());
+        if (known->empty()) {
+            for (WeightTarget& t : unknown) {
+                t.write = [&bytes = (*known)[t.name]](std::span<const std::byte> values) {
+                    bytes.assign(values.begin(), values.end());
+                };
+            }
+            test::give_first_weights(arch, unknown);
+        }
+        for (const WeightTarget& t : weights) t.write(known->at(t.name));
+    };
+}
+
 TEST(EngineWeights, LoadingAgainChangesNothingAndMovesNothing) {
     const auto backend = test::make_test_backend();
-    const auto engine = make_engine(*backend, "llama", recipe_named("blockwise"), kSmall);
+    Architecture arch = test::architecture_of(test::kBlocks);  // small, to be loaded often
+    arch.vocab_size = 64;
+    arch.layers = 1;
+    arch.heads = 2;
+    arch.intermediate_size = 128;
+    const auto engine = std::make_unique<Engine>(*backend, arch, recipe_named("blockwise"), kSmall);
+    const WeightSource source = remembered(arch);
+    engine->load(source);
     const TextRequest request{.prompt = random_prompt(33, 1, engine->vocabulary()),
                               .max_tokens = 5};
     const auto before = generate(*engine, {request})[0];
@@ -465,8 +493,14 @@ TEST(EngineWeights, LoadingAgainChangesNothingAndMovesNothing) {
     std::vector<const void*> addresses;
     const State& state = engine->program().state();
     for (const State::Entry& e : state.entries()) addresses.push_back(e.tensor.data);
-    for (int i = 0; i < 20; ++i) engine->load(test::weights_of("llama"));
-    EXPECT_EQ(engine->weight_version(), 21);
+    for (int i = 0; i < 20; ++i) engine->load(source);
+    const std::int64_t resident = resident_bytes(), available = backend->available_bytes();
+    for (int i = 0; i < 980; ++i) engine->load(source);
+    EXPECT_EQ(engine->weight_version(), 1001);
+    EXPECT_LE(resident_bytes() - resident, 64 << 10);  // 67 bytes a load would show
+    if (test::on_cuda()) {
+        EXPECT_EQ(backend->available_bytes(), available);
+    }
     for (std::size_t i = 0; i < addresses.size(); ++i) {
         EXPECT_EQ(state.entries()[i].tensor.data, addresses[i]);
     }

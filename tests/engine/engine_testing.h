@@ -1,4 +1,5 @@
-// Engines over the reference models of tests/fixtures.
+// Engines over the reference models of tests/fixtures, and over one whose weights whole blocks of
+// 128 x 128 cover: in the others blockwise leaves everything in bf16.
 #pragma once
 
 #include <algorithm>
@@ -12,15 +13,46 @@
 
 namespace octavo::test {
 
+inline constexpr const char* kBlocks = "blocks";
+
+inline Architecture architecture_of(const std::string& family) {
+    if (family != kBlocks) return read_hf_config(fixture(family));
+    return {.family = Family::llama,
+            .vocab_size = 512,
+            .hidden_size = 128,
+            .layers = 2,
+            .heads = 4,
+            .kv_heads = 2,
+            .head_dim = 64,
+            .intermediate_size = 256,
+            .max_positions = 256};
+}
+
+// The weights that training begins with.
+inline void give_first_weights(const Architecture& arch, std::span<const WeightTarget> weights) {
+    const std::vector<Parameter> all = parameters(arch);
+    for (const WeightTarget& w : weights) {
+        const auto p = std::ranges::find(all, w.name, &Parameter::name);
+        const std::vector<float> values = initial_values(*p, 3);
+        std::vector<std::byte> converted(values.size() * size_of(w.dtype));
+        convert(std::as_bytes(std::span(values)), Dtype::f32, converted, w.dtype);
+        w.write(converted);
+    }
+}
+
 inline WeightSource weights_of(const std::string& family) {
+    if (family == kBlocks) {
+        return [arch = architecture_of(family)](std::span<const WeightTarget> weights) {
+            give_first_weights(arch, weights);
+        };
+    }
     return
         [family](std::span<const WeightTarget> weights) { load_weights(fixture(family), weights); };
 }
 
 inline std::unique_ptr<Engine> make_engine(Backend& backend, const std::string& family,
                                            const Recipe& recipe, EngineOptions options) {
-    auto engine =
-        std::make_unique<Engine>(backend, read_hf_config(fixture(family)), recipe, options);
+    auto engine = std::make_unique<Engine>(backend, architecture_of(family), recipe, options);
     engine->load(weights_of(family));
     return engine;
 }

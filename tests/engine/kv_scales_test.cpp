@@ -1,7 +1,9 @@
 // Scales of a cache in FP8: where they come from, and when they change.
 #include <bit>
 
+#include "base/float8.h"
 #include "engine/engine_testing.h"
+#include "engine/kv_scales.h"
 
 namespace octavo {
 namespace {
@@ -124,6 +126,48 @@ TEST(KvScales, OfQueriesAreUsedByAttentionInFp8) {
     const auto calibrated = make_engine(*backend, "qwen3", recipe_named("bf16"), options);
     (void)generate(*calibrated, {request});
     for (const float scale : calibrated->kv_scales()) EXPECT_NE(scale, 1);
+}
+
+// A trainer's: the published example, over two ranks.
+TEST(KvScales, OfATrainer) {
+    const float ranks[] = {calibration_amax({10, 9, 12, 11}), calibration_amax({8})};
+    const float scale = calibrated_scale(ranks);
+    EXPECT_EQ(scale, 0.028125f);
+    EXPECT_EQ(std::bit_cast<std::uint32_t>(scale), 0x3CE66666u);
+    EXPECT_EQ(calibrated_scale(std::vector<float>{0, 0}), 1);
+    // One of 502 may be anything.
+    std::vector<float> maxima(502, 2);
+    maxima[17] = 1000;
+    EXPECT_EQ(calibration_amax(maxima), 2);
+    maxima.pop_back();
+    EXPECT_EQ(calibration_amax(maxima), 1000);
+    EXPECT_THROW(calibration_amax({}), Error);
+    EXPECT_THROW(calibration_amax({1, INFINITY}), Error);
+    EXPECT_THROW(calibration_amax({std::nanf(""), 1}), Error);
+    EXPECT_THROW(calibrated_scale({}), Error);
+}
+
+TEST(KvScales, ATrainersPercentileRoundsToEven) {
+    const std::pair<std::int64_t, std::int64_t> known[] = {
+        {1, 0}, {2, 1}, {8, 7}, {501, 500}, {502, 500}, {503, 501}, {1001, 999}, {2001, 1998}};
+    for (const auto& [count, index] : known) EXPECT_EQ(calibration_index(count), index) << count;
+}
+
+// vLLM's constants put an amax at 200 or 100, which E4M3 does not have.
+TEST(KvScales, OfTheEngineKeepAmaxesWithinFourPercent) {
+    const struct {
+        float amax;
+        std::uint32_t scale;
+        int code;
+        double value;
+    } known[] = {
+        {8, 0x3D23D70A, 0x74, 7.68}, {5, 0x3CCCCCCD, 0x74, 4.80}, {3, 0x3CF5C28F, 0x6D, 3.12}};
+    for (const auto& k : known) {
+        const auto scale = std::bit_cast<float>(k.scale);
+        const e4m3 code(k.amax * (1.0f / scale));
+        EXPECT_EQ(code.bits, k.code);
+        EXPECT_NEAR(static_cast<float>(code) * scale, k.value, 1e-6);
+    }
 }
 
 std::string refusal(const std::string& family, const EngineOptions& options) {

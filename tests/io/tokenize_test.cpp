@@ -1,7 +1,11 @@
 #include "io/tokenize.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <csignal>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base/parallel.h"
@@ -358,6 +362,92 @@ TEST(Tokenize, ShardsAreTheWholeInParts) {
     tokenize(options);
     EXPECT_EQ(shards(), 0);
     EXPECT_EQ(text_of(dir / "out/train.bin"), train);
+}
+
+// Files of a folder, but for what a killed process leaves open.
+std::map<std::string, std::string> contents(const fs::path& folder) {
+    std::map<std::string, std::string> files;
+    for (const fs::directory_entry& e : fs::directory_iterator(folder)) {
+        if (e.path().extension() == ".tmp") continue;
+        files[e.path().filename().string()] = Scratch::read(e.path());
+    }
+    return files;
+}
+
+// Files with documents of all lengths, and empty ones; large enough for several batches.
+TokenizeOptions in_shards(const Scratch& dir) {
+    TokenizeOptions options{.output = dir / "out", .shard_tokens = 400'000, .held_out = 0.2};
+    for (int file = 0; file < 4; ++file) {
+        std::string lines;
+        for (int i = 0; i < 1500; ++i) {
+            const std::string text(static_cast<std::size_t>((i * 37 + file) % 1500),
+                                   static_cast<char>('a' + i % 26));
+            lines += fmt::format("{{\"prompt\": \"{}\", \"completion\": \"{}\"}}\n",
+                                 i % 11 == 0 ? "" : "p", i % 11 == 0 ? "" : text);
+        }
+        options.inputs.push_back(dir.write(fmt::format("{}.jsonl", file), lines));
+    }
+    options.records = Records::pairs;
+    return options;
+}
+
+// In another process, which has no time to tidy up.
+void tokenize_and_die(const TokenizeOptions& options, std::int64_t documents) {
+    const pid_t child = fork();
+    if (child == 0) {
+        tokenize(options, [&](const TokenizeProgress& p) {
+            if (p.documents >= documents) std::raise(SIGKILL);
+        });
+        _exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    EXPECT_TRUE(WIFSIGNALED(status));
+}
+
+TEST(Tokenize, GoesOnAfterTheShardsOfAKilledCall) {
+    const Scratch dir;
+    TokenizeOptions options = in_shards(dir);
+    const int threads = thread_count();
+    set_thread_count(1);  // small batches
+    const TokenizeReport whole = tokenize(options);
+    EXPECT_EQ(whole.taken_over, 0);
+    const auto want = contents(dir / "out");
+    EXPECT_TRUE(want.contains("train_00003.bin"));
+    EXPECT_TRUE(want.contains("held_out_00001.bin"));
+    for (const std::int64_t killed_at : {2500, 5000}) {
+        fs::remove_all(dir / "out");
+        tokenize_and_die(options, killed_at);
+        // Only whole shards, as they will be, and what says which they are.
+        auto left = contents(dir / "out");
+        EXPECT_EQ(left.erase("tokens.part.json"), 1u);
+        EXPECT_TRUE(left.contains("train_00000.bin"));
+        for (const auto& [name, bytes] : left) EXPECT_EQ(bytes, want.at(name)) << name;
+        // On any number of threads.
+        set_thread_count(killed_at == 2500 ? 3 : 1);
+        const TokenizeReport rest = tokenize(options);
+        EXPECT_GT(rest.taken_over, killed_at / 4);
+        EXPECT_EQ(rest.train, whole.train);
+        EXPECT_EQ(rest.held_out, whole.held_out);
+        EXPECT_EQ(rest.empty_documents, whole.empty_documents);
+        EXPECT_EQ(contents(dir / "out"), want);
+        set_thread_count(1);
+    }
+    // Another call begins anew, and so does this one where a shard is gone.
+    const auto interrupted = [&] {
+        fs::remove_all(dir / "out");
+        tokenize_and_die(options, 5000);
+    };
+    interrupted();
+    options.seed = 1;
+    EXPECT_EQ(tokenize(options).taken_over, 0);
+    EXPECT_NE(contents(dir / "out"), want);
+    options.seed = 0;
+    interrupted();
+    fs::remove(dir / "out/train_00000.bin");
+    EXPECT_EQ(tokenize(options).taken_over, 0);
+    EXPECT_EQ(contents(dir / "out"), want);
+    set_thread_count(threads);
 }
 
 TEST(Tokenize, WrongOptionsAreUsageErrors) {

@@ -132,6 +132,30 @@ TEST(TrainBpe, RoundTripsTextItHasNotSeen) {
     EXPECT_LT(ids.size(), text.size() * 3 / 4);
 }
 
+// By itself, and wherever it stands in a text.
+TEST(TrainBpe, AddedTokensRoundTrip) {
+    BpeTrainer trainer({.vocabulary = 1000,
+                        .pattern = std::string(kLlama3Pattern),
+                        .special = {"<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool é>"}});
+    trainer.add(std::vector<std::string>{random_text(50'000, 1)});
+    const BpeSpec spec = trainer.train();
+    ASSERT_EQ(spec.added.size(), 4u);
+    const BpeTokenizer tokenizer(parse_tokenizer_json(to_tokenizer_json(spec)), "");
+    std::string all;
+    for (const AddedToken& added : spec.added) {
+        EXPECT_EQ(tokenizer.encode(added.content), std::vector<std::int32_t>{added.id});
+        EXPECT_EQ(tokenizer.decode(std::vector<std::int32_t>{added.id}), added.content);
+        for (const std::string& around : {random_text(50, 3), std::string(" "), std::string("x")}) {
+            const std::string text = around + added.content + around;
+            const auto ids = tokenizer.encode(text);
+            EXPECT_EQ(std::ranges::count(ids, added.id), 1) << text;
+            EXPECT_EQ(tokenizer.decode(ids), text);
+            all += text;
+        }
+    }
+    EXPECT_EQ(tokenizer.decode(tokenizer.encode(all)), all);
+}
+
 TEST(TrainBpe, LongWordsAreCut) {
     // Both end in "bc"; the longer one is cut between the two.
     const auto tokens = [](std::size_t length) {
