@@ -137,6 +137,7 @@ sanitize() {
             grep -E '^=========|FAILED' "$log" | head -40
         fi
     done
+    [ $tests -gt 0 ] || failures+=("$tool: no test ended in $seconds s")
     echo "== $tool: $tests op tests in order $seed; $late of $jobs shards out of time after $seconds s"
 }
 
@@ -219,14 +220,19 @@ stage tests && run_tests
 stage bench && list_steps
 stage recipes && list_recipes
 stage gemm && list_products
+matched=0
 for bench in "${benches[@]}"; do
     read -r seconds line <<< "$bench"
     # shellcheck disable=SC2053  # a pattern
     [[ $line == $wanted ]] || continue
+    matched=$((matched + 1))
     read -r -a words <<< "$line"
     try "bench $line" "$seconds" "$octavo" bench "${words[@]//\~/ }" --backend cuda \
         --json "$results"
 done
+if [ ${#benches[@]} -gt 0 ] && [ $matched = 0 ]; then
+    failures+=("--only $wanted matches none of ${#benches[@]} benches")
+fi
 if stage sanitize && ! command -v compute-sanitizer > /dev/null; then
     failures+=("there is no compute-sanitizer, which is part of the CUDA toolkit")
 elif stage sanitize; then

@@ -142,6 +142,15 @@ int bench_generate(const Args& args) {
     options.context = batch.prompt + steps + prompt_steps + 8;
     const auto backend = open_backend(config.runtime);
     Engine engine(*backend, arch, recipe, options);
+    const std::int64_t slots = engine.scheduler().pool().size() * options.block;
+    if (slots <
+        batch.texts * ((options.context + options.block - 1) / options.block * options.block)) {
+        fail(
+            "the cache has room for {} tokens, and {} texts may have {} each\n  Lower --batch, "
+            "--prompt "
+            "or --tokens.",
+            slots, batch.texts, options.context);
+    }
     engine.load(random_weights);
 
     (void)run_prompts(engine, batch);  // plans are recorded when they run again

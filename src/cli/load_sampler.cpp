@@ -9,6 +9,7 @@ namespace octavo {
 void LoadSampler::sample() {
     std::unique_lock lock(mutex_);
     while (!stopped_.wait_for(lock, std::chrono::milliseconds(50), [this] { return stop_; })) {
+        if (!on_gpu_) continue;
         for (const auto& [name, value] : gpu_load()) sums_[name] += value;
         ++samples_;
     }

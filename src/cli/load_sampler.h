@@ -7,11 +7,15 @@
 #include <string>
 #include <thread>
 
+#include "runtime/backend.h"
+
 namespace octavo {
 
 class LoadSampler {
   public:
-    LoadSampler() : thread_([this] { sample(); }) {}
+    // Of the GPU that `backend` computes on, if it does on one.
+    explicit LoadSampler(const Backend& backend)
+        : on_gpu_(backend.name() != "cpu"), thread_([this] { sample(); }) {}
     ~LoadSampler() { (void)stop(); }
     LoadSampler(const LoadSampler&) = delete;
     LoadSampler& operator=(const LoadSampler&) = delete;
@@ -24,7 +28,7 @@ class LoadSampler {
 
     std::mutex mutex_;
     std::condition_variable stopped_;
-    bool stop_ = false;
+    bool on_gpu_, stop_ = false;
     std::map<std::string, double> sums_;
     int samples_ = 0;
     std::thread thread_;  // the last: it uses the others

@@ -165,16 +165,16 @@ std::int64_t Engine::pool_blocks() {
     const std::int64_t text = blocks_of(options_.context, options_.block);
     std::int64_t blocks = options_.max_seqs * text;
     if (options_.kv_pool_bytes > 0) {
-        // Slots are numbered in 32 bits.
-        constexpr std::int64_t kMostSlots = std::numeric_limits<std::int32_t>::max();
-        blocks = std::min(kv_blocks(options_.kv_pool_bytes, token_bytes(), options_.block),
-                          kMostSlots / options_.block);
+        blocks = kv_blocks(options_.kv_pool_bytes, token_bytes(), options_.block);
     } else {
         const std::int64_t left = backend.available_bytes() - probe.total_bytes();
         const auto share = static_cast<std::int64_t>(
             static_cast<double>(std::max<std::int64_t>(left, 0)) * options_.memory_fraction);
         blocks = std::min(blocks, kv_blocks(share, token_bytes(), options_.block));
     }
+    // Slots are numbered in 32 bits.
+    constexpr std::int64_t kMostSlots = std::numeric_limits<std::int32_t>::max();
+    blocks = std::min(blocks, kMostSlots / options_.block);
     check(blocks >= text,
           "the cache has room for {} tokens ({:.2f} GB, {} bytes each), and a text may have {}\n"
           "  Give it more memory, or lower the context or the number of tokens in a step.",
@@ -204,6 +204,7 @@ void Engine::load(const WeightSource& source) {
     }
     scheduler_.drop_prefix_cache();
     calibrate_ = options_.fp8_cache && options_.calibration == KvCalibration::engine;
+    scaled_ = !options_.fp8_cache || options_.calibration != KvCalibration::given;
     ++version_;
     valid_ = true;
 }
@@ -244,6 +245,7 @@ void Engine::set_kv_scales(std::span<const float> scales) {
         if (state.contains(name)) state.write(name, &scales[i]);
     }
     scheduler_.drop_prefix_cache();
+    scaled_ = true;
 }
 
 std::vector<float> Engine::kv_scales() const {
@@ -264,6 +266,7 @@ std::uint64_t Engine::submit(TextRequest request) {
     check(valid_,
           "the engine cannot go on: it has no weights yet, or the last load or step failed\n"
           "  Load weights first.");
+    check(scaled_, "the scales of keys and values are not known yet\n  Give them (set_kv_scales).");
     check_options(request.sampling);
     const auto length = std::ssize(request.prompt);
     check(length > 0, "the prompt has no tokens");
@@ -297,14 +300,14 @@ std::vector<TokenEvent> Engine::step() {
     std::vector<TokenEvent> events;
     Chunks prompts, decoding;
     std::int64_t prompt_rows = 0;
+    // Tokens count as computed from here on; what an exception leaves of them is not known.
+    const bool valid = std::exchange(valid_, false);
     for (const Scheduler::Chunk& chunk : scheduler_.step()) {
         const bool decodes =
             chunk.count == 1 && chunk.begin >= texts_.at(chunk.id).prompt && !calibrate_;
         (decodes ? decoding : prompts).push_back(chunk);
         if (!decodes) prompt_rows += chunk.count;
     }
-    // Tokens count as computed from here on; what an exception leaves of them is not known.
-    const bool valid = std::exchange(valid_, false);
     // Prompts first: what decodes may share blocks that are written only now.
     if (!prompts.empty()) {
         run_body(calibrate_ ? std::string(kCalibrate) : prompt_plan(prompt_rows), prompts, events);

@@ -117,7 +117,8 @@ class Engine final : public TextEngine {
     std::unordered_map<std::uint64_t, Text> texts_;
     std::uint64_t ids_ = 0;
     std::int64_t version_ = 0;
-    bool valid_ = false;  // weights and cache are as they should be
+    bool valid_ = false;   // weights and cache are as they should be
+    bool scaled_ = false;  // keys and values have the scales that they were promised
     bool calibrate_ = false;
 };
 

@@ -23,7 +23,9 @@ Json to_json(const std::vector<SplitCount>& shards) {
 std::vector<SplitCount> counts(const Json& list) {
     std::vector<SplitCount> shards;
     for (const Json& s : list) {
-        const auto at = [&](int i) { return s.at(static_cast<std::size_t>(i)).get<std::int64_t>(); };
+        const auto at = [&](int i) {
+            return s.at(static_cast<std::size_t>(i)).get<std::int64_t>();
+        };
         shards.push_back({.documents = at(0), .tokens = at(1), .learned = at(2)});
     }
     return shards;
@@ -32,10 +34,19 @@ std::vector<SplitCount> counts(const Json& list) {
 }  // namespace
 
 std::string describe_call(const TokenizeOptions& o) {
-    Json call = {o.tokenizer->fingerprint(), o.tokenizer->end_of_text().value_or(-1),
-                 static_cast<int>(o.records), static_cast<int>(o.format), o.shard_tokens,
-                 fmt::format("{}", o.held_out), o.seed, static_cast<int>(o.text.format),
-                 o.text.column, o.text.separator, o.prompt, o.completion, o.messages};
+    Json call = {o.tokenizer->fingerprint(),
+                 o.tokenizer->end_of_text().value_or(-1),
+                 static_cast<int>(o.records),
+                 static_cast<int>(o.format),
+                 o.shard_tokens,
+                 fmt::format("{}", o.held_out),
+                 o.seed,
+                 static_cast<int>(o.text.format),
+                 o.text.column,
+                 o.text.separator,
+                 o.prompt,
+                 o.completion,
+                 o.messages};
     if (o.chat) {
         const std::vector<Message> chat{{"user", "u"}, {"assistant", "a"}};
         call.push_back(o.chat->text(chat, false));

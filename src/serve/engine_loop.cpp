@@ -113,10 +113,13 @@ void EngineLoop::run() {
         try {
             take(std::move(orders));
             if (texts_.empty()) continue;
-            for (TokenEvent& event : engine_->step()) deliver(std::move(event));
-            const std::int64_t running = engine_->running();
-            const std::lock_guard lock(mutex_);
-            stats_.running = running;
+            std::vector<TokenEvent> events = engine_->step();
+            {  // before anybody sees that a text is over
+                const std::int64_t running = engine_->running();
+                const std::lock_guard lock(mutex_);
+                stats_.running = running;
+            }
+            for (TokenEvent& event : events) deliver(std::move(event));
         } catch (const std::exception& error) {
             return fail_all(error.what());
         }

@@ -1,6 +1,7 @@
-// What clients send to the HTTP server, over a connection: heads, bodies with a length or in chunks,
-// several requests in a row. Whatever it is, the server answers with whole replies whose status says
-// whose mistake it was, hands no handler more than the bounds allow, and serves the next client.
+// What clients send to the HTTP server, over a connection: heads, bodies with a length or in
+// chunks, several requests in a row. Whatever it is, the server answers with whole replies whose
+// status says whose mistake it was, hands no handler more than the bounds allow, and serves the
+// next client.
 //
 // Build with: src/base/error.cpp src/http/httplib/connection.cpp src/http/httplib/http.cpp
 // Build with: -lfmt -lcpp-httplib -lssl -lcrypto -lpthread
@@ -97,7 +98,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     // Only now and then: it doubles the time.
     static std::uint64_t count = 0;
     if (count++ % 64 == 0) {
-        const std::string reply = exchange("GET /get HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        const std::string reply =
+            exchange("GET /get HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         require(reply.starts_with("HTTP/1.1 299") && reply.ends_with("fine"),
                 "the next client is served");
     }

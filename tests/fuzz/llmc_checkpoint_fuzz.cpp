@@ -1,9 +1,10 @@
-// Checkpoints of llm.c: an octavo::Error, or tensors that lie in the file and are all that a GPT-2 of
-// that shape has.
+// Checkpoints of llm.c: an octavo::Error, or tensors that lie in the file and are all that a GPT-2
+// of that shape has.
 //
-// Build with: -DOCTAVO_VERSION="0" src/base/*.cpp src/graph/*.cpp src/ops/*.cpp src/models/architecture.cpp
-// Build with: src/models/experts.cpp src/models/gpt2.cpp src/models/llama.cpp
-// Build with: src/models/llmc_checkpoint.cpp src/models/mixture.cpp src/models/model.cpp -lfmt
+// Build with: -DOCTAVO_VERSION="0" src/base/*.cpp src/graph/*.cpp src/ops/*.cpp
+// src/models/architecture.cpp Build with: src/models/experts.cpp src/models/gpt2.cpp
+// src/models/llama.cpp Build with: src/models/llmc_checkpoint.cpp src/models/mixture.cpp
+// src/models/model.cpp -lfmt
 #include <map>
 #include <vector>
 

@@ -18,8 +18,9 @@ class ScratchFolder {
   public:
     ScratchFolder() {
         const std::filesystem::path memory = "/dev/shm";
-        path_ = (std::filesystem::exists(memory) ? memory : std::filesystem::temp_directory_path()) /
-                ("octavo_fuzz_" + std::to_string(getpid()));
+        path_ =
+            (std::filesystem::exists(memory) ? memory : std::filesystem::temp_directory_path()) /
+            ("octavo_fuzz_" + std::to_string(getpid()));
         std::filesystem::create_directory(path_);
     }
     ~ScratchFolder() {

@@ -358,14 +358,17 @@ TEST(PagedAttention, RowsDoNotDependOnEachOther) {
                 };
                 if (decode) {
                     // Beside rows of other texts, longer, shorter and unused ones.
-                    std::vector<HostTensor> others = in;
+                    std::vector<double> q = in[0].values, positions = in[3].values;
                     for (std::size_t i = 0; i < rows.size(); ++i) {
                         if (i == row) continue;
-                        for (std::size_t e = 0; e < elements; ++e) {
-                            others[0].values[i * elements + e] *= -0.5;
-                        }
-                        others[3].values[i] = static_cast<double>((i * 97 + 5) % 700) - 1;
+                        for (std::size_t e = 0; e < elements; ++e) q[i * elements + e] *= -0.5;
+                        const std::size_t keys =
+                            static_cast<std::size_t>(c.written(rows[i].sequence));
+                        positions[i] = static_cast<double>((i * 97 + 5) % (keys + 1)) - 1;
                     }
+                    std::vector<HostTensor> others = in;
+                    others[0] = tensor(c.dtype, in[0].type.shape, q);
+                    others[3] = tensor(Dtype::i32, in[3].type.shape, positions);
                     expect_same_rows(others, row);
                     continue;
                 }

@@ -1,5 +1,5 @@
-#include "ops/delayed_quantise.h"
 #include "recipes/scales.h"
+#include "ops/delayed_quantise.h"
 
 #include "base/dtype_traits.h"
 #include "base/scale.h"

@@ -145,6 +145,7 @@ struct Block {
                 sum[j + 2] = __fadd_rn(sum[j + 2], __fmul_rn(part[j + 2], left));
                 sum[j + 3] = __fadd_rn(sum[j + 3], __fmul_rn(part[j + 3], right));
             }
+            __syncwarp();  // all lanes have read
             if (lane == 0) ptx::mbarrier_arrive(empty(s));
         }
     }

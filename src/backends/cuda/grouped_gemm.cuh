@@ -235,6 +235,7 @@ struct Consumer {
 
     // Every block of the cluster may write to this block's stage.
     __device__ void release(int s) const {
+        __syncwarp();  // all lanes have read
         if (lane < kCluster) ptx::mbarrier_arrive_cluster(shared.empty(s), lane);
     }
 

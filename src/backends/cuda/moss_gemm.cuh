@@ -282,8 +282,10 @@ struct Consumer {
         return reinterpret_cast<const Word*>(shared.data + shared.a_groups(s))[warpgroup * 64 + r];
     }
 
-    // Every block of the cluster writes to this block's stage.
+    // Every block of the cluster writes to this block's stage. One lane arrives for all, after the
+    // others have read.
     __device__ void release(int s) const {
+        __syncwarp();
         if constexpr (C::kCluster == 1) {
             if (lane == 0) ptx::mbarrier_arrive(shared.empty(s));
         } else {
