@@ -115,6 +115,9 @@ sanitize() {
     local tool=$1 seconds=$2 shard status tests=0 late=0 log
     local seed=$((10#$(date +%j)))
     local finding='^========= (Invalid|Error|Uninitialized|Race|Warning|Program hit)|FAILED'
+    # Stages of shared memory handed over by mbarriers and bulk copies, which racecheck does not follow
+    # (docs/performance.md).
+    local handed_over='Race reported.*(nvjet|cudnn|moss::kernel)' known=0
     local pids=()
     for ((shard = 0; shard < jobs; ++shard)); do
         OCTAVO_TEST_BACKEND=cuda OMP_WAIT_POLICY=passive OMP_NUM_THREADS=1 \
@@ -132,13 +135,17 @@ sanitize() {
         # Findings are printed as they are made, also by a shard that is stopped later.
         if [ $status = 124 ] && ! grep -qE "$finding" "$log"; then
             late=$((late + 1))
+        elif [ $tool = racecheck ] && grep -qE "$handed_over" "$log" &&
+            ! grep -E "$finding" "$log" | grep -vE "$handed_over" > /dev/null; then
+            known=$((known + $(grep -cE "$handed_over" "$log")))
         elif [ $status != 0 ]; then
             failures+=("$tool, shard $shard of $jobs, seed $seed: exit code $status")
-            grep -E '^=========|FAILED' "$log" | head -40
+            grep -E '^=========|FAILED' "$log" | head -40 || true
         fi
     done
     [ $tests -gt 0 ] || failures+=("$tool: no test ended in $seconds s")
-    echo "== $tool: $tests op tests in order $seed; $late of $jobs shards out of time after $seconds s"
+    echo "== $tool: $tests op tests in order $seed; $late of $jobs shards out of time after $seconds s," \
+        "$known reports of stages that are handed over"
 }
 
 # Benches: seconds, then what follows `octavo bench`, where a ~ is a blank within a word. Of the
