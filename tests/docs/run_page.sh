@@ -34,7 +34,9 @@ commands() {
     awk -v fence="\`\`\`sh$1" '/^```/ { inside = $0 == fence; next } inside' "$page" |
         sed -e :a -e '/\\$/N; s/\\\n *//; ta' | grep -v '^ *#' || true
 }
-port=$((20000 + $$ % 20000))
+# Below the ports that the system gives to connections, and free now.
+port=$((20000 + $$ % 12000))
+while (: < "/dev/tcp/127.0.0.1/$port") 2> /dev/null; do port=$((port + 1)); done
 choices="s/\b8080\b/$port/g; s/ R\b/ bf16/g; s/ S\b/ 1/g; s/ D\b/ runs\/d/g; s/ M\b/ llama-125m/g; s/ F\b/ f32/g"
 choices+="; s/ [BT]\b/ 1/g"
 
