@@ -1,34 +1,20 @@
 // What an engine of a published model would hold, planned without memory for it.
 #include <set>
 
+#include "config/model_presets.h"
 #include "engine/engine_testing.h"
 #include "models/experts.h"
 #include "passes/join_products.h"
+#include "train/setup.h"
 
 namespace octavo {
 namespace {
 
-const Architecture kQwen3_8b{.family = Family::qwen3,
-                             .vocab_size = 151936,
-                             .hidden_size = 4096,
-                             .layers = 36,
-                             .heads = 32,
-                             .kv_heads = 8,
-                             .head_dim = 128,
-                             .intermediate_size = 12288,
-                             .max_positions = 40960};
-
-const Architecture kQwen3_30bA3b{
-    .family = Family::qwen3_moe,
-    .vocab_size = 151936,
-    .hidden_size = 2048,
-    .layers = 48,
-    .heads = 32,
-    .kv_heads = 4,
-    .head_dim = 128,
-    .intermediate_size = 6144,
-    .max_positions = 40960,
-    .experts = {.count = 128, .per_token = 8, .intermediate_size = 768}};
+Architecture preset(std::string_view name) {
+    RunConfig config;
+    config.model = model_preset(name);
+    return architecture_of(config);
+}
 
 // The weights that generation loads: names of folders, and dtypes.
 struct Held {
@@ -80,7 +66,7 @@ TEST(HeldWeights, InFp8AreThoseOfQwen3_8b) {
             want[layer + norm + ".weight"] = Dtype::f32;
         }
     }
-    EXPECT_EQ(held(kQwen3_8b, "blockwise").weights, want);
+    EXPECT_EQ(held(preset("qwen3-8b"), "blockwise").weights, want);
 }
 
 TEST(HeldWeights, InFp8AreThoseOfQwen3_30bA3b) {
@@ -103,12 +89,12 @@ TEST(HeldWeights, InFp8AreThoseOfQwen3_30bA3b) {
             }
         }
     }
-    EXPECT_EQ(held(kQwen3_30bA3b, "blockwise").weights, want);
+    EXPECT_EQ(held(preset("qwen3-30b-a3b"), "blockwise").weights, want);
 }
 
 TEST(HeldWeights, OfQwen3_8bTake9GbInsteadOf16) {
-    EXPECT_NEAR(static_cast<double>(held(kQwen3_8b, "blockwise").bytes), 9.4e9, 0.094e9);
-    EXPECT_NEAR(static_cast<double>(held(kQwen3_8b, "bf16").bytes), 16.4e9, 0.164e9);
+    EXPECT_NEAR(static_cast<double>(held(preset("qwen3-8b"), "blockwise").bytes), 9.4e9, 0.094e9);
+    EXPECT_NEAR(static_cast<double>(held(preset("qwen3-8b"), "bf16").bytes), 16.4e9, 0.164e9);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <limits>
 
 #include "backends/cpu/kernels.h"
@@ -52,18 +53,20 @@ struct Softmax {
 // A query over its keys by definition, in ascending order: `sums` (D) become those of
 // e^(score - top) times values.
 //     query (D), multiplied by the scale; key(s) and value(s), s < count, rows of D elements that
-//     are good until the next call; p (count), scratch
-template <class C, class Key, class Value>
+//     are good until the next call; p (count), scratch; score_of(product of query and key) and
+//     weight_of(e^(score - top)), where these are more than that
+template <class C, class Key, class Value, class Score = std::identity,
+          class Weight = std::identity>
 Softmax<C> attend_row(const C* query, std::int64_t d, std::int64_t count, Key&& key, Value&& value,
-                      C* p, C* sums) {
+                      C* p, C* sums, Score&& score_of = {}, Weight&& weight_of = {}) {
     C top = std::numeric_limits<C>::lowest();
     for (std::int64_t s = 0; s < count; ++s) {
-        const auto* k = key(s);
-        C score = 0;
-#pragma omp simd reduction(+ : score)
-        for (std::int64_t i = 0; i < d; ++i) score += query[i] * C(k[i]);
-        p[s] = score;
-        top = std::max(top, score);
+        const auto k = key(s);
+        C product = 0;
+#pragma omp simd reduction(+ : product)
+        for (std::int64_t i = 0; i < d; ++i) product += query[i] * C(k[i]);
+        p[s] = score_of(product);
+        top = std::max(top, p[s]);
     }
     C sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -73,8 +76,8 @@ Softmax<C> attend_row(const C* query, std::int64_t d, std::int64_t count, Key&& 
     }
     std::fill_n(sums, d, C(0));
     for (std::int64_t s = 0; s < count; ++s) {
-        const auto* v = value(s);
-        const C weight = p[s];
+        const auto v = value(s);
+        const C weight = weight_of(p[s]);
 #pragma omp simd
         for (std::int64_t i = 0; i < d; ++i) sums[i] += weight * C(v[i]);
     }
@@ -114,7 +117,6 @@ inline constexpr std::int64_t kBlockRows = 64;
 inline std::int64_t score_stride(std::int64_t keys) { return (keys + 15) / 16 * 16 + 16; }
 
 Prepared prepare_attention_reference(const NodeView&);
-Prepared prepare_paged_attention_fp8(const NodeView&);  // with a scale of q
 Prepared prepare_attention_grad_reference(const NodeView&);
 
 }  // namespace octavo::cpu

@@ -151,6 +151,20 @@ __device__ inline std::uint32_t pack_f16(float low, float high) {
     return *reinterpret_cast<const std::uint32_t*>(&pair);
 }
 
+// Neighbours in bf16, times a factor, to packed(low, high).
+template <int kSteps, class Packed>
+__device__ void scale_pairs(std::uint32_t (&q)[kSteps][2], float factor, Packed&& packed) {
+#pragma unroll
+    for (int s = 0; s < kSteps; ++s) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+            const float low = __uint_as_float(q[s][i] << 16);
+            const float high = __uint_as_float(q[s][i] & 0xFFFF0000);
+            q[s][i] = packed(low * factor, high * factor);
+        }
+    }
+}
+
 // A lane's part of a head of q, of which lanes 4 g to 4 g + 3 have the rest, from bf16 to f16 over
 // the power of two that is returned: its largest element is below 2 then, and what f16 does not
 // hold of the smallest is less than 2^-24 of that.
@@ -169,30 +183,13 @@ __device__ float to_f16(std::uint32_t (&q)[kSteps][2]) {
     // Both the power and its inverse are normal numbers.
     const int exponent = min(max(static_cast<int>(largest >> 7), 1), 253);
     const float inverse = __uint_as_float(static_cast<std::uint32_t>(254 - exponent) << 23);
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const float low = __uint_as_float(q[s][i] << 16);
-            const float high = __uint_as_float(q[s][i] & 0xFFFF0000);
-            q[s][i] = pack_f16(low * inverse, high * inverse);
-        }
-    }
+    scale_pairs(q, inverse, pack_f16);
     return __uint_as_float(static_cast<std::uint32_t>(exponent) << 23);
 }
 
-// To what its codes stand for.
-template <int kSteps>
-__device__ void encode(std::uint32_t (&q)[kSteps][2], float inverse) {
-#pragma unroll
-    for (int s = 0; s < kSteps; ++s) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-            const float low = __uint_as_float(q[s][i] << 16);
-            const float high = __uint_as_float(q[s][i] & 0xFFFF0000);
-            q[s][i] = decode_f16(encode_pair(low * inverse, high * inverse));
-        }
-    }
+// Two numbers as what their codes stand for.
+__device__ inline std::uint32_t encoded_f16(float low, float high) {
+    return decode_f16(encode_pair(low, high));
 }
 
 // NT: eights of heads in a group.
@@ -226,7 +223,7 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
     if (!more) return;
     // Two probabilities as they are multiplied.
     const auto weights_of = [](float x, float y) {
-        if constexpr (kFp8) return decode_f16(encode_pair(x * kLift, y * kLift));
+        if constexpr (kFp8) return encoded_f16(x * kLift, y * kLift);
         if constexpr (T::kCoded) return pack_f16(x * kLift, y * kLift);
         return pack(x, y);
     };
@@ -271,7 +268,7 @@ __global__ void __launch_bounds__(kThreads, NT == 1 ? 3 : 2)
                 float unit = 1;  // of head g
                 if constexpr (kFp8) {
                     unit = *a.q_scale;
-                    encode(q[t], __frcp_rn(unit));
+                    scale_pairs(q[t], __frcp_rn(unit), encoded_f16);
                 } else if constexpr (T::kCoded) {
                     unit = to_f16(q[t]);
                 }
