@@ -27,6 +27,8 @@ struct Sizes {
     Type per_row() const { return {accumulator(dtype), {rows}}; }
 };
 
+using TypesOf = std::function<std::vector<Type>(const Sizes&)>;
+
 struct OpCase {
     std::string name;
     // Emits one op on Inputs and Loads of `b`.
@@ -49,8 +51,7 @@ Values fresh(Builder& b, const std::vector<Type>& types) {
 }
 
 // The op on operands of these types, all results wanted.
-template <class Types>
-OpCase plain(std::string name, const Op& op, Types&& types) {
+OpCase plain(std::string name, const Op& op, TypesOf types) {
     return {std::move(name), [op, types](Builder& b, const Sizes& s) {
                 const Values out = b.emit(op, fresh(b, types(s)));
                 for (const Value v : out) b.output(fmt::format("y{}", v.id), v);
@@ -58,8 +59,7 @@ OpCase plain(std::string name, const Op& op, Types&& types) {
 }
 
 // A delayed cast whose window is filled: the counter is a Load of a number that is large enough.
-template <class Types>
-OpCase quantise(std::string name, const DelayedQuantise& op, Types&& types) {
+OpCase quantise(std::string name, const DelayedQuantise& op, TypesOf types) {
     return {std::move(name), [op, types](Builder& b, const Sizes& s) {
                 Values in = fresh(b, types(s));
                 for (std::size_t r = 0; r < quantised_results(op.of); ++r) {

@@ -41,6 +41,21 @@ std::vector<Flag> engine_flags() {
              .initial = 0.0,
              .help = "memory of keys and values; 0: what is left, or all that texts can use",
              .rule = between(0, 1 << 20)},
+            {.name = "memory-fraction",
+             .initial = 0.9,
+             .help = "of the memory that is left, what keys and values may take",
+             .rule = between(0.01, 1)},
+            {.name = "block",
+             .initial = std::int64_t{16},
+             .help = "tokens whose keys and values lie together: what is given, freed and shared",
+             .rule = between(1, 1 << 12)},
+            {.name = "no-prefix-cache",
+             .initial = false,
+             .help = "compute every prompt whole, though another began alike"},
+            {.name = "kv-calibration",
+             .initial = std::string("engine"),
+             .help = "scales of --kv fp8: what the first prompts need, or none (all 1)",
+             .rule = one_of({"engine", "none"})},
             {.name = "max-seqs",
              .initial = std::int64_t{64},
              .help = "texts that run at a time; the others wait",
@@ -59,8 +74,17 @@ EngineOptions engine_options(const Args& args) {
     EngineOptions options{
         .max_seqs = args.flag<std::int64_t>("max-seqs"),
         .max_batched_tokens = args.flag<std::int64_t>("max-batched-tokens"),
-        .kv_pool_bytes = static_cast<std::int64_t>(args.flag<double>("kv-gb") * 1e9)};
+        .block = args.flag<std::int64_t>("block"),
+        .kv_pool_bytes = static_cast<std::int64_t>(args.flag<double>("kv-gb") * 1e9),
+        .memory_fraction = args.flag<double>("memory-fraction"),
+        .prefix_cache = !args.flag<bool>("no-prefix-cache")};
     take_cache_flags(args, options);
+    if (args.flag<std::string>("kv-calibration") == "none") {
+        if (!options.fp8_cache) {
+            fail_usage("--kv-calibration none: there are no scales without --kv fp8");
+        }
+        options.calibration = KvCalibration::none;
+    }
     return options;
 }
 

@@ -19,7 +19,7 @@ Flag attention_flag();
 // What they say.
 void take_cache_flags(const Args&, EngineOptions&);
 
-// Those, --recipe, --kv-gb, --max-seqs, --max-batched-tokens and --backend.
+// Those, --recipe, --backend, and what bounds, shares and scales the cache.
 std::vector<Flag> engine_flags();
 // What they say; the context and the rest stay as they are.
 EngineOptions engine_options(const Args&);

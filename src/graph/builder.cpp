@@ -19,6 +19,20 @@ Values Builder::emit(Op op, Values in) {
     return graph_.append(std::move(op), std::move(in), results, label_, phase_);
 }
 
+Value Builder::one(Op op, Values in) { return emit(std::move(op), std::move(in))[0]; }
+
+Value Builder::input(std::string name, Type type) { return one(Input{std::move(name), type}, {}); }
+Value Builder::load(std::string name, Type type) { return one(Load{std::move(name), type}, {}); }
+void Builder::store(std::string name, Value v) { emit(Store{std::move(name)}, {v}); }
+Value Builder::constant(Type type, double value) { return one(Constant{type, value}, {}); }
+
+Value Builder::add(Value a, Value b) { return one(Add{}, {a, b}); }
+Value Builder::mul(Value a, Value b) { return one(Mul{}, {a, b}); }
+Value Builder::cast(Value x, Dtype to) { return dtype(x) == to ? x : one(Cast{to}, {x}); }
+Value Builder::reshape(Value x, Shape s) {
+    return shape(x) == s ? x : one(Reshape{std::move(s)}, {x});
+}
+
 Value Builder::linear(Value x, Value w) {
     return one(Matmul{.trans_b = true, .kind = MatmulKind::fprop, .out = dtype(x)}, {x, w});
 }

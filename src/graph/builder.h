@@ -21,18 +21,18 @@ class Builder {
 
     // All results of an op; `one` when it has exactly one.
     Values emit(Op op, Values in);
-    Value one(Op op, Values in) { return emit(std::move(op), std::move(in))[0]; }
+    Value one(Op op, Values in);
 
-    Value input(std::string name, Type type) { return one(Input{std::move(name), type}, {}); }
-    Value load(std::string name, Type type) { return one(Load{std::move(name), type}, {}); }
-    void store(std::string name, Value v) { emit(Store{std::move(name)}, {v}); }
+    Value input(std::string name, Type type);
+    Value load(std::string name, Type type);
+    void store(std::string name, Value v);
     void output(std::string name, Value v) { graph_.add_output(std::move(name), v); }
-    Value constant(Type type, double value) { return one(Constant{type, value}, {}); }
+    Value constant(Type type, double value);
 
-    Value add(Value a, Value b) { return one(Add{}, {a, b}); }
-    Value mul(Value a, Value b) { return one(Mul{}, {a, b}); }
-    Value cast(Value x, Dtype to) { return dtype(x) == to ? x : one(Cast{to}, {x}); }
-    Value reshape(Value x, Shape s) { return shape(x) == s ? x : one(Reshape{s}, {x}); }
+    Value add(Value a, Value b);
+    Value mul(Value a, Value b);
+    Value cast(Value x, Dtype to);
+    Value reshape(Value x, Shape s);
     // y = x w^T for w (N, K): a Linear layer as PyTorch stores it.
     Value linear(Value x, Value w);
     // y = x w for w (K, N): GPT-2's Conv1D.

@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -392,23 +393,38 @@ struct Transpose {
 };
 
 #define OP(T, file) , T
-using Op = std::variant<Input, Load, Store
+using OpVariant = std::variant<Input, Load, Store
 #include "graph/ops.inc"
-                        >;
+                               >;
 #undef OP
-
-// "matmul", "rms_norm", ...: the name of the op's file.
-std::string_view op_name(const Op& op);
 
 // Position of T in the variant, the index of kernel tables.
 template <class T>
 constexpr std::size_t op_index() {
     return []<class... Ts>(std::variant<Ts...>*) {
-        constexpr bool same[] = {std::is_same_v<T, Ts>...};
+        constexpr bool same[] = {std::is_same_v<T, Ts>..., true};
         std::size_t i = 0;
         while (!same[i]) ++i;
         return i;
-    }(static_cast<Op*>(nullptr));
+    }(static_cast<OpVariant*>(nullptr));
 }
+
+// An op with its attributes, by std::get, std::get_if and std::visit. A variant of a hundred types
+// costs every file that converts to it or copies it a second of compilation: conversions name their
+// alternative here, and copies are compiled once.
+struct Op : OpVariant {
+    template <class T>
+        requires(op_index<T>() < std::variant_size_v<OpVariant>)
+    Op(T op) : OpVariant(std::in_place_type<T>, std::move(op)) {}
+    Op(const Op&);
+    Op(Op&&) noexcept;
+    Op& operator=(const Op&);
+    Op& operator=(Op&&) noexcept;
+    ~Op();
+    bool operator==(const Op&) const;
+};
+
+// "matmul", "rms_norm", ...: the name of the op's file.
+std::string_view op_name(const Op& op);
 
 }  // namespace octavo

@@ -59,7 +59,7 @@ class KernelRegistry {
     std::span<const Kernel> kernels(const Op& op) const { return kernels_[op.index()]; }
 
   private:
-    std::array<std::vector<Kernel>, std::variant_size_v<Op>> kernels_;
+    std::array<std::vector<Kernel>, std::variant_size_v<OpVariant>> kernels_;
 };
 
 // The first kernel that takes an op on operands of these types, as a step of another kernel.

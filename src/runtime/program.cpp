@@ -46,9 +46,9 @@ std::vector<MemoryRow> Program::memory() const {
     MemoryRow activations{"activations", 0, ""}, scratch{"scratch", 0, ""}, inputs{"inputs", 0, ""};
     for (const auto& [name, plan] : plans_) {
         if (plan->arena_bytes() > activations.bytes) {
-            activations = {"activations", plan->arena_bytes(), "largest plan: " + name};
+            activations = {"activations", aligned(plan->arena_bytes()), "largest plan: " + name};
         }
-        scratch.bytes = std::max(scratch.bytes, plan->scratch_bytes());
+        scratch.bytes = std::max(scratch.bytes, aligned(plan->scratch_bytes()));
         inputs.bytes += aligned(plan->input_bytes());
     }
     scratch.note = "largest kernel";
@@ -72,18 +72,18 @@ void Program::allocate(std::int64_t limit) {
           backend_.memory_note(), to_text(memory()));
     std::int64_t arena = 0, scratch = 0, inputs = 0;
     for (const auto& [name, plan] : plans_) {
-        arena = std::max(arena, plan->arena_bytes());
-        scratch = std::max(scratch, plan->scratch_bytes());
+        arena = std::max(arena, aligned(plan->arena_bytes()));
+        scratch = std::max(scratch, aligned(plan->scratch_bytes()));
         inputs += aligned(plan->input_bytes());
     }
-    state_.allocate(backend_);
-    arena_ = Buffer(backend_, arena);
-    scratch_ = Buffer(backend_, scratch);
-    inputs_ = Buffer(backend_, inputs);
-    std::byte* next = inputs_.data();
+    const std::int64_t state = aligned(state_.bytes());
+    memory_ = Buffer(backend_, state + arena + scratch + inputs);
+    state_.place(backend_, memory_.data());
+    std::byte* const activations = memory_.data() + state;
+    std::byte* next_inputs = activations + arena + scratch;
     for (const auto& [name, plan] : plans_) {
-        plan->bind(backend_, state_, arena_.data(), scratch_.data(), next);
-        next += aligned(plan->input_bytes());
+        plan->bind(backend_, state_, activations, activations + arena, next_inputs);
+        next_inputs += aligned(plan->input_bytes());
     }
 }
 

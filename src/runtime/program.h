@@ -46,7 +46,7 @@ class Program {
     Backend& backend_;
     State state_;
     std::map<std::string, std::unique_ptr<Plan>, std::less<>> plans_;
-    Buffer arena_, scratch_, inputs_;
+    Buffer memory_;  // state, activations, scratch, inputs: one allocation
 };
 
 std::string to_text(const std::vector<MemoryRow>&);

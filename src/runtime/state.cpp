@@ -117,9 +117,13 @@ std::vector<std::pair<std::string, std::int64_t>> State::bytes_by_role() const {
 }
 
 void State::allocate(Backend& backend) {
-    backend_ = &backend;
     memory_ = Buffer(backend, bytes_);
-    for (Entry& e : entries_) e.tensor = tensor_at(e.type, memory_.data() + e.offset);
+    place(backend, memory_.data());
+}
+
+void State::place(Backend& backend, std::byte* memory) {
+    backend_ = &backend;
+    for (Entry& e : entries_) e.tensor = tensor_at(e.type, memory + e.offset);
 }
 
 const State::Entry& State::at(std::string_view name) const {
@@ -148,12 +152,12 @@ void State::write_scales(std::string_view name, const void* host) {
 
 void State::write_all_parts(std::string_view name, const std::byte* host) {
     const Entry& e = at(name);
-    backend_->copy_in(memory_.data() + e.offset, host, total_bytes(e.type));
+    backend_->copy_in(e.tensor.as<std::byte>(), host, total_bytes(e.type));
 }
 
 void State::read_all_parts(std::string_view name, std::byte* host) const {
     const Entry& e = at(name);
-    backend_->copy_out(host, memory_.data() + e.offset, total_bytes(e.type));
+    backend_->copy_out(host, e.tensor.as<std::byte>(), total_bytes(e.type));
 }
 
 }  // namespace octavo

@@ -56,6 +56,8 @@ class State {
     std::vector<std::pair<std::string, std::int64_t>> bytes_by_role() const;
 
     void allocate(Backend& backend);  // zero-filled
+    // Or in memory of the caller's: bytes(), zero-filled, and there as long as this is.
+    void place(Backend& backend, std::byte* memory);
     bool contains(std::string_view name) const { return index_.find(name) != index_.end(); }
     const Entry& at(std::string_view name) const;
     const TensorRef& tensor(std::string_view name) const { return at(name).tensor; }

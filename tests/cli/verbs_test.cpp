@@ -132,6 +132,31 @@ TEST_F(Verbs, GenerateFromAHuggingFaceFolder) {
     EXPECT_EQ(std::count(made.begin(), made.end(), ','), 3);
 }
 
+// How the cache lies in memory changes nothing; what it may take, and its scales, are said.
+TEST_F(Verbs, GenerateTakesTheCacheAsItIsAsked) {
+    const std::string fixtures = OCTAVO_FIXTURES;
+    const auto generate = [&](const std::string& model, std::vector<std::string> more) {
+        more.insert(more.begin(), {"generate", fixtures + "/" + model, "--ids", "1,2,3", "--tokens",
+                                   "9", "--temperature", "0", "--samples", "2"});
+        return run(more);
+    };
+    const Finished plain = generate("qwen3", {});
+    EXPECT_EQ(plain.exit_code, 0) << plain.text;
+    EXPECT_EQ(generate("qwen3", {"--block", "3"}).text, plain.text);
+    EXPECT_EQ(generate("qwen3", {"--no-prefix-cache", "--memory-fraction", "0.5"}).text,
+              plain.text);
+    const Finished unit = generate("qwen3", {"--kv", "fp8", "--kv-calibration", "none"});
+    EXPECT_EQ(unit.exit_code, 0) << unit.text;
+    const Finished keys = generate("llama", {"--kv", "fp8", "--kv-calibration", "none"});
+    EXPECT_EQ(keys.exit_code, 1);
+    expect_text(keys.text, "scales of 1 may not hold the keys of a llama model");
+    const Finished wide = generate("qwen3", {"--kv-calibration", "none"});
+    EXPECT_EQ(wide.exit_code, 2);
+    expect_text(wide.text, "--kv-calibration none: there are no scales without --kv fp8");
+    const Finished crowded = generate("qwen3", {"--kv-gb", "0.000001"});
+    EXPECT_EQ(crowded.exit_code, 1);
+}
+
 TEST_F(Verbs, ConvertWritesFoldersThatCanBeReadAgain) {
     expect_success(train("run", "bf16"));
     const auto generated = [&](const std::string& model) {

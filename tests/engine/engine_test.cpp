@@ -1,4 +1,5 @@
 #include "engine/engine.h"
+#include "backends/cpu/cpu.h"
 
 #include <array>
 #include <cmath>

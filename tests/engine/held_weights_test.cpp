@@ -1,6 +1,7 @@
 // What an engine of a published model would hold, planned without memory for it.
 #include <set>
 
+#include "backends/cpu/cpu.h"
 #include "config/model_presets.h"
 #include "engine/engine_testing.h"
 #include "models/experts.h"

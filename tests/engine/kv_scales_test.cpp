@@ -1,6 +1,7 @@
 // Scales of a cache in FP8: where they come from, and when they change.
 #include <bit>
 
+#include "backends/cpu/cpu.h"
 #include "base/float8.h"
 #include "engine/engine_testing.h"
 #include "engine/kv_scales.h"

@@ -1,7 +1,10 @@
 // Quantisers at the edges of formats, bit for bit against a scalar oracle that is written from
 // their definition (FP8-LM, arXiv 2310.18313; base/scale.h): scales by search instead of from bits,
 // codes by search among the values of all codes, products in doubles rounded once.
+#include <cstring>
+
 #include "base/codec_reference.h"
+#include "base/dtype_traits.h"
 #include "base/scale_rule.h"
 #include "ops/delayed_quantise.h"
 #include "ops/plain_test.h"
@@ -79,10 +82,14 @@ std::vector<double> around(Dtype dtype, double x) {
         std::memcpy(&code, t.codes.data(), size_of(dtype));
         code += static_cast<std::uint32_t>(step);
         std::memcpy(t.codes.data(), &code, size_of(dtype));
-        for_dtype(dtype, [&](auto tag) {
+        dispatch_float(dtype, [&](auto tag) {
             typename decltype(tag)::type value;
             std::memcpy(&value, t.codes.data(), sizeof(value));
-            all.push_back(to_double(value));
+            if constexpr (std::is_arithmetic_v<decltype(value)>) {
+                all.push_back(value);
+            } else {
+                all.push_back(to_f32(value));
+            }
         });
     }
     return all;

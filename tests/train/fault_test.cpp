@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "backends/cpu/cpu.h"
 #include "train/checkpoint.h"
 #include "train/tiny.h"
 

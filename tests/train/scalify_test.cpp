@@ -3,6 +3,7 @@
 #include <map>
 
 #include <gtest/gtest.h>
+#include "backends/cpu/cpu.h"
 #include "base/convert.h"
 #include "base/dtype_traits.h"
 #include "base/float16.h"

@@ -188,6 +188,7 @@ __device__ void decode(const Params& p, const Shared<C>& shared, int rank, int t
     Tiles<C>(p).for_each(rank, [&](int, int) {
         for (int i = 0; i < stage_count(p); ++i, ring.next()) {
             const int s = ring.stage;
+            wait(shared.empty(s), ring.parity ^ 1);  // the factors of a round before
             wait(shared.full(s), ring.parity);
             const auto* bytes =
                 reinterpret_cast<const Bytes<C::kGroups>*>(shared.data + shared.b_groups(s));
@@ -199,6 +200,8 @@ __device__ void decode(const Params& p, const Shared<C>& shared, int rank, int t
                 }
             }
             ptx::mbarrier_arrive(shared.decoded(s));
+            __syncwarp();
+            if (thread % 32 == 0) ptx::mbarrier_arrive(shared.empty(s));  // the bytes
         }
     });
 }
@@ -452,7 +455,8 @@ __device__ void start_barriers(const Params& p, const Shared<C>& shared) {
     ptx::prefetch_tensormap(&p.b);
     for (int s = 0; s < C::kStages; ++s) {
         ptx::mbarrier_init(shared.full(s), 1);
-        ptx::mbarrier_init(shared.empty(s), C::kConsumers / 32 * C::kCluster);
+        ptx::mbarrier_init(shared.empty(s), C::kConsumers / 32 * C::kCluster +
+                                                (C::kColumnGroups ? kDecoders / 32 : 0));
         ptx::mbarrier_init(shared.decoded(s), kDecoders);
     }
     ptx::fence_mbarrier_init();

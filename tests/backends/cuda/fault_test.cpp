@@ -8,6 +8,7 @@
 #include <limits>
 #include <numeric>
 
+#include "backends/cuda/cuda.h"
 #include "graph/builder.h"
 #include "runtime/program.h"
 #include "test_backend.h"
