@@ -35,7 +35,7 @@ struct RunConfig {
 
     struct Data {
         std::vector<std::string> train, held_out;
-        std::vector<double> weights;
+        std::vector<double> weights, stages;
         std::string windows = "stream";
         bool document_mask = false;
         std::int64_t end_of_text = -1;

@@ -81,8 +81,10 @@ void add_data(std::vector<Key>& keys) {
           "token files to train on (from octavo tokenize), or patterns: web/train*.bin");
     s.key("held_out", &D::held_out, "token files to evaluate on; none: no evaluation");
     s.key("weights", &D::weights,
-          "shares of the samples for each entry of train; none: all files are one stream",
-          above(0));
+          "shares of the samples for entries of train, stage by stage; none: one stream",
+          at_least(0));
+    s.key("stages", &D::stages, "steps after which the weights of the next stage hold",
+          between(1, 1e9));
     s.key("windows", &D::windows,
           "what a sequence holds: tokens as they come, whole documents, or one document",
           one_of({"stream", "packed", "padded"}));

@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <span>
 
 #include "base/error.h"
+#include "config/value.h"
 
 namespace octavo {
 namespace {
@@ -61,14 +64,46 @@ void validate_schedule(const RunConfig::Train& t) {
     }
 }
 
+void validate_mixture(const RunConfig::Data& data) {
+    const std::vector<double>&weights = data.weights, &stages = data.stages;
+    const std::size_t entries = data.train.size();
+    const bool rise = std::ranges::adjacent_find(stages, std::greater_equal{}) == stages.end();
+    const bool whole = std::ranges::all_of(stages, [](double s) { return s == std::floor(s); });
+    check_usage(rise && whole, "data.stages: expected whole numbers of steps that rise, got {}",
+                to_toml(ConfigValue(stages)));
+    if (weights.empty()) {
+        check_usage(stages.empty(), "data.stages: expected data.weights beside it, got none");
+        return;
+    }
+    check_usage(!stages.empty() || weights.size() == entries,
+                "data.weights: expected a weight for each of the {} entries of data.train, got {}",
+                entries, weights.size());
+    check_usage(weights.size() == entries * (stages.size() + 1),
+                "data.weights: expected a weight for each of the {} entries of data.train in each "
+                "of {} stages, got {}",
+                entries, stages.size() + 1, weights.size());
+    for (std::size_t stage = 0; stage <= stages.size(); ++stage) {
+        const auto row = std::span(weights).subspan(stage * entries, entries);
+        check_usage(std::ranges::any_of(row, [](double w) { return w > 0; }),
+                    "data.weights: expected one above 0 in each stage, got none in stage {} of {}",
+                    stage + 1, stages.size() + 1);
+    }
+    for (std::size_t i = 0; i < entries; ++i) {
+        bool read = false;
+        for (std::size_t k = i; k < weights.size(); k += entries) read |= weights[k] > 0;
+        check_usage(read,
+                    "data.weights: expected one above 0 for \"{}\", got none\n"
+                    "  Take it out of data.train.",
+                    data.train[i]);
+    }
+}
+
 void validate_data(const RunConfig::Data& data) {
     for (const auto& file : data.held_out) {
         check_usage(std::ranges::find(data.train, file) == data.train.end(),
                     "data.held_out: expected files that are not in data.train, got \"{}\"", file);
     }
-    check_usage(data.weights.empty() || data.weights.size() == data.train.size(),
-                "data.weights: expected a weight for each of the {} entries of data.train, got {}",
-                data.train.size(), data.weights.size());
+    validate_mixture(data);
     for (const auto* list : {&data.train, &data.held_out}) {
         check_usage(std::ranges::find(*list, "") == list->end(),
                     "data.{}: expected names of token files, got an empty one",

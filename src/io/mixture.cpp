@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 
 #include "base/error.h"
@@ -18,29 +19,53 @@ std::int64_t part(std::int64_t n, std::uint64_t share) {
     return static_cast<std::int64_t>(high * share + ((low * share + 0x80000000) >> 32));
 }
 
-}  // namespace
-
-Mixture::Mixture(std::vector<BatchSource> sources, const std::vector<double>& weights)
-    : sources_(std::move(sources)) {
-    check(!sources_.empty() && sources_.size() == weights.size(),
-          "mixture: expected a weight for each of {} sources, got {}", sources_.size(),
-          weights.size());
+std::vector<std::uint64_t> shares_of(const std::vector<double>& weights, std::size_t sources) {
+    check(weights.size() == sources, "mixture: expected a weight for each of {} sources, got {}",
+          sources, weights.size());
     for (const double w : weights) {
-        check(std::isfinite(w) && w > 0, "mixture: expected weights above 0, got {}", w);
+        check(std::isfinite(w) && w >= 0, "mixture: expected weights of at least 0, got {}", w);
     }
+    const auto read =
+        std::ranges::find_if(weights.rbegin(), weights.rend(), [](double w) { return w > 0; });
+    check(read != weights.rend(), "mixture: expected a weight above 0, got none");
+    const std::size_t last = weights.size() - 1 - static_cast<std::size_t>(read - weights.rbegin());
     // By a power of two, so that their sum is finite and their ratios stay what they are.
     const int exponent = std::ilogb(*std::ranges::max_element(weights));
     const auto scaled = [&](double w) { return std::scalbn(w, -exponent); };
     double rest = 0;
     for (const double w : weights) rest += scaled(w);
+    std::vector<std::uint64_t> shares;
     for (std::size_t i = 0; i < weights.size(); ++i) {
-        const BatchOptions &o = sources_[i].options(), &first = sources_[0].options();
+        // The last has all: rounding could leave something to those that are not read.
+        const double share = i >= last ? 1 : std::min(1.0, scaled(weights[i]) / rest);
+        shares.push_back(static_cast<std::uint64_t>(std::llround(share * kWhole)));
+        rest -= scaled(weights[i]);
+    }
+    return shares;
+}
+
+}  // namespace
+
+Mixture::Mixture(std::vector<BatchSource> sources, std::span<const MixtureStage> stages)
+    : sources_(std::move(sources)) {
+    check(!sources_.empty(), "mixture: expected sources, got none");
+    for (const BatchSource& source : sources_) {
+        const BatchOptions &o = source.options(), &first = sources_[0].options();
         check(o.sequence_length == first.sequence_length && o.documents == first.documents,
               "mixture: expected sources of one sequence length, got {} and {}",
               first.sequence_length, o.sequence_length);
-        const double share = i + 1 == weights.size() ? 1 : std::min(1.0, scaled(weights[i]) / rest);
-        shares_.push_back(static_cast<std::uint64_t>(std::llround(share * kWhole)));
-        rest -= scaled(weights[i]);
+    }
+    check(!stages.empty() && stages[0].begin == 0, "mixture: expected a stage from sample 0 on");
+    std::vector<std::int64_t> before(sources_.size());
+    for (const MixtureStage& stage : stages) {
+        if (!stages_.empty()) {
+            const Stage& last = stages_.back();
+            check(stage.begin > last.begin,
+                  "mixture: expected stages that begin one after the other, got {} and {}",
+                  last.begin, stage.begin);
+            before = counts(stage.begin);
+        }
+        stages_.push_back({stage.begin, shares_of(stage.weights, sources_.size()), before});
     }
 }
 
@@ -49,22 +74,31 @@ std::int64_t Mixture::tokens() const {
                            [](std::int64_t n, const BatchSource& s) { return n + s.tokens(); });
 }
 
+const Mixture::Stage& Mixture::stage_of(std::int64_t sample) const {
+    return *std::prev(std::ranges::upper_bound(stages_, sample, {}, &Stage::begin));
+}
+
 // The first source takes its share of all samples, the second its share of what is left, and so on:
 // a source takes the sample at which its rounded count rises.
 Mixture::Place Mixture::place(std::int64_t sample) const {
     check(sample >= 0, "mixture: expected a sample number of at least 0, got {}", sample);
+    const Stage& stage = stage_of(sample);
+    sample -= stage.begin;
     for (std::size_t i = 0;; ++i) {
-        const std::int64_t before = part(sample, shares_[i]);
-        if (part(sample + 1, shares_[i]) > before) return {i, before};
+        const std::int64_t before = part(sample, stage.shares[i]);
+        if (part(sample + 1, stage.shares[i]) > before) return {i, stage.before[i] + before};
         sample -= before;
     }
 }
 
 std::vector<std::int64_t> Mixture::counts(std::int64_t samples) const {
-    std::vector<std::int64_t> counts;
-    for (const std::uint64_t share : shares_) {
-        counts.push_back(part(samples, share));
-        samples -= counts.back();
+    const Stage& stage = stage_of(samples);
+    std::vector<std::int64_t> counts = stage.before;
+    samples -= stage.begin;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+        const std::int64_t n = part(samples, stage.shares[i]);
+        counts[i] += n;
+        samples -= n;
     }
     return counts;
 }

@@ -32,6 +32,20 @@ BatchSource source_of(const RunConfig& config, const std::vector<std::string>& e
              .end_of_text = end_of_text}};
 }
 
+// data.weights by rows. Stages begin at steps, and so at samples.
+std::vector<MixtureStage> stages_of(const RunConfig& config) {
+    const RunConfig::Data& data = config.data;
+    const std::int64_t per_step = config.train.batch * config.train.grad_accum;
+    std::vector<MixtureStage> stages;
+    for (auto row = data.weights.begin(); row != data.weights.end();
+         row += std::ssize(data.train)) {
+        const std::size_t stage = stages.size();
+        const auto step = stage == 0 ? 0 : static_cast<std::int64_t>(data.stages[stage - 1]);
+        stages.push_back({step * per_step, {row, row + std::ssize(data.train)}});
+    }
+    return stages;
+}
+
 }  // namespace
 
 std::vector<fs::path> data_files(const std::string& entry) {
@@ -74,7 +88,7 @@ Mixture training_data(const RunConfig& config, std::int64_t vocabulary) {
     for (const std::string& entry : data.train) {
         sources.push_back(source_of(config, {entry}, Order::shuffled, vocabulary));
     }
-    return Mixture(std::move(sources), data.weights);
+    return Mixture(std::move(sources), stages_of(config));
 }
 
 BatchSource held_out_data(const RunConfig& config, std::int64_t vocabulary) {

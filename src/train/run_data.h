@@ -14,7 +14,8 @@ namespace octavo {
 // with * or ? in its last part fits, by name. Throws Error for a pattern that fits none.
 std::vector<std::filesystem::path> data_files(const std::string& entry);
 
-// Without data.weights one source of all files, else one for each entry of data.train.
+// Without data.weights one source of all files, else one for each entry of data.train, in shares
+// that data.stages change.
 Mixture training_data(const RunConfig&, std::int64_t vocabulary);
 // All files of data.held_out as one stream, from its beginning.
 BatchSource held_out_data(const RunConfig&, std::int64_t vocabulary);

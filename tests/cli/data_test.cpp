@@ -119,6 +119,52 @@ TEST_F(DataFlow, DocumentsAndMixturesGoOnExactly) {
     expect_words(odd, "data.weights: expected a weight for each of the 1 entries");
 }
 
+TEST_F(DataFlow, StagesGoOnExactly) {
+    std::mt19937 random(3);
+    for (const std::string name : {"a", "b", "c"}) {
+        std::vector<std::int64_t> tokens;
+        for (int i = 0; i < 3000; ++i) tokens.push_back(random() % 300);
+        write(name + ".bin", llmq_file(tokens, {}, 320));
+    }
+    const auto with = [&](std::vector<std::string> more) {
+        more.insert(more.begin(),
+                    {"--data.train", path("a.bin") + "," + path("b.bin") + "," + path("c.bin")});
+        return more;
+    };
+    const std::vector<std::string> plain = with({"--data.weights", "3,1,0"});
+    const std::vector<std::string> staged =
+        with({"--data.weights", "3,1,0,0,1,3,1,1,1", "--data.stages", "5,9"});
+    EXPECT_EQ(run(train("none", "fp32", plain)).exit_code, 2);  // c is not read
+    const Finished whole = succeed(train("whole", "fp32", staged));
+    // 4 samples a step: 15 and 5, 0, 4 and 12, 4 each, of 92 windows.
+    expect_words(whole, "a.bin 0.21 epochs");
+    expect_words(whole, "b.bin 0.14 epochs");
+    expect_words(whole, "c.bin 0.17 epochs");
+    auto stopped = staged;
+    stopped.insert(stopped.end(), {"--stop-after", "4"});
+    // Stops within the first stage, and within the second; goes on across both borders.
+    EXPECT_EQ(run(train("parts", "fp32", stopped)).exit_code, 130);
+    EXPECT_EQ(run(train("parts", "fp32", stopped)).exit_code, 130);
+    succeed(train("parts", "fp32", staged));
+    EXPECT_EQ(losses("parts"), losses("whole"));
+
+    // Up to the border it is the run without stages, to which the stage may be added later.
+    succeed(train("even", "fp32", with({"--data.weights", "3,1,1"})));
+    const auto added = with({"--data.weights", "3,1,1,0,0,1", "--data.stages", "8"});
+    succeed(train("late", "fp32", added));
+    auto even = losses("even"), late = losses("late");
+    ASSERT_EQ(late.size(), 12u);
+    EXPECT_NE(late, even);
+    even.resize(8);
+    late.resize(8);
+    EXPECT_EQ(late, even);
+    auto first = with({"--data.weights", "3,1,1"});
+    first.insert(first.end(), {"--stop-after", "6"});
+    EXPECT_EQ(run(train("added", "fp32", first)).exit_code, 130);
+    succeed(train("added", "fp32", added));
+    EXPECT_EQ(losses("added"), losses("late"));
+}
+
 TEST_F(DataFlow, EvaluationFindsTheDocumentsOfBareFiles) {
     std::vector<std::int64_t> tokens, lengths;
     std::mt19937 random(2);

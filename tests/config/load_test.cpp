@@ -103,9 +103,11 @@ TEST(Load, TypesAndRangesHavePositions) {
     EXPECT_EQ(refusal("data.train = [1, 2.5]"),
               "run.toml:1:14: data.train: expected a list of strings, got [1, 2.5]");
     EXPECT_EQ(refusal("data.weights = ['a']"),
-              "run.toml:1:16: data.weights: expected a list of numbers > 0, got [\"a\"]");
-    EXPECT_EQ(refusal("data.weights = [1, 0]"),
-              "run.toml:1:16: data.weights: expected a list of numbers > 0, got [1, 0]");
+              "run.toml:1:16: data.weights: expected a list of numbers >= 0, got [\"a\"]");
+    EXPECT_EQ(refusal("data.weights = [1, -1]"),
+              "run.toml:1:16: data.weights: expected a list of numbers >= 0, got [1, -1]");
+    EXPECT_EQ(refusal("data.stages = [0]"),
+              "run.toml:1:15: data.stages: expected a list of numbers in [1, 1000000000], got [0]");
     EXPECT_EQ(refusal("run.dir = 1979-05-27"),
               "run.toml:1:11: run.dir: expected a string, got a date or time");
     EXPECT_EQ(refusal("train.lr = {}"),
@@ -154,6 +156,26 @@ TEST(Load, KeysMustFitEachOther) {
               "model.head_dim: expected an even number for rotary positions, got 33");
     EXPECT_EQ(wrong("data.weights = [1]"),
               "data.weights: expected a weight for each of the 0 entries of data.train, got 1");
+    EXPECT_EQ(wrong("data = {train = ['a', 'b'], weights = [1, 0]}"),
+              "data.weights: expected one above 0 for \"b\", got none");
+    const auto staged = [&](const std::string& weights, const std::string& stages) {
+        return wrong("data = {train = ['a', 'b'], weights = [" + weights + "], stages = [" +
+                     stages + "]}");
+    };
+    EXPECT_EQ(
+        staged("1, 1, 1", "10"),
+        "data.weights: expected a weight for each of the 2 entries of data.train in each of 2 "
+        "stages, got 3");
+    EXPECT_EQ(staged("1, 1, 0, 0", "10"),
+              "data.weights: expected one above 0 in each stage, got none in stage 2 of 2");
+    EXPECT_EQ(staged("1, 0, 2, 0", "10"), "data.weights: expected one above 0 for \"b\", got none");
+    EXPECT_EQ(staged("1, 0, 0, 1, 1, 1", "20, 10"),
+              "data.stages: expected whole numbers of steps that rise, got [20, 10]");
+    EXPECT_EQ(staged("1, 0, 0, 1, 1, 1", "10, 10"),
+              "data.stages: expected whole numbers of steps that rise, got [10, 10]");
+    EXPECT_EQ(staged("1, 0, 0, 1", "1.5"),
+              "data.stages: expected whole numbers of steps that rise, got [1.5]");
+    EXPECT_EQ(staged("", "10"), "data.stages: expected data.weights beside it, got none");
     EXPECT_EQ(wrong("train.seq = 2000"),
               "train.seq: expected at most model.max_positions (1024), got 2000");
     EXPECT_EQ(wrong("model.preset = 'gpt2-124m'\nmodel.kv_heads = 4"),

@@ -79,6 +79,52 @@ TEST(Mixture, OnlyRatiosCount) {
     EXPECT_EQ(counts(most, 1, 0x1p-1074), (std::vector<std::int64_t>{1 << 20, 0, 0}));
 }
 
+TEST(Mixture, ReadsNothingOfSourcesWithoutAWeight) {
+    const Scratch dir;
+    // Differences of these are rounded: what is left of them must not go to the last.
+    for (const auto& weights : std::vector<std::vector<double>>{
+             {3e6, 0.1, 0}, {0.1, 0.2, 0.3, 0}, {0, 1, 0}, {0, 0, 1}, {0.3, 0, 0.1, 0, 0}}) {
+        const Mixture mixture(numbered(dir, weights.size()), weights);
+        const auto counts = mixture.counts(std::int64_t{1} << 60);
+        EXPECT_EQ(std::accumulate(counts.begin(), counts.end(), std::int64_t{0}),
+                  std::int64_t{1} << 60);
+        for (std::size_t k = 0; k < weights.size(); ++k) {
+            EXPECT_EQ(counts[k] > 0, weights[k] > 0) << k;
+        }
+        for (std::int64_t i = 0; i < 1000; ++i) ASSERT_GT(weights[mixture.place(i).source], 0);
+    }
+}
+
+TEST(Mixture, StagesKeepTheirSharesAndSourcesTheirPlaces) {
+    const Scratch dir;
+    const std::vector<MixtureStage> stages = {
+        {0, {5, 3, 2}}, {1000, {0, 1, 3}}, {1001, {1, 0, 0}}, {1500, {2, 0, 1}}, {3000, {1, 1, 8}}};
+    const Mixture mixture(numbered(dir, 3), stages), first(numbered(dir, 3), {5, 3, 2});
+    std::vector<std::int64_t> seen(3), before(3);
+    std::size_t stage = 0;
+    for (std::int64_t i = 0; i < 6000; ++i) {
+        if (stage + 1 < stages.size() && i == stages[stage + 1].begin) {
+            ++stage;
+            before = seen;
+        }
+        const Mixture::Place at = mixture.place(i);
+        ASSERT_EQ(at.sample, seen[at.source]++);  // without a gap, across borders
+        ASSERT_EQ(mixture.counts(i + 1), seen);
+        const std::vector<double>& weights = stages[stage].weights;
+        const double all = std::accumulate(weights.begin(), weights.end(), 0.0);
+        const auto samples = static_cast<double>(i + 1 - stages[stage].begin);
+        for (std::size_t k = 0; k < 3; ++k) {
+            const auto got = static_cast<double>(seen[k] - before[k]);
+            const double slack = weights[k] == 0 ? 0 : 1.5 + 1e-6;
+            ASSERT_NEAR(got, samples * weights[k] / all, slack) << i << " " << k;
+        }
+        if (stage == 0) {
+            ASSERT_EQ(at.source, first.place(i).source);
+            ASSERT_EQ(at.sample, first.place(i).sample);
+        }
+    }
+}
+
 TEST(Mixture, BatchesHaveTheirSourcesTokensOnAnyNumberOfRanks) {
     const Scratch dir;
     const Mixture mixture(numbered(dir, 2), {3, 1});
@@ -103,8 +149,16 @@ TEST(Mixture, BatchesHaveTheirSourcesTokensOnAnyNumberOfRanks) {
 TEST(Mixture, Refuses) {
     const Scratch dir;
     EXPECT_TRUE(contains(error_of([&] { Mixture(numbered(dir, 2), {1}); }), "each of 2 sources"));
-    EXPECT_TRUE(contains(error_of([&] { Mixture(numbered(dir, 2), {1, 0}); }), "above 0"));
-    EXPECT_TRUE(contains(error_of([&] { Mixture(numbered(dir, 2), {1, NAN}); }), "above 0"));
+    EXPECT_TRUE(contains(error_of([&] { Mixture(numbered(dir, 2), {0, 0}); }), "above 0"));
+    EXPECT_TRUE(contains(error_of([&] { Mixture(numbered(dir, 2), {1, -1}); }), "at least 0"));
+    EXPECT_TRUE(contains(error_of([&] { Mixture(numbered(dir, 2), {1, NAN}); }), "at least 0"));
+    const auto staged = [&](const std::vector<MixtureStage>& stages) {
+        return error_of([&] { Mixture(numbered(dir, 2), stages); });
+    };
+    EXPECT_TRUE(contains(staged({}), "from sample 0"));
+    EXPECT_TRUE(contains(staged({{5, {1, 1}}}), "from sample 0"));
+    EXPECT_TRUE(contains(staged({{0, {1, 1}}, {9, {1, 2}}, {9, {1, 1}}}), "got 9 and 9"));
+    EXPECT_TRUE(contains(staged({{0, {1, 1}}, {9, {1}}}), "each of 2 sources"));
     const Mixture mixture(numbered(dir, 1), {1});
     EXPECT_THROW(mixture.place(-1), Error);
 }

@@ -103,19 +103,6 @@ TEST(ScaleRules, Sums) {
     expect_result(side[0], {1, 2, 0.75}, 2);
 }
 
-TEST(ScaleRules, ResidualStreamsGrowByTheirData) {
-    HostTensor x = random_tensor(Dtype::f32, {1 << 14}, 1);
-    for (int n = 1; n <= 16; ++n) {
-        const HostTensor branch = random_tensor(Dtype::f32, {1 << 14}, 1 + n);
-        const auto sum = propagated(Add{}, {{x}, {branch}});
-        EXPECT_EQ(sum[0].scale.offset, 0);
-        x = sum[0].data;
-    }
-    double squares = 0;
-    for (const double v : x.values) squares += v * v;
-    EXPECT_NEAR(std::sqrt(squares / (1 << 14)), 4.123, 0.1);
-}
-
 TEST(ScaleRules, Products) {
     const auto product = [](std::int64_t k, int a, int b) {
         const HostTensor x = random_tensor(Dtype::f32, {8, k}, 1);
@@ -124,19 +111,93 @@ TEST(ScaleRules, Products) {
     };
     EXPECT_EQ(product(1024, 7, 6).scale.offset, 18);
     EXPECT_EQ(product(5, 1, 2).scale.offset, 4);
-    // Unit data stays within [1, 2): sqrt(K) over a power of two.
-    const std::pair<std::int64_t, double> sizes[] = {
-        {64, 1},      {256, 1},      {1024, 1},    {4096, 1},     {128, 1.414},
-        {512, 1.414}, {2048, 1.414}, {768, 1.732}, {3072, 1.732}, {11008, 1.639}};
-    for (const auto& [k, size] : sizes) {
-        const auto values = product(k, 0, 0).data.values;
-        double squares = 0;
-        for (const double v : values) squares += v * v;
-        EXPECT_NEAR(std::sqrt(squares / static_cast<double>(values.size())), size, 0.15) << k;
-    }
     // What an operand lacks to its size goes into the product's factor.
     const HostTensor one = tensor(Dtype::f32, {1, 1}, {3});
     expect_result(propagated(Matmul{}, {{one, 0, -6}, {one, 0}})[0], {576}, -6);
+}
+
+// Scales are rounded in many places, each of them down: products by sum_exponent, sums by taking
+// the larger scale, attention and gradients of logits by floor_log2, measurements by floor_power.
+// What other roundings would make of data follows from the same values, over another scale.
+struct PowersNear {
+    int down, nearest, up, published_up;
+};
+
+PowersNear powers_near(double size) {
+    const int down = floor_log2(size);
+    const double over = size / std::ldexp(1, down);  // in [1, 2)
+    // The paper's code takes 4 up to 8.
+    return {down, down + (over > 1.5 ? 1 : 0), down + (over > 1 ? 1 : 0), down + 1};
+}
+
+double distance_from_1(double rms) { return std::abs(std::log2(rms)); }
+
+double rms_of(const HostTensor& x) {
+    double squares = 0;
+    for (const double v : x.values) squares += v * v;
+    return std::sqrt(squares / static_cast<double>(x.values.size()));
+}
+
+// Sums of unit branches stay at scale 1 and grow by their data. Rounded up, the scale would double
+// with each.
+TEST(ScaleRules, ResidualStreamsGrowByTheirData) {
+    HostTensor x = random_tensor(Dtype::f32, {1 << 14}, 1);
+    int nearest = 0, up = 0;
+    const auto with_unit = [](int exponent) {
+        return powers_near(std::hypot(std::ldexp(1, exponent), 1));
+    };
+    for (int n = 1; n <= 16; ++n) {
+        const HostTensor branch = random_tensor(Dtype::f32, {1 << 14}, 1 + n);
+        const auto sum = propagated(Add{}, {{x}, {branch}});
+        EXPECT_EQ(sum[0].scale.offset, 0);
+        EXPECT_EQ(with_unit(0).down, 0);
+        x = sum[0].data;
+        nearest = with_unit(nearest).nearest;
+        up = with_unit(up).up;
+    }
+    const double rms = rms_of(x);
+    EXPECT_NEAR(rms, 4.123, 0.1);
+    EXPECT_EQ(nearest, 0);
+    EXPECT_NEAR(std::log2(std::ldexp(rms, -up)), -13.96, 0.05);
+}
+
+// Unit data stays within [1, 2), sqrt(K) over a power of two. Where sqrt(K) lies far above it, the
+// next one would be nearer.
+TEST(ScaleRules, ProductsOfUnitData) {
+    struct Case {
+        std::int64_t k;
+        double down, nearest, up;
+    };
+    const Case cases[] = {{64, 1, 1, 1},
+                          {256, 1, 1, 1},
+                          {1024, 1, 1, 1},
+                          {4096, 1, 1, 1},
+                          {128, 1.414, 1.414, 0.707},
+                          {512, 1.414, 1.414, 0.707},
+                          {2048, 1.414, 1.414, 0.707},
+                          {768, 1.732, 0.866, 0.866},
+                          {3072, 1.732, 0.866, 0.866},
+                          {11008, 1.639, 0.820, 0.820}};
+    double down = 0, nearest = 0, published_up = 0;  // distances from 1, added up
+    for (const Case& c : cases) {
+        SCOPED_TRACE(c.k);
+        const HostTensor x = random_tensor(Dtype::f32, {8, c.k}, 1);
+        const HostTensor w = random_tensor(Dtype::f32, {64, c.k}, 2);
+        const Result y = propagated(Matmul{.trans_b = true}, {{x}, {w}})[0];
+        const PowersNear powers = powers_near(std::sqrt(static_cast<double>(c.k)));
+        EXPECT_EQ(y.scale.offset, powers.down);
+        const auto rms = [&](int exponent) {
+            return std::ldexp(rms_of(y.data), y.scale.offset - exponent);
+        };
+        EXPECT_NEAR(rms(powers.down), c.down, 0.15);
+        EXPECT_NEAR(rms(powers.nearest), c.nearest, 0.15);
+        EXPECT_NEAR(rms(powers.up), c.up, 0.15);
+        down += distance_from_1(rms(powers.down));
+        nearest += distance_from_1(rms(powers.nearest));
+        published_up += distance_from_1(rms(powers.published_up));
+    }
+    EXPECT_LT(down, published_up);
+    EXPECT_LT(nearest, down);
 }
 
 TEST(ScaleRules, Gates) {
