@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 #include <numbers>
+#include <string_view>
 
 namespace octavo {
 
@@ -28,6 +29,13 @@ constexpr PhiloxBlock philox(std::uint64_t key, std::uint64_t counter_high,
         k1 += 0xBB67AE85;
     }
     return c;
+}
+
+// The random stream of what has this name, whatever order is asked in: FNV-1a.
+constexpr std::uint64_t random_stream(std::string_view name) {
+    std::uint64_t h = 0xcbf29ce484222325;
+    for (const char c : name) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
+    return h;
 }
 
 // Uniform in [0, 1) with 24 bits.

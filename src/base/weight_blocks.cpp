@@ -1,7 +1,5 @@
 #include "base/weight_blocks.h"
 
-#include <map>
-
 namespace octavo {
 namespace {
 
@@ -17,17 +15,24 @@ std::string joined(const std::string& name) {
 
 }  // namespace
 
-std::set<std::string> without_whole_blocks(std::span<const NamedShape> weights) {
-    std::map<std::string, bool> whole;
+bool has_whole_blocks(const Shape& s) {
+    return s[-2] % kWeightBlock == 0 && s[-1] % kWeightBlock == 0;
+}
+
+std::set<std::string> with_joined(std::span<const NamedShape> weights,
+                                  const std::function<bool(const NamedShape&)>& chosen) {
+    std::set<std::string> groups, names;
     for (const NamedShape& w : weights) {
-        const auto [group, fresh] = whole.try_emplace(joined(w.name), true);
-        group->second &= w.shape[-2] % kWeightBlock == 0 && w.shape[-1] % kWeightBlock == 0;
+        if (chosen(w)) groups.insert(joined(w.name));
     }
-    std::set<std::string> names;
     for (const NamedShape& w : weights) {
-        if (!whole.at(joined(w.name))) names.insert(w.name);
+        if (groups.contains(joined(w.name))) names.insert(w.name);
     }
     return names;
+}
+
+std::set<std::string> without_whole_blocks(std::span<const NamedShape> weights) {
+    return with_joined(weights, [](const NamedShape& w) { return !has_whole_blocks(w.shape); });
 }
 
 }  // namespace octavo

@@ -2,6 +2,7 @@
 // with them: both ask here, so that one is what the other uses.
 #pragma once
 
+#include <functional>
 #include <set>
 #include <span>
 #include <string>
@@ -19,8 +20,12 @@ struct NamedShape {
     Shape shape;       // (N, K), or (E, N, K) of experts, which share no block
 };
 
-// Of the weights of Linear layers, those that stay in bf16: whole blocks do not cover them, or not
-// what they are joined to (q, k and v, or gate and up), which other programs hold in one form.
+// Of the weights of Linear layers, those that `chosen` picks and what other programs join to them (q,
+// k and v, or gate and up), which they hold in one form.
+std::set<std::string> with_joined(std::span<const NamedShape>,
+                                  const std::function<bool(const NamedShape&)>& chosen);
+// Those that stay in bf16, since whole blocks do not cover them.
+bool has_whole_blocks(const Shape&);
 std::set<std::string> without_whole_blocks(std::span<const NamedShape>);
 
 }  // namespace octavo

@@ -31,9 +31,11 @@ ChannelFactors channel_factors(const Args& args, const std::filesystem::path& mo
 int run_convert(const Args& args) {
     const std::filesystem::path model = args.operands()[0];
     const bool file = std::filesystem::is_regular_file(model);
-    ConvertRequest request{.model = file ? model : find_model(model).path,
+    const ModelFolder folder = file ? ModelFolder{.path = model} : find_model(model);
+    ConvertRequest request{.model = folder.path,
                            .out = args.flag<std::string>("out"),
                            .form = weight_form_named(args.flag<std::string>("as"))};
+    if (folder.recipe) request.in_bf16 = folder.recipe->in_compute;
     check_makeable(request);
     if (!args.flag<std::string>("fold-channels").empty()) {
         request.edit = [factors = channel_factors(args, request.model)](const std::string& weight,
@@ -45,7 +47,9 @@ int run_convert(const Args& args) {
     fmt::print("{}: {} weights, {} of them in FP8, {:.3f} GB\n", request.out.string(),
                converted.tensors, converted.quantised, static_cast<double>(converted.bytes) / 1e9);
     if (!converted.left_out.empty()) {
-        fmt::print("in bf16, since their sizes are no multiples of 128: {}\n",
+        fmt::print("in bf16, {}: {}\n",
+                   request.in_bf16.empty() ? "since their sizes are no multiples of 128"
+                                           : "by recipe.bf16 or their sizes",
                    fmt::join(converted.left_out, ", "));
     }
     return 0;

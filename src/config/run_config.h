@@ -68,11 +68,13 @@ struct RunConfig {
         std::string level = "O0";
         std::string weight_cast = "cached";
         bool fp8_lm_head = false;
+        std::vector<std::string> bf16 = {};
         std::int64_t margin = 0;
         std::int64_t history = 16;
         std::string scale_rounding = "auto";
         std::string block_rule = "recip";
         std::string gradient = "auto";
+        std::string grad_rounding = "nearest";
         std::int64_t group = 0;
         std::string global_scale = "auto";
         std::string weight_scale = "auto";

@@ -134,6 +134,8 @@ void add_recipe(std::vector<Key>& keys) {
           "fp8-lm: FP8 weights lie in memory, or are cast in every pass (O0 to O2)",
           one_of({"cached", "per_forward"}));
     s.key("fp8_lm_head", &R::fp8_lm_head, "the output head in FP8, too: fp8-lm, smooth-swiglu");
+    s.key("bf16", &R::bf16,
+          "Linear layers that stay in bf16: down_proj, layers.0, layers.0.mlp.down_proj");
     s.key("margin", &R::margin,
           "powers of two that scales of tensors leave free above the largest value", between(0, 8));
     s.key("history", &R::history, "window of the delayed scales", between(1, 1024), "steps");
@@ -145,6 +147,9 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("gradient", &R::gradient,
           "codes of output gradients; auto: e4m3 in moss and blockwise, else e5m2",
           one_of({"auto", "e4m3", "e5m2"}));
+    s.key("grad_rounding", &R::grad_rounding,
+          "output gradients under one scale: to nearest, or up or down at random",
+          one_of({"nearest", "stochastic"}));
     s.key("group", &R::group,
           "moss: elements under a power of two of their own, 32, 64 or 128; 0: 32",
           between(0, 128));
@@ -196,7 +201,7 @@ void add_optimizer(std::vector<Key>& keys) {
     Section s(keys, "optimizer", &RunConfig::optimizer);
     s.key("master", &O::master,
           "master weights of matrices; auto, here and below: by recipe.level, else f32",
-          one_of({"auto", "f32", "bf16", "f16"}));
+          one_of({"auto", "f32", "bf16", "f16", "e4m3"}));
     s.key("gradient", &O::gradient, "gradients of Linear weights",
           one_of({"auto", "f32", "bf16", "f16", "e4m3", "e5m2"}));
     s.key("gradient_sum", &O::gradient_sum,

@@ -290,9 +290,16 @@ struct PredictAmax {
     float bound = 1;  // of |update| / learning rate
     bool operator==(const PredictAmax&) const = default;
 };
+// The random numbers of a cast, beside the number of the draw: base/stochastic.h.
+struct CastNoise {
+    std::uint64_t seed = 0;
+    std::uint32_t tensor = 0;
+    bool operator==(const CastNoise&) const = default;
+};
 struct Quantise {
     Dtype to = Dtype::e4m3;
     Copies copies = Copies::rows;
+    std::optional<CastNoise> noise{};  // rounds up or down at random; its draw is an operand more
     bool operator==(const Quantise&) const = default;
 };
 struct RangeScale {

@@ -144,7 +144,8 @@ struct Attributes {
     }
     std::string operator()(const PredictAmax& o) const { return fmt::format(" bound={}", o.bound); }
     std::string operator()(const Quantise& o) const {
-        return fmt::format(" {}{}", name(o.to), copies_name(o.copies));
+        return fmt::format(" {}{}{}", name(o.to), copies_name(o.copies),
+                           o.noise ? " stochastic" : "");
     }
     std::string operator()(const RmsNorm& o) const {
         return fmt::format(" eps={}{}", o.eps, o.statistics ? " statistics" : "");

@@ -12,6 +12,7 @@
 #include "base/convert.h"
 #include "base/file.h"
 #include "base/float16.h"
+#include "base/layer_name.h"
 #include "base/parallel.h"
 #include "models/experts.h"
 #include "models/llmc_checkpoint.h"
@@ -95,16 +96,33 @@ std::string module_of(std::string_view weight) {
 
 bool is_linear(const Source::Weight& w) { return w.name.ends_with("_proj.weight"); }
 
+// The weights, as folders have them, of layers by these names.
+std::set<std::string> weights_of_layers(const Architecture& arch,
+                                        const std::vector<std::string>& names) {
+    std::set<std::string> weights;
+    for (const Parameter& p : parameters(arch)) {
+        const auto named = [&](const std::string& name) {
+            return p.decays() && names_layer(name, module_of(p.name));
+        };
+        if (std::ranges::none_of(names, named)) continue;
+        for (StoredParameter& s : stored_parameters(p.name, p.shape)) weights.insert(s.name);
+    }
+    return weights;
+}
+
 // Linear layers that stay in bf16.
-std::set<std::string> left_out(const Source& source) {
+std::set<std::string> left_out(const Source& source, const ConvertRequest& request) {
+    const bool blocks = request.form == WeightForm::fp8;
+    const auto named = weights_of_layers(source.architecture, request.in_bf16);
     std::vector<NamedShape> linear;
     for (const Source::Weight& w : source.weights) {
         if (is_linear(w)) linear.push_back({w.name, w.shape});
     }
+    const auto stays = [&](const NamedShape& w) {
+        return named.contains(w.name) || (blocks && !has_whole_blocks(w.shape));
+    };
     std::set<std::string> modules;
-    for (const std::string& weight : without_whole_blocks(linear)) {
-        modules.insert(module_of(weight));
-    }
+    for (const std::string& weight : with_joined(linear, stays)) modules.insert(module_of(weight));
     return modules;
 }
 
@@ -160,7 +178,7 @@ class Converter {
               "{}: gpt2's weights lie as (in, out), for which there is no form in FP8\n"
               "  Use bf16 or f32.",
               request_.model.string());
-        if (request_.form == WeightForm::fp8) kept_ = left_out(source_);
+        kept_ = left_out(source_, request_);
     }
 
     ConvertedModel write() {

@@ -24,6 +24,7 @@ struct ConvertRequest {
     std::filesystem::path model;  // a Hugging Face folder, a checkpoint, or a file of llm.c
     std::filesystem::path out;    // a folder; must not exist
     WeightForm form = WeightForm::bf16;
+    std::vector<std::string> in_bf16 = {};  // layers that FP8 leaves alone (base/layer_name.h)
     std::int64_t shard_bytes = kShardBytes;
     // Changes the values of a weight before they are rounded, the same each time it is called.
     std::function<void(const std::string& weight, std::span<float> values)> edit = {};
@@ -33,9 +34,9 @@ struct ConvertedModel {
     std::size_t tensors = 0;  // weights
     std::size_t quantised = 0;
     std::int64_t bytes = 0;
-    // Linear layers that stay in bf16, since no whole blocks cover them: transformers finds the
-    // size of a block from that of the weight. With them stay those that vLLM joins to them (q, k
-    // and v; gate and up).
+    // Linear layers that stay in bf16: the request names them, or no whole blocks cover them, and
+    // transformers finds the size of a block from that of the weight. With them stay those that
+    // vLLM joins to them (q, k and v; gate and up).
     std::vector<std::string> left_out;
 };
 

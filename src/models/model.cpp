@@ -14,13 +14,6 @@ int size_exponent(Init init, double sigma) {
     return floor_log2(sigma > 0 ? sigma : kSigma);
 }
 
-// FNV-1a.
-std::uint64_t random_stream(std::string_view parameter) {
-    std::uint64_t h = 0xcbf29ce484222325;
-    for (const char c : parameter) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3;
-    return h;
-}
-
 double residual_sigma(const Architecture& a) {
     return kSigma / std::sqrt(2.0 * static_cast<double>(a.layers));
 }
@@ -136,6 +129,16 @@ std::vector<Parameter> parameters(const Architecture& arch) {
     ModelBuilder m(b, arch);
     head(m, backbone(m, b.input("ids", {Dtype::i32, {1, 1}})));
     return m.parameters();
+}
+
+std::vector<std::string> linear_layers(const Architecture& arch) {
+    std::vector<std::string> labels;
+    for (const Parameter& p : parameters(arch)) {
+        if (!p.decays() || p.table || p.router) continue;
+        labels.push_back(p.name.substr(0, p.name.rfind('.')));
+    }
+    labels.emplace_back("lm_head");
+    return labels;
 }
 
 std::vector<float> initial_values(const Parameter& p, std::uint64_t seed) {

@@ -112,12 +112,11 @@ Value language_model_loss(ModelBuilder&, Value logits, Value targets, Value weig
 Value router_loss(ModelBuilder&, double balance, double z, Value weight);
 
 std::vector<Parameter> parameters(const Architecture&);
+// The labels of the Linear layers, in the order of the model: the head is the last.
+std::vector<std::string> linear_layers(const Architecture&);
 // The largest power of two up to the standard deviation of a parameter's initial values, as
 // exponent.
 int size_exponent(Init, double sigma);
-
-// The random stream of a parameter, whatever order models ask in: a hash of its name.
-std::uint64_t random_stream(std::string_view parameter);
 
 // The initial values of a parameter: a pure function of the seed and the parameter's name.
 std::vector<float> initial_values(const Parameter&, std::uint64_t seed);

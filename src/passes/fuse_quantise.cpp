@@ -95,7 +95,7 @@ bool compute_norm(const Matcher& match, const Node& n, Rewriter& rewrite) {
 // The same for codes under a scale that is known, which may be wanted transposed alone.
 bool quantise_transpose(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* op = std::get_if<Quantise>(&n.op);
-    if (!op || op->copies != Copies::rows || !is_fp8(op->to)) return false;
+    if (!op || op->copies != Copies::rows || op->noise || !is_fp8(op->to)) return false;
     const auto readers = match.readers(n.out[0]);
     const auto turned = std::ranges::find_if(
         readers, [&](std::int32_t reader) { return turns(match.graph().node(reader)); });

@@ -114,7 +114,7 @@ bool copy_of_weight(const Matcher& match, const Node& n, Rewriter& rewrite) {
     for (const std::int32_t reader : match.readers(n.out[0])) {
         const Node& r = match.graph().node(reader);
         const auto* quantised = std::get_if<Quantise>(&r.op);
-        if (!quantised || quantised->copies != Copies::rows) continue;
+        if (!quantised || quantised->copies != Copies::rows || quantised->noise) continue;
         if (!bring_forward(match, r.in[1], n, rewrite)) continue;
         fused.copy = {.to = quantised->to, .scaled = true};
         Values in = rewrite(n.in);

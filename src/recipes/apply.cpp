@@ -2,6 +2,7 @@
 #include <map>
 #include <set>
 
+#include "base/rng.h"
 #include "base/weight_blocks.h"
 #include "passes/align_experts.h"
 #include "passes/fuse.h"
@@ -170,7 +171,7 @@ class Quantiser {
   private:
     bool quantised(const Node& n, const Matmul& op) const {
         if (op.kind == MatmulKind::plain || kept_.contains(n.label)) return false;
-        return recipe_.quantise_head || !n.label.ends_with("lm_head");
+        return recipe_.quantises(n.label);
     }
 
     // For the next step, the factors that this micro-batch asks for.
@@ -206,7 +207,8 @@ class Quantiser {
         Value& q = quantised_[{v.id, turn}];
         if (!q) {
             const Value x = turn ? rewrite_.b.one(Transpose{}, {rewrite_(v)}) : rewrite_(v);
-            q = quantise(*format, x, n.label + (forward ? ".x" : ".dy"));
+            q = forward ? quantise(*format, x, n.label + ".x")
+                        : quantise(*format, x, n.label + ".dy", randomness(n.label + ".dy"));
         }
         return q;
     }
@@ -283,8 +285,18 @@ class Quantiser {
         return q = b.one(Quantise{recipe_.weight->dtype}, {w, scale});
     }
 
-    Value quantise(const Format& format, Value x, const std::string& slot) {
-        const ScaledValue result = emit_quantise(rewrite_.b, format, x, slot, recipe_.window);
+    // Of an output gradient's cast: no two casts of a run share random numbers.
+    std::optional<Randomness> randomness(const std::string& slot) {
+        if (!training_ || !recipe_.gradient_noise) return {};
+        if (!draw_) draw_ = rewrite_.b.input(kDrawInput, {Dtype::i32, {1}});
+        const auto tensor = static_cast<std::uint32_t>(random_stream("round/" + slot));
+        return Randomness{{*recipe_.gradient_noise, tensor}, draw_};
+    }
+
+    Value quantise(const Format& format, Value x, const std::string& slot,
+                   const std::optional<Randomness>& random = {}) {
+        const ScaledValue result =
+            emit_quantise(rewrite_.b, format, x, slot, recipe_.window, random);
         if (training_) {
             for (const auto& [name, left] : result.stores) rewrite_.b.store(name, left);
         }
@@ -295,10 +307,11 @@ class Quantiser {
     const Graph& g_;
     Matcher match_;
     bool training_;
-    std::set<std::string> kept_;  // labels of layers in the compute dtype
+    std::set<std::string> kept_;  // labels of layers that no blocks cover
     Rewriter rewrite_;
     std::map<std::pair<std::int32_t, bool>, Value> quantised_;  // by old value, and its transpose
     std::map<std::pair<std::int32_t, Phase>, Value> cast_;
+    Value draw_;
 };
 
 }  // namespace

@@ -1,7 +1,9 @@
 #include "recipes/recipe.h"
 
+#include <algorithm>
 #include <cmath>
 
+#include "base/layer_name.h"
 #include "recipes/table.h"
 
 namespace octavo {
@@ -51,6 +53,12 @@ Type state_type(const MomentFormat& f, const Shape& shape) {
 }
 
 std::string_view name(const MomentFormat& f) { return f.expanded ? "expanded" : name(f.dtype); }
+
+bool Recipe::quantises(std::string_view layer) const {
+    if (!quantise_head && layer.ends_with("lm_head")) return false;
+    return std::ranges::none_of(
+        in_compute, [&](const std::string& named) { return names_layer(named, layer); });
+}
 
 StateFormats Recipe::table_states() const {
     const auto at_least_bf16 = [](const MomentFormat& f) {

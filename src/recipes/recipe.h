@@ -64,7 +64,7 @@ std::string_view name(const MomentFormat&);  // the dtype's, or "expanded"
 // The dtypes of what the optimizer keeps of a weight: f32 and bf16 plain, the others under one
 // scale per tensor. bf16 is rounded stochastically, so that small steps are not lost.
 struct StateFormats {
-    Dtype master = Dtype::f32;    // f32, bf16 or f16
+    Dtype master = Dtype::f32;    // f32, bf16, f16 or, for study, e4m3
     Dtype gradient = Dtype::f32;  // f32, bf16 or e4m3; propagated: also f16, e5m2
     MomentFormat m = Dtype::f32, v = Dtype::f32;
     // What micro-batches are summed in before e4m3; others are summed as they are.
@@ -106,6 +106,9 @@ struct Recipe {
     // Operands of the Linear layers' three products; none: they stay in `compute`.
     std::optional<Format> activation{}, weight{}, output_grad{};
     bool quantise_head = false;
+    std::vector<std::string> in_compute{};  // Linear layers that stay there (base/layer_name.h)
+    // Seed for casts of output gradients that round up or down at random; none: to nearest.
+    std::optional<std::uint64_t> gradient_noise{};
     int window = 16;  // optimizer steps that a delayed scale looks back over
     Prediction prediction{};
     std::optional<Smooth> smooth{};
@@ -118,6 +121,8 @@ struct Recipe {
     bool whole_blocks = false;
     std::optional<Propagation> propagation{};
 
+    // Whether the products of the Linear layer with this label take those formats.
+    bool quantises(std::string_view layer) const;
     // Of embeddings and the head, which 8 bits and sums in 16 are too coarse for: one token's row
     // is touched rarely.
     StateFormats table_states() const;
@@ -141,7 +146,9 @@ Graph rewrite_forward(const Recipe&, Graph forward, Values& values);
 // Rewrites a step (forward, or forward and backward) into the recipe's formats. Weights are read
 // from `work.<dtype>/<name>` where the recipe keeps a working copy, or cast by `work.scale/<name>`.
 // `training` lets delayed scales take note of what they see; evaluation and generation use them as
-// they are.
+// they are. It also lets output gradients be rounded at random (Recipe::gradient_noise), for which the
+// graph gets an input more, kDrawInput [1] i32: the number of the draw.
+inline constexpr const char* kDrawInput = "draw";
 Graph apply(const Recipe&, const Graph& step, bool training);
 
 // A working copy of a weight, or the scale to make one, as the graphs that `apply` made read it.

@@ -13,11 +13,22 @@ Type history_type(int window) { return {Dtype::f32, {window}}; }
 const Type kCounterType{Dtype::i32, {1}};
 const Type kScaleType{Dtype::f32, {1}};
 
+Value emit_cast(Builder& b, const Format& format, Value x, Value scale,
+                const std::optional<Randomness>& random) {
+    if (!random) return b.one(Quantise{format.dtype}, {x, scale});
+    return b.one(Quantise{.to = format.dtype, .noise = random->noise}, {x, scale, random->draw});
+}
+
 ScaledValue emit_delayed(Builder& b, const Format& format, Value x, const std::string& slot,
-                         int window) {
+                         int window, const std::optional<Randomness>& random) {
     const Value history = b.load(scale_history_name(slot), history_type(window));
     const Value counter = b.load(scale_counter_name(slot), kCounterType);
     const Value scale = b.load(scale_value_name(slot), kScaleType);
+    if (random) {
+        const Value amax = b.one(Amax{}, {x});
+        const Values next = b.emit(DelayedScale{rule_of(format)}, {amax, history, counter, scale});
+        return {emit_cast(b, format, x, next[0], random), {{scale_history_name(slot), next[1]}}};
+    }
     const Values out = b.emit(DelayedQuantise{rule_of(format)}, {x, history, counter, scale});
     return {out[0], {{scale_history_name(slot), out[1]}}};
 }
@@ -39,18 +50,21 @@ Value emit_blocks(Builder& b, const Format& format, Value x) {
 }
 
 ScaledValue emit_quantise(Builder& b, const Format& format, Value x, const std::string& slot,
-                          int window) {
+                          int window, const std::optional<Randomness>& random) {
+    check(!random || format.granularity == Granularity::tensor,
+          "'{}': only codes under one scale are rounded at random", slot);
     if (format.granularity == Granularity::none) return {b.cast(x, format.dtype), {}};
     const bool fine = format.granularity != Granularity::tensor;
     check(!fine || format.provider == Provider::current,
           "'{}': scales per row or block follow from the tensor itself, now", slot);
     switch (format.provider) {
         case Provider::delayed:
-            return emit_delayed(b, format, x, slot, window);
+            return emit_delayed(b, format, x, slot, window, random);
         case Provider::current:
             if (fine) return {emit_blocks(b, format, x), {}};
-            return {b.one(Quantise{format.dtype}, {x, emit_scale(b, format, b.one(Amax{}, {x}),
-                                                                 b.constant(kScaleType, 1.0))}),
+            return {emit_cast(b, format, x,
+                              emit_scale(b, format, b.one(Amax{}, {x}), b.constant(kScaleType, 1.0)),
+                              random),
                     {}};
         case Provider::recorded:
         case Provider::predicted:

@@ -19,14 +19,17 @@ const Node* down_projection(const Matcher& match, const Node& swiglu) {
 }
 
 // swiglu(gate, up) W  ->  s * (h W) or h (s * W), with h = swiglu(gate, up) / s. Differentiation
-// does the rest: to the gradients of W, gate and up, s is a constant that cancels.
+// does the rest: to the gradients of W, gate and up, s is a constant that cancels. Where the product
+// is not quantised there is nothing to smooth.
 class Smoother {
   public:
-    Smoother(const Smooth& smooth, const Graph& g) : smooth_(smooth), match_(g), rewrite_(g) {}
+    Smoother(const Recipe& recipe, const Graph& g)
+        : recipe_(recipe), smooth_(*recipe.smooth), match_(g), rewrite_(g) {}
 
     Graph run(Values& values) {
         for (const Node& n : match_.graph().nodes()) {
-            if (const Node* product = down_projection(match_, n)) {
+            const Node* product = down_projection(match_, n);
+            if (product && recipe_.quantises(product->label)) {
                 divide(n, *product);
             } else if (const Value s = factors_of(n); s) {
                 multiply_back(n, s);
@@ -80,6 +83,7 @@ class Smoother {
         rewrite_.keep(product, product.op, std::move(in));
     }
 
+    const Recipe& recipe_;
     const Smooth& smooth_;
     Matcher match_;
     Rewriter rewrite_;
@@ -89,7 +93,7 @@ class Smoother {
 }  // namespace
 
 Graph rewrite_forward(const Recipe& recipe, Graph forward, Values& values) {
-    return recipe.smooth ? Smoother(*recipe.smooth, forward).run(values) : forward;
+    return recipe.smooth ? Smoother(recipe, forward).run(values) : forward;
 }
 
 // The products of fp8-lm, with Smooth-SwiGLU and both moments in 8 bits (arXiv 2409.12517). Its

@@ -1,5 +1,11 @@
 #include "train/setup.h"
 
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/layer_name.h"
+
 namespace octavo {
 
 Architecture architecture_of(const RunConfig& config) {
@@ -161,6 +167,46 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
     p.scales = {.exact_eps = o.norm_eps == "exact", .rebalance_attention = o.attention_rebalance};
 }
 
+void set_rounding(Recipe& r, const RunConfig& config) {
+    if (config.recipe.grad_rounding != "stochastic") return;
+    refuse_option(!r.output_grad || !has_tensor_scale(*r.output_grad), "grad_rounding", r,
+                  "has no output gradients under one scale");
+    if (r.quantise_head) {
+        fail_usage(
+            "recipe.grad_rounding: expected nearest with recipe.fp8_lm_head, whose gradients are "
+            "quantised a chunk of rows at a time, got stochastic");
+    }
+    r.gradient_noise = static_cast<std::uint64_t>(config.train.seed);
+}
+
+void set_layers(Recipe& r, const RunConfig::Recipe& o) {
+    const bool quantises = r.activation || r.weight || r.output_grad;
+    refuse_option(!quantises && !o.bf16.empty(), "bf16", r, "has no products in 8 bits");
+    if (r.compute != Dtype::bf16 && !o.bf16.empty()) {
+        fail_usage("recipe.bf16: recipe {} computes in {}\n  Set recipe.compute = \"bf16\", too.",
+                   r.name, name(r.compute));
+    }
+    r.in_compute = o.bf16;
+}
+
+// Names that no layer has are mistakes.
+void check_layers(const Recipe& r, const Architecture& a) {
+    const std::vector<std::string> layers = linear_layers(a);
+    for (const std::string& name : r.in_compute) {
+        const auto named = [&](const std::string& layer) { return names_layer(name, layer); };
+        if (std::ranges::any_of(layers, named)) continue;
+        std::vector<std::string> known;
+        for (const std::string& layer : layers) {
+            std::string last = layer.substr(layer.rfind('.') + 1);
+            if (std::ranges::find(known, last) == known.end()) known.push_back(std::move(last));
+        }
+        fail_usage(
+            "recipe.bf16: the model has no Linear layer '{}'\n"
+            "  Layers: {}. With the blocks' numbers, from {} to {}.",
+            name, fmt::join(known, ", "), layers.front(), layers[layers.size() - 2]);
+    }
+}
+
 // What lies in State of a weight.
 void set_states(Recipe& r, const RunConfig& config) {
     const RunConfig::Recipe& level = config.recipe;
@@ -204,6 +250,9 @@ void set_states(Recipe& r, const RunConfig& config) {
         fail_usage("optimizer.gradient: recipe {} keeps gradients in f32, bf16 or e4m3, got {}",
                    r.name, o.gradient);
     }
+    if (r.propagation && r.states.master == Dtype::e4m3) {
+        fail_usage("optimizer.master: recipe {} keeps masters in f32, bf16 or f16, got e4m3", r.name);
+    }
     if (r.states.master != Dtype::f32 && r.compute == Dtype::f32) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",
                    r.name, name(r.compute), name(r.states.master));
@@ -239,6 +288,8 @@ Recipe recipe_of(const RunConfig& config) {
     set_prediction(r, config.recipe, config.train);
     set_propagation(r, config.recipe);
     set_smooth(r, config);
+    set_layers(r, config.recipe);
+    set_rounding(r, config);
     set_states(r, config);
     return r;
 }
@@ -248,6 +299,7 @@ StepOptions step_options_of(const RunConfig& config) {
     const RunConfig::Optimizer& o = config.optimizer;
     const Architecture architecture = architecture_of(config);
     const Recipe recipe = recipe_of(config);
+    check_layers(recipe, architecture);
     if (recipe.smooth && architecture.family == Family::gpt2) {
         fail_usage(
             "smooth.granularity: Smooth-SwiGLU needs a model with SwiGLU, got family gpt2\n"
@@ -300,7 +352,8 @@ std::string describe(const Architecture& a) {
 }
 
 std::string describe(const RunConfig::Recipe& r) {
-    return r.level == "O0" ? r.name : r.name + " " + r.level;
+    const std::string level = r.level == "O0" ? r.name : r.name + " " + r.level;
+    return r.bf16.empty() ? level : fmt::format("{}, {} in bf16", level, fmt::join(r.bf16, ", "));
 }
 
 }  // namespace octavo

@@ -15,7 +15,7 @@ StepOptions step_options_of(const RunConfig&);
 std::int64_t memory_limit(const RunConfig&, const Backend&);
 // "llama, 8 layers of 256".
 std::string describe(const Architecture&);
-// "fp8-lm O2".
+// "fp8-lm O2", "fp8-lm, down_proj in bf16".
 std::string describe(const RunConfig::Recipe&);
 
 }  // namespace octavo

@@ -1,5 +1,6 @@
 #include "train/step_graphs.h"
 
+#include "base/rng.h"
 #include "passes/align_experts.h"
 #include "passes/fuse.h"
 #include "passes/k_major.h"

@@ -41,7 +41,8 @@ struct StepOptions {
 // Inputs: ids, targets (batch, seq) i32 and weight [1] f32, with `documents` also starts and
 // positions (batch, seq) i32 (DocumentContext). Targets below 0 count for nothing. Gradients and
 // loss are left in State: nobody has to wait for a micro-batch. The loss is the language model's
-// alone. With `measure`, the outputs of measure_casts (recipe.h).
+// alone. With `measure`, the outputs of measure_casts (recipe.h). Where the recipe rounds output
+// gradients at random, also kDrawInput: the number of the micro-batch in the run.
 Graph micro_graph(const StepOptions&, bool add_to_gradients, bool measure = false);
 // The same inputs. Output: loss [1].
 Graph eval_graph(const StepOptions&);

@@ -41,6 +41,10 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
     options_.target = backend.target();
     options_.accumulates = accumulates;
     const Graph micro = micro_graph(options_, false);
+    draws_ = std::ranges::any_of(micro.nodes(), [](const Node& n) {
+        const auto* input = std::get_if<Input>(&n.op);
+        return input && input->name == kDrawInput;
+    });
     program_.add("micro", micro);
     if (accumulates) program_.add("micro_next", micro_graph(options_, true));
     program_.add("update", update_graph(options_, micro));
@@ -83,16 +87,25 @@ void TrainProgram::run(std::string_view plan, std::span<const std::int32_t> ids,
     program_.run(plan);
 }
 
+void TrainProgram::write_draw(std::int64_t number) {
+    const auto draw = static_cast<std::int32_t>(number);
+    if (draws_) program_.write_input(last_micro_, kDrawInput, &draw);
+}
+
 void TrainProgram::micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-                         float weight, bool first, const DocumentSpans& documents) {
+                         float weight, bool first, const DocumentSpans& documents,
+                         std::int64_t number) {
     last_micro_ = first ? "micro" : "micro_next";
+    write_draw(number);
     run(last_micro_, ids, targets, weight, documents);
 }
 
 std::vector<TensorCast> TrainProgram::measured_micro(std::span<const std::int32_t> ids,
                                                      std::span<const std::int32_t> targets,
-                                                     float weight, const DocumentSpans& documents) {
+                                                     float weight, const DocumentSpans& documents,
+                                                     std::int64_t number) {
     last_micro_ = "micro_measured";
+    write_draw(number);
     run(last_micro_, ids, targets, weight, documents);
     std::vector<TensorCast> casts;
     for (const Output& o : program_.plan(last_micro_).graph().outputs()) {

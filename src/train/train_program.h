@@ -43,14 +43,17 @@ class TrainProgram {
     void refresh() { program_.run("refresh"); }
 
     // ids and targets (batch, seq); targets below 0 count for nothing. `first` overwrites gradients
-    // and loss, later micro-batches add to them. Returns as soon as the work is handed over.
+    // and loss, later micro-batches add to them. `number` is that of the micro-batch in the run, by
+    // which output gradients are rounded at random. Returns as soon as the work is handed over.
     void micro(std::span<const std::int32_t> ids, std::span<const std::int32_t> targets,
-               float weight, bool first, const DocumentSpans& documents = {});
+               float weight, bool first, const DocumentSpans& documents = {},
+               std::int64_t number = 0);
     // The same for the last micro-batch of a step, to the same bits, and what its casts to 8 bits
     // did to every tensor, in the order of the model. Waits for the work.
     std::vector<TensorCast> measured_micro(std::span<const std::int32_t> ids,
                                            std::span<const std::int32_t> targets, float weight,
-                                           const DocumentSpans& documents = {});
+                                           const DocumentSpans& documents = {},
+                                           std::int64_t number = 0);
     // Whether there is anything to measure: StepOptions asks for it, and the recipe casts.
     bool measures() const { return program_.has("micro_measured"); }
     // Of the micro-batches since the first: weight * sum of the cross entropy over the targets.
@@ -74,8 +77,12 @@ class TrainProgram {
     void run(std::string_view plan, std::span<const std::int32_t> ids,
              std::span<const std::int32_t> targets, float weight, const DocumentSpans& documents);
 
+    // Before a plan of a micro-batch runs.
+    void write_draw(std::int64_t number);
+
     StepOptions options_;
     Program program_;
+    bool draws_ = false;  // some cast rounds at random
     std::string last_micro_ = "micro";
 };
 

@@ -232,15 +232,18 @@ class Trainer {
     void load_step(std::int64_t step) {
         std::int64_t learned = 0;
         for (std::size_t i = 0; i < batches_.size(); ++i) {
-            train_data_.batch((step - 1) * config_.train.grad_accum + static_cast<std::int64_t>(i),
-                              batches_[i].spans());
+            train_data_.batch(number_of(step, i), batches_[i].spans());
             learned += batches_[i].learned();
         }
         token_weight_ = learned > 0 ? 1.0f / static_cast<float>(learned) : 0.0f;
     }
     static DocumentSpans documents_of(const Batch& b) { return {b.starts, b.positions}; }
-    void run_micro(const Batch& b, bool first) {
-        program_.micro(b.ids, b.targets, token_weight_, first, documents_of(b));
+    // The number of a step's micro-batch `i` in the run.
+    std::int64_t number_of(std::int64_t step, std::size_t i) const {
+        return (step - 1) * config_.train.grad_accum + static_cast<std::int64_t>(i);
+    }
+    void run_micro(const Batch& b, bool first, std::int64_t number) {
+        program_.micro(b.ids, b.targets, token_weight_, first, documents_of(b), number);
     }
 
     bool measures(std::int64_t step) const {
@@ -252,10 +255,12 @@ class Trainer {
         casts_ = {.step = step, .tensors = {}};
         load_step(step);
         const std::size_t last = batches_.size() - 1;
-        for (std::size_t i = 0; i < last; ++i) run_micro(batches_[i], i == 0);
+        for (std::size_t i = 0; i < last; ++i) run_micro(batches_[i], i == 0, number_of(step, i));
         const Batch& b = batches_[last];
-        if (!measures(step)) return run_micro(b, last == 0);
-        casts_.tensors = program_.measured_micro(b.ids, b.targets, token_weight_, documents_of(b));
+        const std::int64_t number = number_of(step, last);
+        if (!measures(step)) return run_micro(b, last == 0, number);
+        casts_.tensors =
+            program_.measured_micro(b.ids, b.targets, token_weight_, documents_of(b), number);
     }
 
     StepMetrics one_step() {
@@ -358,16 +363,16 @@ class Trainer {
         const Batch& batch;
         std::optional<NonFinite> tensor;
     };
-    Culprit find_culprit() {
-        for (const Batch& b : batches_) {
-            run_micro(b, /*first=*/true);
-            if (auto found = program_.find_non_finite()) return {b, found};
+    Culprit find_culprit(std::int64_t step) {
+        for (std::size_t i = 0; i < batches_.size(); ++i) {
+            run_micro(batches_[i], /*first=*/true, number_of(step, i));
+            if (auto found = program_.find_non_finite()) return {batches_[i], found};
         }
         return {batches_.back(), std::nullopt};
     }
 
     [[noreturn]] void fail_non_finite(std::string_view what, double value, std::int64_t step) {
-        const auto& [batch, found] = find_culprit();
+        const auto& [batch, found] = find_culprit(step);
         const auto path = folder_.path / "failure";
         write_failure(path, {std::string(what), value, step, found}, batch.ids, batch.targets,
                       config_.train.batch);

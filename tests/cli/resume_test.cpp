@@ -145,6 +145,18 @@ TEST_F(Resume, NarrowStatesGoOnExactly) {
     EXPECT_NE(slurp(checkpoint / "config.json").find("bfloat16"), std::string::npos);
 }
 
+TEST_F(Resume, MastersInE4m3GoOnExactly) {
+    const std::vector<std::string> narrow{"--recipe.level", "O2", "--optimizer.master", "e4m3"};
+    ASSERT_EQ(run(train("whole", "fp8-lm", narrow)).exit_code, 0);
+    auto stopped = narrow;
+    stopped.insert(stopped.end(), {"--stop-after", "7"});
+    ASSERT_EQ(run(train("parts", "fp8-lm", stopped)).exit_code, 130);
+    ASSERT_EQ(run(train("parts", "fp8-lm", narrow)).exit_code, 0);
+    expect_same_run("whole", "parts");
+    const Finished text = run({"generate", path("whole"), "--prompt", "line", "--tokens", "8"});
+    EXPECT_EQ(text.exit_code, 0) << text.text;
+}
+
 TEST_F(Resume, ExpandedMomentsGoOnExactly) {
     const std::vector<std::string> expanded{"--optimizer.m", "expanded", "--optimizer.v",
                                             "expanded"};
@@ -192,6 +204,22 @@ TEST_F(Resume, ChannelsOfTheStepBeforeGoOnExactly) {
     EXPECT_NE(refused.text.find("smooth.factor/model"), std::string::npos) << refused.text;
     ASSERT_EQ(run(train("parts", "smooth-swiglu", options)).exit_code, 0);
     expect_same_run("whole", "parts");
+}
+
+// Random numbers depend on step and micro-batch, not on where a run was stopped.
+TEST_F(Resume, OutputGradientsRoundedAtRandomGoOnExactly) {
+    const std::vector<std::string> options{"--recipe.grad_rounding", "stochastic",
+                                           "--train.grad_accum", "2"};
+    ASSERT_EQ(run(train("whole", "smooth-swiglu", options)).exit_code, 0);
+    for (const auto& [steps, code] : {std::pair{"7", 130}, {"12", 130}, {"0", 0}}) {
+        auto some = options;
+        some.insert(some.end(), {"--stop-after", steps});
+        ASSERT_EQ(run(train("parts", "smooth-swiglu", some)).exit_code, code);
+    }
+    expect_same_run("whole", "parts");
+    ASSERT_EQ(run(train("nearest", "smooth-swiglu", {"--train.grad_accum", "2"})).exit_code, 0);
+    EXPECT_NE(read_metrics(folder_ / "whole" / "metrics.jsonl").steps.back().loss,
+              read_metrics(folder_ / "nearest" / "metrics.jsonl").steps.back().loss);
 }
 
 // Across and between measured amaxes, at steps 5, 10, 15 and 20.
@@ -262,6 +290,38 @@ TEST_F(Resume, PropagatedScalesGoOnExactly) {
             }
             expect_same_run(whole, parts);
         }
+    }
+}
+
+// Layers that stay in bf16 have other working weights and no delayed scales.
+TEST_F(Resume, LayersInBf16GoOnExactly) {
+    for (const std::string recipe : {"fp8-lm", "smooth-swiglu", "blockwise"}) {
+        std::vector<std::string> options{"--recipe.bf16", "down_proj,layers.0"};
+        if (recipe == "fp8-lm") options.insert(options.end(), {"--recipe.level", "O2"});
+        const std::string whole = "whole-" + recipe, parts = "parts-" + recipe;
+        const Finished once = run(train(whole, recipe, options));
+        ASSERT_EQ(once.exit_code, 0) << once.text;
+        EXPECT_NE(once.text.find("down_proj, layers.0 in bf16"), std::string::npos) << once.text;
+        auto stopped = options;
+        stopped.insert(stopped.end(), {"--stop-after", "7"});
+        ASSERT_EQ(run(train(parts, recipe, stopped)).exit_code, 130);
+        // Another list is another recipe; without delayed scales, all else follows from the weights.
+        const Finished other = run(train(parts, recipe, {"--recipe.bf16", "up_proj"}));
+        if (recipe == "blockwise") {
+            EXPECT_EQ(other.exit_code, 0) << other.text;
+            EXPECT_NE(other.text.find("converted"), std::string::npos) << other.text;
+        } else {
+            EXPECT_EQ(other.exit_code, 1) << other.text;
+            ASSERT_EQ(run(train(parts, recipe, options)).exit_code, 0);
+            expect_same_run(whole, parts);
+        }
+        const Finished text = run({"generate", path(whole), "--prompt", "line", "--tokens", "8"});
+        EXPECT_EQ(text.exit_code, 0) << text.text;
+        const Finished export_ = run(
+            {"convert", path(whole), "--out", path("out-" + recipe), "--as", "fp8-tensor"});
+        EXPECT_EQ(export_.exit_code, 0) << export_.text;
+        EXPECT_NE(export_.text.find("recipe.bf16"), std::string::npos) << export_.text;
+        EXPECT_NE(export_.text.find("model.layers.1.mlp.down_proj"), std::string::npos);
     }
 }
 

@@ -153,6 +153,42 @@ TEST(ConvertToFp8, HasAScalePerBlock) {
     EXPECT_EQ(read_hf_config(scratch / "out"), kLlama);
 }
 
+// Layers that were trained in bf16 stay so, with those that are joined to them.
+TEST(ConvertToFp8, LeavesOutWhatItIsAsked) {
+    Scratch scratch;
+    Architecture arch = kLlama;
+    arch.family = Family::qwen3_moe;
+    arch.kv_heads = 4;
+    arch.head_dim = 64;
+    arch.experts = {.count = 3, .per_token = 2, .intermediate_size = 128, .dense_layers = {1}};
+    test::write_random_model(scratch / "model", arch);
+    for (const WeightForm form : {WeightForm::fp8, WeightForm::fp8_tensor}) {
+        const fs::path out = scratch / std::string(name(form));
+        const auto converted = convert_model({.model = scratch / "model",
+                                              .out = out,
+                                              .form = form,
+                                              .in_bf16 = {"layers.1.self_attn.k_proj", "lm_head",
+                                                          "experts.down_proj", "1.mlp.gate_proj"}});
+        std::vector<std::string> want;
+        for (const char* e : {"0", "1", "2"}) {
+            want.push_back(std::string("model.layers.0.mlp.experts.") + e + ".down_proj");
+        }
+        for (const char* part : {"mlp.gate_proj", "mlp.up_proj", "self_attn.k_proj",
+                                 "self_attn.q_proj", "self_attn.v_proj"}) {
+            want.push_back(std::string("model.layers.1.") + part);
+        }
+        EXPECT_EQ(converted.left_out, want);
+        EXPECT_EQ(converted.quantised, 4u + 6 + 2);
+        const auto q = config_of(out)["quantization_config"];
+        EXPECT_EQ(q["ignored_layers"].size(), 1 + want.size());
+        const SafetensorsModel file(out);
+        for (const std::string& layer : want) {
+            EXPECT_EQ(file.at(layer + ".weight").dtype, Dtype::bf16) << layer;
+        }
+        EXPECT_EQ(file.at("model.layers.1.mlp.down_proj.weight").dtype, Dtype::e4m3);
+    }
+}
+
 // transformers would take another size for the blocks.
 TEST(ConvertToFp8, LeavesOutWhatBlocksDoNotCover) {
     Scratch scratch;

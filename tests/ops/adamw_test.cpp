@@ -125,6 +125,8 @@ TEST(AdamW, KeepsStatesInAnyFormat) {
                              {Dtype::bf16, Dtype::bf16, Dtype::e4m3, Dtype::f16},
                              {Dtype::f16, Dtype::f32, Dtype::e4m3, Dtype::e5m2},
                              {Dtype::f16, Dtype::e4m3, Dtype::e4m3, Dtype::f16},
+                             {Dtype::e4m3, Dtype::f32, Dtype::f32, Dtype::f32},
+                             {Dtype::e4m3, Dtype::e4m3, Dtype::e4m3, Dtype::f16},
                              {Dtype::f32, Dtype::e4m3, Dtype::f32, Dtype::f32},
                              {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::e4m3},
                              {Dtype::f32, Dtype::bf16, Dtype::f32, Dtype::f32}};
@@ -424,7 +426,7 @@ TEST(RoundingNoise, NumbersOfAPacketDoNotRepeatEachOther) {
 }
 
 TEST(AdamW, ReportsTheAmaxOfWhatItStored) {
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {  // f16 under a scale
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::e4m3}) {
         for (const double factor : {1.0, kNan}) {
             AdamW op = kOp;
             op.amax = true;
@@ -446,7 +448,7 @@ TEST(AdamW, CopiesWhatItStored) {
                                   {.to = Dtype::e4m3, .exponent = 5},
                                   {.to = Dtype::e4m3, .scaled = true},
                                   {.to = Dtype::e5m2, .scaled = true}};
-    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16}) {  // f16 under a scale
+    for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::e4m3}) {
         for (const WorkingCopy& copy : copies) {
             for (const double factor : {1.0, kNan}) {
                 SCOPED_TRACE(fmt::format("{} {} {}", name(dtype), name(copy.to), copy.scaled));

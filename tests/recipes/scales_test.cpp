@@ -130,6 +130,38 @@ TEST(DelayedScales, AreReallyUsedOnceTheWindowIsFull) {
     }
 }
 
+// The published window of Smooth-SwiGLU's run, the micro-batches of one global batch: all of them are
+// scaled by the largest amax of those of the batch before.
+TEST(DelayedScales, AWindowOfOneStepIsOneGlobalBatch) {
+    StepOptions o = test::tiny_options(Family::llama, "fp8-lm");
+    o.recipe.window = 1;
+    o.recipe.activation->rounding = ScaleRounding::exact;  // tells any two amaxes apart
+    Session s(o, /*accumulates=*/true);
+    const auto rule = [](float amax) {
+        return next_scale(amax, Dtype::e4m3, ScaleRounding::exact, 0, {}).scale;
+    };
+    const std::string history = scale_history_name(kSlot);
+    float before = 0;
+    for (int step = 1; step <= 4; ++step) {
+        float largest = 0;
+        for (int i = 0; i < 3; ++i) {
+            const float none = 0;
+            s.state().write(history, &none);
+            s.micro(test::random_batch(o, static_cast<std::uint64_t>(3 * step + i)), i == 0);
+            largest = std::max(largest, test::read_f32(s.state(), history)[0]);
+            const float scale = test::read_f32(s.state(), scale_value_name(kSlot))[0];
+            if (step == 1) continue;  // just in time
+            EXPECT_EQ(scale, rule(before)) << step;
+            if (i == 0) {
+                EXPECT_EQ(used_scale(s, kSlot), scale) << step;
+            }
+        }
+        s.state().write(history, &largest);
+        s.program.update(0.05, step);
+        before = largest;
+    }
+}
+
 TEST(DelayedScales, ABadStepScalesJustInTimeAgain) {
     Session s(test::tiny_options(Family::llama, "fp8-lm"));
     const test::TokenBatch batch = test::random_batch(s.program.options(), 1);

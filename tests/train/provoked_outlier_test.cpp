@@ -295,7 +295,10 @@ TEST_P(ProvokedOutlierInALlama, IsLearntWhereTheScaleSeesIt) {
     for (const double l : control) ASSERT_LT(l, 0.2) << "the plant does not work";
     // As if the channel were not there, each time.
     for (const double l : run("plain, delayed", arm(delayed, {}, delayed))) EXPECT_GT(l, 4);
+    Recipe without_down = arm(delayed, {}, delayed);
+    without_down.in_compute = {"down_proj"};
     const std::pair<const char*, Recipe> arms[] = {
+        {"down projection in bf16", without_down},
         {"plain, current", arm(current, {}, current)},
         {"token, current", arm(delayed, Axis::row, current)},
         {"channel, current", arm(delayed, Axis::column, current)}};

@@ -188,8 +188,19 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
         {{.name = "blockwise", .history = 8}, "history: recipe blockwise has no delayed scales"},
         {{.name = "blockwise", .fp8_lm_head = true},
          "fp8_lm_head: recipe blockwise has no head in 8 bits"},
+        {{.name = "bf16", .bf16 = {"down_proj"}}, "bf16: recipe bf16 has no products in 8 bits"},
+        {{.name = "scalify", .bf16 = {"down_proj"}, .run = 2},
+         "bf16: recipe scalify has no products in 8 bits"},
         {{.name = "bf16", .gradient = "e4m3"},
          "gradient: recipe bf16 keeps output gradients unscaled"},
+        {{.name = "moss", .grad_rounding = "stochastic"},
+         "grad_rounding: recipe moss has no output gradients under one scale"},
+        {{.name = "bf16", .grad_rounding = "stochastic"},
+         "grad_rounding: recipe bf16 has no output gradients under one scale"},
+        {{.name = "blockwise", .grad_rounding = "stochastic"},
+         "grad_rounding: recipe blockwise has no output gradients under one scale"},
+        {{.name = "scalify", .grad_rounding = "stochastic"},
+         "grad_rounding: recipe scalify has no output gradients under one scale"},
         {{.name = "fp8-lm", .run = 2}, "run: recipe fp8-lm does not propagate scales"},
         {{.name = "bf16", .rescale = "norm"}, "rescale: recipe bf16 does not propagate scales"},
         {{.name = "moss", .attention_rebalance = false},
@@ -225,6 +236,54 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
     EXPECT_NO_THROW(recipe_of(c));
 }
 
+TEST(Setup, LayersStayInBf16ByName) {
+    RunConfig c = config();
+    for (const char* recipe : {"fp8-lm", "smooth-swiglu", "moss", "blockwise"}) {
+        c.recipe = {.name = recipe, .bf16 = {"down_proj", "layers.0"}};
+        const Recipe r = step_options_of(c).recipe;
+        EXPECT_FALSE(r.quantises("model.layers.0.mlp.up_proj")) << recipe;
+        EXPECT_FALSE(r.quantises("model.layers.3.mlp.down_proj")) << recipe;
+        EXPECT_TRUE(r.quantises("model.layers.3.mlp.up_proj")) << recipe;
+    }
+    c.recipe = {.name = "fp8-lm", .level = "O2", .fp8_lm_head = true, .bf16 = {"q_proj", "lm_head"}};
+    EXPECT_EQ(describe(c.recipe), "fp8-lm O2, q_proj, lm_head in bf16");
+    EXPECT_FALSE(step_options_of(c).recipe.quantises("lm_head"));
+    c.recipe.bf16.clear();
+    EXPECT_TRUE(step_options_of(c).recipe.quantises("lm_head"));
+
+    c.recipe = {.name = "moss", .bf16 = {"down_proj", "down"}};
+    EXPECT_EQ(error_of([&] { step_options_of(c); }),
+              "recipe.bf16: the model has no Linear layer 'down'\n"
+              "  Layers: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, lm_head. With "
+              "the blocks' numbers, from model.layers.0.self_attn.q_proj to "
+              "model.layers.7.mlp.down_proj.");
+    // Norms, embeddings and routers are no Linear layers.
+    for (const char* name : {"norm", "embed_tokens", "layers.8", "gate", ""}) {
+        c.recipe.bf16 = {name};
+        EXPECT_TRUE(error_of([&] { step_options_of(c); }).starts_with("recipe.bf16: ")) << name;
+    }
+    c.recipe = {.name = "scalify", .bf16 = {"down_proj"}};
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "recipe.bf16: recipe scalify computes in f16\n  Set recipe.compute = \"bf16\", too.");
+    c.recipe.compute = "bf16";
+    EXPECT_EQ(recipe_of(c).in_compute, c.recipe.bf16);
+}
+
+TEST(Setup, OutputGradientsMayBeRoundedAtRandom) {
+    RunConfig c = config();
+    c.train.seed = 7;
+    for (const char* recipe : {"fp8-lm", "smooth-swiglu"}) {
+        c.recipe = {.name = recipe};
+        EXPECT_FALSE(recipe_of(c).gradient_noise);
+        c.recipe.grad_rounding = "stochastic";
+        EXPECT_EQ(recipe_of(c).gradient_noise, 7u);
+    }
+    c.recipe.fp8_lm_head = true;
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "recipe.grad_rounding: expected nearest with recipe.fp8_lm_head, whose gradients are "
+              "quantised a chunk of rows at a time, got stochastic");
+}
+
 TEST(Setup, OptimizerStatesTakeTheirFormats) {
     RunConfig c = config();
     EXPECT_EQ(recipe_of(c).states, StateFormats{});
@@ -233,6 +292,16 @@ TEST(Setup, OptimizerStatesTakeTheirFormats) {
     EXPECT_EQ(recipe_of(c).states, want);
     c.optimizer.master = "f16";
     EXPECT_EQ(recipe_of(c).states.master, Dtype::f16);
+    c.optimizer.master = "e4m3";
+    for (const char* recipe : {"bf16", "fp8-lm", "moss", "blockwise", "smooth-swiglu"}) {
+        c.recipe.name = recipe;
+        EXPECT_EQ(recipe_of(c).states.master, Dtype::e4m3) << recipe;
+        EXPECT_EQ(recipe_of(c).table_states().master, Dtype::f32) << recipe;
+    }
+    c.recipe.name = "scalify";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "optimizer.master: recipe scalify keeps masters in f32, bf16 or f16, got e4m3");
+    c.optimizer.master = "f16";
     c.recipe.name = "fp32";
     EXPECT_EQ(error_of([&] { recipe_of(c); }),
               "optimizer.master: recipe fp32 computes in f32 and needs f32 masters, got f16");

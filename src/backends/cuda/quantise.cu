@@ -2,6 +2,7 @@
 #include "backends/cuda/quantise_source.cuh"
 #include "backends/cuda/squares.cuh"
 #include "backends/cuda/transpose.h"
+#include "base/stochastic.h"
 
 namespace octavo::cuda {
 namespace {
@@ -80,12 +81,62 @@ void quantise_rows(const TensorRef& x, const float* scale, const TensorRef& y) {
     }
 }
 
+// Codes that are rounded up or down at random.
+template <class T, class To>
+struct QuantiseAtRandom {
+    const T* x;
+    const float* scale;
+    const std::int32_t* draw;
+    CastNoise noise;
+    To* y;
+
+    template <int N>
+    __device__ void run(std::int64_t i) const {
+        const StateNoise random{noise.seed, noise.tensor, static_cast<std::uint32_t>(*draw)};
+        const float k = __frcp_rn(*scale);
+        compute_t<T> v[N];
+        load<N>(x + i, v);
+        float rounded[N];
+        PhiloxBlock words{};
+#pragma unroll
+        for (int j = 0; j < N; ++j) {
+            if (j % 4 == 0) {
+                words = random(kOutputGradient, static_cast<std::uint64_t>((i + j) / 4));
+            }
+            const std::uint32_t word = words[N == 1 ? i % 4 : j % 4];
+            rounded[j] = round_stochastically_to<To>(static_cast<float>(v[j]) * k, word);
+        }
+        store<N>(y + i, rounded);
+    }
+};
+
+template <class T, class To>
+Prepared prepare_at_random(const CastNoise& noise) {
+    return {[noise](const KernelCall& call) {
+        const TensorRef &x = call.in[0], &y = call.out[0];
+        const auto* scale = call.in[1].as<float>();
+        copy(scale, y.scale, sizeof(float));
+        const QuantiseAtRandom<T, To> body{x.as<T>(), scale, call.in[2].as<std::int32_t>(), noise,
+                                           y.as<To>()};
+        for_elements("quantise", x.type.shape.elements(), body);
+    }};
+}
+
+Prepared prepare_at_random(const NodeView& node) {
+    const auto& op = std::get<Quantise>(node.op);
+    return dispatch_plain(node.in[0].dtype, [&]<class T>(std::type_identity<T>) {
+        return op.to == Dtype::e4m3 ? prepare_at_random<T, e4m3>(*op.noise)
+                                    : prepare_at_random<T, e5m2>(*op.noise);
+    });
+}
+
 Refusal reject(const NodeView& node) {
     const bool turns = std::get<Quantise>(node.op).copies != Copies::rows;
     return turns ? reject_tall(node.in[0]) : std::nullopt;
 }
 
 Prepared prepare(const NodeView& node) {
+    if (std::get<Quantise>(node.op).noise) return prepare_at_random(node);
     const Copies copies = std::get<Quantise>(node.op).copies;
     const Type& x = node.in[0];
     const Type rows{node.out[0].dtype, x.shape, kPerTensor};
