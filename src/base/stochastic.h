@@ -72,8 +72,8 @@ constexpr float round_stochastically_to(float y, std::uint32_t word) {
     return std::bit_cast<float>(std::bit_cast<std::uint32_t>(rounded) | sign);
 }
 
-// What is rounded beside the moments, which are states 0 and 1 of a weight: the gradient of a layer's
-// result, whose step is the number of its micro-batch in the run.
+// What is rounded beside the moments, which are states 0 and 1 of a weight: the gradient of a
+// layer's result, whose step is the number of its micro-batch in the run.
 inline constexpr std::uint32_t kOutputGradient = 3;
 
 // The random words of a tensor in one step, a function of the element's index in the whole tensor:

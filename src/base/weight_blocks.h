@@ -20,8 +20,8 @@ struct NamedShape {
     Shape shape;       // (N, K), or (E, N, K) of experts, which share no block
 };
 
-// Of the weights of Linear layers, those that `chosen` picks and what other programs join to them (q,
-// k and v, or gate and up), which they hold in one form.
+// Of the weights of Linear layers, those that `chosen` picks and what other programs join to them
+// (q, k and v, or gate and up), which they hold in one form.
 std::set<std::string> with_joined(std::span<const NamedShape>,
                                   const std::function<bool(const NamedShape&)>& chosen);
 // Those that stay in bf16, since whole blocks do not cover them.

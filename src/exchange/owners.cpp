@@ -1,6 +1,7 @@
 #include "exchange/owners.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 
 #include "base/error.h"

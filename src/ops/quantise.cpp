@@ -5,8 +5,8 @@
 //            columns: y^T (N, M), y seen as a matrix: all dimensions but the last are its M rows
 //            both: y, y^T
 //
-// With `noise`, plain values are rounded up or down to codes of 8 bits at random, right on average, by
-// random numbers of the noise, the draw and the element (base/stochastic.h):
+// With `noise`, plain values are rounded up or down to codes of 8 bits at random, right on average,
+// by random numbers of the noise, the draw and the element (base/stochastic.h):
 //     x, s, draw (1) i32 -> y
 #include "graph/builder.h"
 #include "ops/scaling.h"

@@ -146,8 +146,8 @@ Graph rewrite_forward(const Recipe&, Graph forward, Values& values);
 // Rewrites a step (forward, or forward and backward) into the recipe's formats. Weights are read
 // from `work.<dtype>/<name>` where the recipe keeps a working copy, or cast by `work.scale/<name>`.
 // `training` lets delayed scales take note of what they see; evaluation and generation use them as
-// they are. It also lets output gradients be rounded at random (Recipe::gradient_noise), for which the
-// graph gets an input more, kDrawInput [1] i32: the number of the draw.
+// they are. It also lets output gradients be rounded at random (Recipe::gradient_noise), for which
+// the graph gets an input more, kDrawInput [1] i32: the number of the draw.
 inline constexpr const char* kDrawInput = "draw";
 Graph apply(const Recipe&, const Graph& step, bool training);
 

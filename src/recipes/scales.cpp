@@ -60,12 +60,11 @@ ScaledValue emit_quantise(Builder& b, const Format& format, Value x, const std::
     switch (format.provider) {
         case Provider::delayed:
             return emit_delayed(b, format, x, slot, window, random);
-        case Provider::current:
+        case Provider::current: {
             if (fine) return {emit_blocks(b, format, x), {}};
-            return {emit_cast(b, format, x,
-                              emit_scale(b, format, b.one(Amax{}, {x}), b.constant(kScaleType, 1.0)),
-                              random),
-                    {}};
+            const Value amax = b.one(Amax{}, {x}), one = b.constant(kScaleType, 1.0);
+            return {emit_cast(b, format, x, emit_scale(b, format, amax, one), random), {}};
+        }
         case Provider::recorded:
         case Provider::predicted:
             break;

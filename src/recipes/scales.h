@@ -22,8 +22,8 @@ struct Randomness {
     Value draw;
 };
 
-// Quantises `x` as `format` says. `slot` names the tensor in the State of delayed scales. Only a cast
-// by itself, under one scale, rounds at random.
+// Quantises `x` as `format` says. `slot` names the tensor in the State of delayed scales. Only a
+// cast by itself, under one scale, rounds at random.
 ScaledValue emit_quantise(Builder&, const Format&, Value x, const std::string& slot, int window,
                           const std::optional<Randomness>& = {});
 

@@ -19,8 +19,8 @@ const Node* down_projection(const Matcher& match, const Node& swiglu) {
 }
 
 // swiglu(gate, up) W  ->  s * (h W) or h (s * W), with h = swiglu(gate, up) / s. Differentiation
-// does the rest: to the gradients of W, gate and up, s is a constant that cancels. Where the product
-// is not quantised there is nothing to smooth.
+// does the rest: to the gradients of W, gate and up, s is a constant that cancels. Where the
+// product is not quantised there is nothing to smooth.
 class Smoother {
   public:
     Smoother(const Recipe& recipe, const Graph& g)

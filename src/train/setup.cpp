@@ -251,7 +251,8 @@ void set_states(Recipe& r, const RunConfig& config) {
                    r.name, o.gradient);
     }
     if (r.propagation && r.states.master == Dtype::e4m3) {
-        fail_usage("optimizer.master: recipe {} keeps masters in f32, bf16 or f16, got e4m3", r.name);
+        fail_usage("optimizer.master: recipe {} keeps masters in f32, bf16 or f16, got e4m3",
+                   r.name);
     }
     if (r.states.master != Dtype::f32 && r.compute == Dtype::f32) {
         fail_usage("optimizer.master: recipe {} computes in {} and needs f32 masters, got {}",

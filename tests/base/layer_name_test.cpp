@@ -12,9 +12,8 @@ TEST(LayerName, IsWholePartsInARow) {
           "layers.1.mlp.down_proj", "model.layers.1.mlp.down_proj"}) {
         EXPECT_TRUE(names_layer(name, down)) << name;
     }
-    for (const char* name :
-         {"down", "proj", "layers.11", "layer", "layers.down_proj", "mlp.", ".mlp", "", ".",
-          "model.layers.1.mlp.down_proj.weight"}) {
+    for (const char* name : {"down", "proj", "layers.11", "layer", "layers.down_proj", "mlp.",
+                             ".mlp", "", ".", "model.layers.1.mlp.down_proj.weight"}) {
         EXPECT_FALSE(names_layer(name, down)) << name;
     }
     EXPECT_FALSE(names_layer("layers.1", "model.layers.11.mlp.down_proj"));

@@ -305,7 +305,8 @@ TEST_F(Resume, LayersInBf16GoOnExactly) {
         auto stopped = options;
         stopped.insert(stopped.end(), {"--stop-after", "7"});
         ASSERT_EQ(run(train(parts, recipe, stopped)).exit_code, 130);
-        // Another list is another recipe; without delayed scales, all else follows from the weights.
+        // Another list is another recipe; without delayed scales, all else follows from the
+        // weights.
         const Finished other = run(train(parts, recipe, {"--recipe.bf16", "up_proj"}));
         if (recipe == "blockwise") {
             EXPECT_EQ(other.exit_code, 0) << other.text;
@@ -317,8 +318,8 @@ TEST_F(Resume, LayersInBf16GoOnExactly) {
         }
         const Finished text = run({"generate", path(whole), "--prompt", "line", "--tokens", "8"});
         EXPECT_EQ(text.exit_code, 0) << text.text;
-        const Finished export_ = run(
-            {"convert", path(whole), "--out", path("out-" + recipe), "--as", "fp8-tensor"});
+        const Finished export_ =
+            run({"convert", path(whole), "--out", path("out-" + recipe), "--as", "fp8-tensor"});
         EXPECT_EQ(export_.exit_code, 0) << export_.text;
         EXPECT_NE(export_.text.find("recipe.bf16"), std::string::npos) << export_.text;
         EXPECT_NE(export_.text.find("model.layers.1.mlp.down_proj"), std::string::npos);

@@ -184,10 +184,10 @@ TEST(QuantiseAtRandom, IsRightOnAverage) {
 
 TEST(QuantiseAtRandom, ValuesWithoutNeighboursStay) {
     const std::vector<double> x = {kInf, -kInf, kNan, 1e9, -460, 0, -0.0, 1.25, -448, 448};
-    const auto q = run(as_is(at_random(Dtype::e4m3)),
-                       {vector(Dtype::f32, x), scalar(1), count(0)})[0];
-    EXPECT_EQ(code_values(q), (std::vector<int>{0x7E, 0xFE, 0x7F, 0x7E, 0xFE, 0x00, 0x80, 0x3A,
-                                                0xFE, 0x7E}));
+    const auto q =
+        run(as_is(at_random(Dtype::e4m3)), {vector(Dtype::f32, x), scalar(1), count(0)})[0];
+    EXPECT_EQ(code_values(q),
+              (std::vector<int>{0x7E, 0xFE, 0x7F, 0x7E, 0xFE, 0x00, 0x80, 0x3A, 0xFE, 0x7E}));
 }
 
 // Seeds, tensors and draws each have numbers of their own.
@@ -214,8 +214,7 @@ TEST(QuantiseAtRandom, OnAnyThreads) {
 }
 
 TEST(QuantiseAtRandom, IsForRowsInEightBits) {
-    const std::vector<Type> operands{
-        {Dtype::f32, {4, 4}}, {Dtype::f32, {1}}, {Dtype::i32, {1}}};
+    const std::vector<Type> operands{{Dtype::f32, {4, 4}}, {Dtype::f32, {1}}, {Dtype::i32, {1}}};
     EXPECT_EQ(refusal(as_is(at_random(Dtype::f16)), operands),
               "quantise: expected the rows in e4m3 or e5m2 to be rounded at random, got f16 "
               "stochastic");

@@ -101,8 +101,8 @@ TEST(GradRoundingOfMicroBatches, FusionChangesNothing) {
     }
 }
 
-// Over many draws the gradient of a last layer's weight is that of unrounded output gradients, where
-// to nearest it is off.
+// Over many draws the gradient of a last layer's weight is that of unrounded output gradients,
+// where to nearest it is off.
 TEST(GradRoundingOfMicroBatches, IsRightOnAverage) {
     constexpr int kDraws = 400;
     const std::string name = gradient_name("model.layers.1.mlp.down_proj.weight");

@@ -75,8 +75,7 @@ TEST_P(LayersInCompute, HaveProductsAndWeightsInBf16) {
         for (const WorkingWeight& w : working_weights(o.recipe, g)) {
             const std::string layer = w.weight.substr(0, w.weight.rfind('.'));
             // Channels' factors are multiplied into a copy in bf16.
-            const bool folds =
-                GetParam().axis == Axis::column && names_layer("down_proj", layer);
+            const bool folds = GetParam().axis == Axis::column && names_layer("down_proj", layer);
             const bool wide = is_named(GetParam(), layer) || tables.contains(w.weight) || folds;
             EXPECT_EQ(w.type.dtype, wide ? Dtype::bf16 : Dtype::e4m3) << w.state;
         }
@@ -88,9 +87,8 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(Case{"fp8-lm"}, Case{"fp8-lm", Family::gpt2, {"h.0", "h.1.mlp.c_proj"}},
                     Case{"fp8-lm", Family::llama, {"q_proj", "layers.1", "lm_head"}},
                     Case{"smooth-swiglu"},
-                    Case{"smooth-swiglu", Family::llama, {"layers.0"}, Axis::column},
-                    Case{"moss"}, Case{"blockwise"}, Case{"blockwise", Family::qwen3_moe},
-                    Case{"scalify"}),
+                    Case{"smooth-swiglu", Family::llama, {"layers.0"}, Axis::column}, Case{"moss"},
+                    Case{"blockwise"}, Case{"blockwise", Family::qwen3_moe}, Case{"scalify"}),
     [](const auto& test) {
         std::string name = test.param.recipe + std::to_string(test.index);
         std::erase(name, '-');
@@ -119,9 +117,8 @@ TEST(LayersInCompute, LeaveTheSlotToTheNext) {
     const Graph g = micro_graph(options(c), false);
     const auto history = names_of(g, /*stores=*/false, "scale.history/model.layers.0.self_attn.");
     const std::string attention = "scale.history/model.layers.0.self_attn.";
-    EXPECT_EQ(history,
-              (std::set<std::string>{attention + "k_proj.x", attention + "k_proj.dy",
-                                     attention + "o_proj.x", attention + "o_proj.dy"}));
+    EXPECT_EQ(history, (std::set<std::string>{attention + "k_proj.x", attention + "k_proj.dy",
+                                              attention + "o_proj.x", attention + "o_proj.dy"}));
 }
 
 // Without a cast of its result there is nothing that a spike could break.

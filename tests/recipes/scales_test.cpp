@@ -130,8 +130,8 @@ TEST(DelayedScales, AreReallyUsedOnceTheWindowIsFull) {
     }
 }
 
-// The published window of Smooth-SwiGLU's run, the micro-batches of one global batch: all of them are
-// scaled by the largest amax of those of the batch before.
+// The published window of Smooth-SwiGLU's run, the micro-batches of one global batch: all of them
+// are scaled by the largest amax of those of the batch before.
 TEST(DelayedScales, AWindowOfOneStepIsOneGlobalBatch) {
     StepOptions o = test::tiny_options(Family::llama, "fp8-lm");
     o.recipe.window = 1;

@@ -245,18 +245,20 @@ TEST(Setup, LayersStayInBf16ByName) {
         EXPECT_FALSE(r.quantises("model.layers.3.mlp.down_proj")) << recipe;
         EXPECT_TRUE(r.quantises("model.layers.3.mlp.up_proj")) << recipe;
     }
-    c.recipe = {.name = "fp8-lm", .level = "O2", .fp8_lm_head = true, .bf16 = {"q_proj", "lm_head"}};
+    c.recipe = {
+        .name = "fp8-lm", .level = "O2", .fp8_lm_head = true, .bf16 = {"q_proj", "lm_head"}};
     EXPECT_EQ(describe(c.recipe), "fp8-lm O2, q_proj, lm_head in bf16");
     EXPECT_FALSE(step_options_of(c).recipe.quantises("lm_head"));
     c.recipe.bf16.clear();
     EXPECT_TRUE(step_options_of(c).recipe.quantises("lm_head"));
 
     c.recipe = {.name = "moss", .bf16 = {"down_proj", "down"}};
-    EXPECT_EQ(error_of([&] { step_options_of(c); }),
-              "recipe.bf16: the model has no Linear layer 'down'\n"
-              "  Layers: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, lm_head. With "
-              "the blocks' numbers, from model.layers.0.self_attn.q_proj to "
-              "model.layers.7.mlp.down_proj.");
+    EXPECT_EQ(
+        error_of([&] { step_options_of(c); }),
+        "recipe.bf16: the model has no Linear layer 'down'\n"
+        "  Layers: q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, lm_head. With "
+        "the blocks' numbers, from model.layers.0.self_attn.q_proj to "
+        "model.layers.7.mlp.down_proj.");
     // Norms, embeddings and routers are no Linear layers.
     for (const char* name : {"norm", "embed_tokens", "layers.8", "gate", ""}) {
         c.recipe.bf16 = {name};

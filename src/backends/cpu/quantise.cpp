@@ -14,15 +14,13 @@ namespace {
 template <class F>
 void over_chunks(std::int64_t n, F&& f) {
     constexpr std::int64_t kChunk = 512;
-    parallel_for((n + kChunk - 1) / kChunk, row_grain(kChunk),
-                 [&](std::int64_t begin, std::int64_t end) {
-                     std::array<float, kChunk> values;
-                     for (std::int64_t at = begin * kChunk; at < std::min(n, end * kChunk);
-                          at += kChunk) {
-                         f(at, std::span(values).first(
-                                   static_cast<std::size_t>(std::min(kChunk, n - at))));
-                     }
-                 });
+    parallel_for(
+        (n + kChunk - 1) / kChunk, row_grain(kChunk), [&](std::int64_t begin, std::int64_t end) {
+            std::array<float, kChunk> values;
+            for (std::int64_t at = begin * kChunk; at < std::min(n, end * kChunk); at += kChunk) {
+                f(at, std::span(values).first(static_cast<std::size_t>(std::min(kChunk, n - at))));
+            }
+        });
 }
 
 // From codes under another scale.
