@@ -184,6 +184,12 @@ Graph refresh_graph(const Recipe&, const Graph& applied);
 // Not seen: the output gradient of a head in FP8, whose codes exist for a few rows at a time.
 Graph measure_casts(const Recipe&, const Graph& applied);
 
+// The same step, which also tells what its SwiGLUs make, in the order of the model. Outputs for
+// each, by its label ("model.layers.0.mlp"): the amax (1) of h, with nothing divided out, and of
+// Smooth-SwiGLU the factors that were, of rows or channels.
+inline constexpr std::string_view kSwiGluAmax = "swiglu.amax/", kSwiGluFactors = "swiglu.factors/";
+Graph measure_swiglus(const Graph& applied);
+
 // The state of the delayed scales in a graph, one per quantised tensor.
 struct DelayedState {
     std::string slot;  // "model.layers.0.mlp.up_proj.x"

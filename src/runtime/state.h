@@ -36,6 +36,8 @@ void initialise_scales(State&);
 // amax, a power of two for master weights, else exact, unless it has one for good; one that is
 // expanded gets its expansions from them. Error for other scales.
 void write_values(State&, std::string_view name, std::span<const float> values);
+// And back.
+std::vector<float> read_values(const State&, std::string_view name);
 // The values of such a tensor, whose parts lie on the host.
 std::vector<float> values_of(const Type&, const void* codes, const float* scales);
 
