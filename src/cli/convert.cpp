@@ -12,18 +12,29 @@
 namespace octavo {
 namespace {
 
-ChannelFactors channel_factors(const Args& args, const std::filesystem::path& model) {
+ChannelFactors measured_factors(const Args& args, const std::filesystem::path& model) {
     const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
-    ChannelFactors factors = measure_channels({.model = model,
-                                               .tokens = args.flag<std::string>("fold-channels"),
-                                               .batches = args.flag<std::int64_t>("batches"),
-                                               .batch = args.flag<std::int64_t>("batch"),
-                                               .seq = args.flag<std::int64_t>("seq")},
-                                              *backend);
+    return measure_channels({.model = model,
+                             .tokens = args.flag<std::string>("fold-channels"),
+                             .batches = args.flag<std::int64_t>("batches"),
+                             .batch = args.flag<std::int64_t>("batch"),
+                             .seq = args.flag<std::int64_t>("seq")},
+                            *backend);
+}
+
+ChannelFactors channel_factors(const Args& args, const ConvertRequest& request) {
+    ChannelFactors factors = measured_factors(args, request.model);
     fmt::print("factors of channels: up_proj is divided by them, down_proj multiplied\n");
     for (const auto& [layer, s] : factors) {
         const auto [least, most] = std::ranges::minmax(s);
         fmt::print("  {}  {:g} to {:g}\n", layer, least, most);
+    }
+    const std::size_t raised = is_fp8_form(request.form) ? limit_spread(factors) : 0;
+    if (raised > 0) {
+        fmt::print(
+            "{} of them raised to a 1/{:g} of their layer's largest, for the rows of "
+            "up_proj to keep their precision in FP8\n",
+            raised, kFoldSpread);
     }
     return factors;
 }
@@ -36,8 +47,8 @@ int run_convert(const Args& args) {
                            .form = weight_form_named(args.flag<std::string>("as"))};
     check_makeable(request);
     if (!args.flag<std::string>("fold-channels").empty()) {
-        request.edit = [factors = channel_factors(args, request.model)](const std::string& weight,
-                                                                        std::span<float> values) {
+        request.edit = [factors = channel_factors(args, request)](const std::string& weight,
+                                                                  std::span<float> values) {
             fold_channels(factors, weight, values);
         };
     }

@@ -21,6 +21,12 @@ Graph measuring_graph(const StepOptions& options) {
     return with_factors;
 }
 
+// Each to the other one where that is larger.
+void raise(std::vector<float>& most, const std::vector<float>& s) {
+    most.resize(s.size());
+    std::ranges::transform(s, most, most.begin(), [](float a, float b) { return std::max(a, b); });
+}
+
 }  // namespace
 
 ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend) {
@@ -67,13 +73,23 @@ ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend)
             if (o.name == "loss") continue;
             std::vector<float> s(static_cast<std::size_t>(graph.type(o.value).shape.elements()));
             program.read_output("measure", o.name, s.data());
-            std::vector<float>& most = factors[o.name];
-            most.resize(s.size());
-            std::ranges::transform(s, most, most.begin(),
-                                   [](float a, float b) { return std::max(a, b); });
+            raise(factors[o.name], s);
         }
     }
     return factors;
+}
+
+std::size_t limit_spread(ChannelFactors& factors) {
+    std::size_t raised = 0;
+    for (auto& [layer, s] : factors) {
+        const float least = std::ranges::max(s) / kFoldSpread;
+        for (float& x : s) {
+            if (x >= least) continue;
+            x = least;
+            ++raised;
+        }
+    }
+    return raised;
 }
 
 void fold_channels(const ChannelFactors& factors, const std::string& weight,

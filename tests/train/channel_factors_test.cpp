@@ -1,9 +1,15 @@
 #include "train/channel_factors.h"
 
+#include <cmath>
+#include <cstdlib>
+
+#include "base/float16.h"
 #include "io/safetensors.h"
 #include "io/scratch.h"
 #include "io/token_file_writer.h"
 #include "models/convert_model.h"
+#include "models/random_model.h"
+#include "models/stored_weights.h"
 #include "models/weights.h"
 #include "ops/op_test.h"
 #include "train/golden.h"
@@ -128,6 +134,107 @@ TEST(ChannelFactors, KeepTheModelAndEvenItsChannels) {
     again.model = test::fixture("gpt2");
     EXPECT_TRUE(contains(error_of([&] { measure_channels(again, *backend); }),
                          "expected a model with SwiGLU, got none"));
+}
+
+// In dB, of all of W_up and of the row that has least: what a form keeps of folded weights.
+struct Kept {
+    double all = 0, worst_row = 0;
+};
+
+constexpr std::int64_t kHidden = 256, kChannels = 512;
+
+// Rows of normal weights, folded by factors of powers of two from 1 to 2^spread in no order.
+Kept kept_after_fold(WeightForm form, int spread, bool limited) {
+    Scratch scratch;
+    const Architecture arch{.family = Family::llama,
+                            .vocab_size = 40,
+                            .hidden_size = kHidden,
+                            .layers = 1,
+                            .heads = 2,
+                            .kv_heads = 2,
+                            .head_dim = 128,
+                            .intermediate_size = kChannels,
+                            .max_positions = 16};
+    const std::string layer = "model.layers.0.mlp", weight = layer + ".up_proj.weight";
+    std::vector<float> up;
+    test::write_random_model(scratch / "model", arch,
+                             [&](const std::string& name, const Shape&, std::span<float> x) {
+                                 if (!name.ends_with("_proj.weight")) return;
+                                 for (std::size_t i = 0; i < x.size(); ++i) {
+                                     x[i] = static_cast<float>(bf16(Rng(7, 1).normal(i)));
+                                 }
+                                 if (name == weight) up.assign(x.begin(), x.end());
+                             });
+    ChannelFactors factors;
+    for (std::uint64_t i = 0; i < kChannels; ++i) {
+        const auto exponent = Rng(7, 2).bits64(i) % static_cast<std::uint64_t>(spread + 1);
+        factors[layer].push_back(std::ldexp(1.0f, static_cast<int>(exponent)));
+    }
+    const std::size_t raised = limited ? limit_spread(factors) : 0;
+    EXPECT_EQ(raised > 0, limited && spread > 10);
+    convert_model({.model = scratch / "model",
+                   .out = scratch / "out",
+                   .form = form,
+                   .edit = [&](const std::string& name, std::span<float> values) {
+                       fold_channels(factors, name, values);
+                   }});
+    std::vector<float> got(up.size());
+    StoredWeights(scratch / "out").find(weight)->read(got);
+    const auto decibels = [](double signal, double noise) {
+        return noise > 0 ? 10 * std::log10(signal / noise) : 1000;
+    };
+    Kept kept{.worst_row = 1000};
+    double all_signal = 0, all_noise = 0;
+    for (std::size_t row = 0; row < kChannels; ++row) {
+        double signal = 0, noise = 0;
+        for (std::size_t i = row * kHidden; i < (row + 1) * kHidden; ++i) {
+            const double x = double{up[i]} / double{factors[layer][row]};
+            signal += x * x;
+            noise += (x - double{got[i]}) * (x - double{got[i]});
+        }
+        kept.worst_row = std::min(kept.worst_row, decibels(signal, noise));
+        all_signal += signal;
+        all_noise += noise;
+    }
+    kept.all = decibels(all_signal, all_noise);
+    return kept;
+}
+
+TEST(FoldChannels, IsExactInEveryWideForm) {
+    for (const WeightForm form : {WeightForm::f32, WeightForm::bf16}) {
+        EXPECT_EQ(kept_after_fold(form, 24, false).worst_row, 1000);
+    }
+}
+
+// E4M3 has 31.5 dB of normal weights while they are in its normal numbers. Rows under one scale of
+// a block or tensor leave them where factors spread too far.
+TEST(FoldChannels, KeepsRowsOfUpInEightBits) {
+    for (const WeightForm form : {WeightForm::fp8, WeightForm::fp8_tensor}) {
+        SCOPED_TRACE(name(form));
+        const double unspread = kept_after_fold(form, 0, false).worst_row;
+        EXPECT_GT(unspread, 30);
+        for (const int spread : {10, 12, 14, 16, 20}) {
+            const Kept whole = kept_after_fold(form, spread, false);
+            const Kept limited = kept_after_fold(form, spread, true);
+            if (std::getenv("OCTAVO_TABLES")) {
+                fmt::print("{} 2^{}: {:.1f} {:.1f}, limited {:.1f} {:.1f}\n", name(form), spread,
+                           whole.all, whole.worst_row, limited.all, limited.worst_row);
+            }
+            // What counts most has its precision in any case, which is why the whole tells nothing.
+            EXPECT_GT(whole.all, 31);
+            EXPECT_GT(limited.all, 31);
+            EXPECT_GT(limited.worst_row, unspread - 0.5);
+            if (spread <= 10) {
+                EXPECT_EQ(whole.worst_row, limited.worst_row);
+            }
+            if (spread >= 16) {
+                EXPECT_LT(whole.worst_row, 12);
+            }
+            if (spread >= 20) {
+                EXPECT_LT(whole.worst_row, 1);
+            }
+        }
+    }
 }
 
 }  // namespace
