@@ -12,6 +12,8 @@
 namespace octavo {
 namespace {
 
+constexpr std::string_view kKept = "checkpoint";
+
 ChannelFactors measured_factors(const Args& args, const std::filesystem::path& model) {
     const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
     return measure_channels({.model = model,
@@ -23,7 +25,9 @@ ChannelFactors measured_factors(const Args& args, const std::filesystem::path& m
 }
 
 ChannelFactors channel_factors(const Args& args, const ConvertRequest& request) {
-    ChannelFactors factors = measured_factors(args, request.model);
+    const bool kept = args.flag<std::string>("fold-channels") == kKept;
+    ChannelFactors factors =
+        kept ? kept_channels(request.model) : measured_factors(args, request.model);
     fmt::print("factors of channels: up_proj is divided by them, down_proj multiplied\n");
     for (const auto& [layer, s] : factors) {
         const auto [least, most] = std::ranges::minmax(s);
@@ -79,7 +83,8 @@ Verb convert_verb() {
              .rule = one_of({"f32", "bf16", "fp8", "fp8-tensor"})},
             {.name = "fold-channels",
              .initial = std::string(),
-             .help = "give all SwiGLU channels about the same range, measured on this token file"},
+             .help = "give all SwiGLU channels about the same range, measured on this token file; "
+                     "\"checkpoint\": the range that smooth.export_window kept"},
             {.name = "batches",
              .initial = std::int64_t{16},
              .help = "for --fold-channels: batches to measure",

@@ -173,15 +173,20 @@ class Quantiser {
         return recipe_.quantise_head || !n.label.ends_with("lm_head");
     }
 
-    // For the next step, the factors that this micro-batch asks for.
+    // The factors that this micro-batch asks for, for the next step or for export.
     void note_factors(const Node& n, const Values& out) {
         const auto* smooth = std::get_if<SmoothSwiGlu>(&n.op);
-        if (!training_ || !smooth || !smooth->given) return;
-        Builder& b = rewrite_.b;
+        if (!training_ || !smooth) return;
+        if (recipe_.smooth->export_window > 0) raise(smooth_window_name(n.label), out[1]);
+        if (!smooth->given) return;
         const Node* given = match_.producer_as<Load>(n.in[2]);
         check(given, "'{}': factors of the step before are loaded", n.label);
-        const std::string name = smooth_seen_name(parameter_of(std::get<Load>(given->op).name));
-        b.store(name, b.one(Maximum{}, {b.load(name, b.type(out[1])), out[1]}));
+        raise(smooth_seen_name(parameter_of(std::get<Load>(given->op).name)), out[1]);
+    }
+    // In State, to `factors` where those are larger.
+    void raise(const std::string& name, Value factors) {
+        Builder& b = rewrite_.b;
+        b.store(name, b.one(Maximum{}, {b.load(name, b.type(factors)), factors}));
     }
 
     // What an operand is follows from where it was made: weights are loaded, activations come from

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/scale_rule.h"
 #include "io/batches.h"
+#include "io/safetensors.h"
 #include "models/weights.h"
 #include "runtime/program.h"
 #include "train/step_graphs.h"
@@ -75,6 +77,32 @@ ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend)
             program.read_output("measure", o.name, s.data());
             raise(factors[o.name], s);
         }
+    }
+    return factors;
+}
+
+ChannelFactors kept_channels(const std::filesystem::path& checkpoint) {
+    ChannelFactors factors;
+    const std::string window = smooth_window_name(""), before = smooth_before_name("");
+    for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+        const std::string file_name = entry.path().filename();
+        if (!file_name.starts_with("state-") || !file_name.ends_with(".safetensors")) continue;
+        const SafetensorsFile file(entry.path());
+        for (const TensorEntry& e : file.entries()) {
+            if (!e.name.starts_with(window) && !e.name.starts_with(before)) continue;
+            const TensorInfo t = file.at(e.name);
+            check(t.dtype == Dtype::f32, "'{}': expected f32, got {}", t.name, name(t.dtype));
+            std::vector<float> s(static_cast<std::size_t>(t.shape.elements()));
+            std::ranges::copy(t.bytes, std::as_writable_bytes(std::span(s)).begin());
+            raise(factors[std::string(parameter_of(t.name))], s);
+        }
+    }
+    check(!factors.empty(),
+          "{}: expected the largest factors of channels, got none\n  Train with "
+          "smooth.export_window, or name a token file to measure them on.",
+          checkpoint.string());
+    for (auto& [layer, s] : factors) {
+        for (float& x : s) x = smooth_factor(x, ScaleRounding::pow2);
     }
     return factors;
 }

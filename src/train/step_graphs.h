@@ -9,6 +9,7 @@
 // in StateFormats::gradient_sum, and quantised when `update` begins.
 //
 //     moments       in a measured step, before the update: what 8 bits do to second moments
+//     turn_windows  every smooth.export_window steps: the largest factors are those of a new window
 //     eval          forward, loss only
 //     refresh       working weights from the masters, after initialisation or loading (recipe.h)
 #pragma once

@@ -53,6 +53,12 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
     }
     program_.add("refresh", refresh_graph(options_.recipe, micro));
     program_.add("eval", eval_graph(options_));
+    if (options_.recipe.smooth && options_.recipe.smooth->export_window > 0) {
+        Graph windows;
+        Builder b(windows);
+        turn_windows(b, micro);
+        program_.add("turn_windows", windows);
+    }
     if (!options_.measure) return;
     const Graph measured = micro_graph(options_, accumulates, /*measure=*/true);
     if (!measured.outputs().empty()) program_.add("micro_measured", measured);
@@ -182,6 +188,9 @@ float TrainProgram::update(double lr, std::int64_t t) {
     program_.run(plan);
     float norm = 0;
     program_.read_output(plan, "norm", &norm);
+    if (recipe.smooth && recipe.smooth->export_window > 0) {
+        if (t % recipe.smooth->export_window == 0) program_.run("turn_windows");
+    }
     return norm;
 }
 

@@ -12,6 +12,7 @@
 #include "models/stored_weights.h"
 #include "models/weights.h"
 #include "ops/op_test.h"
+#include "train/checkpoint.h"
 #include "train/golden.h"
 #include "train/tiny.h"
 
@@ -234,6 +235,83 @@ TEST(FoldChannels, KeepsRowsOfUpInEightBits) {
                 EXPECT_LT(whole.worst_row, 1);
             }
         }
+    }
+}
+
+TEST(ChannelFactors, OfACheckpointAreThoseOfItsLastSteps) {
+    StepOptions o = test::tiny_options(Family::llama, "smooth-swiglu");
+    o.measure = true;
+    o.recipe.smooth->axis = Axis::column;
+    o.recipe.smooth->export_window = 3;
+    for (const bool step_before : {false, true}) {
+        SCOPED_TRACE(step_before);
+        o.recipe.smooth->step_before = step_before;
+        StepOptions plain = o;
+        plain.recipe.smooth->export_window = 0;
+        test::Session s(o, /*accumulates=*/true), without(plain, /*accumulates=*/true);
+        std::vector<ChannelFactors> steps{{}};
+        for (int step = 1; step <= 8; ++step) {
+            const auto first = test::random_batch(o, static_cast<std::uint64_t>(2 * step));
+            const auto next = test::random_batch(o, static_cast<std::uint64_t>(2 * step + 1));
+            ChannelFactors& all = steps.emplace_back();
+            const auto note = [&](const std::vector<SwiGluRange>& swiglus) {
+                for (const SwiGluRange& r : swiglus) {
+                    auto& most = all[r.label];
+                    most.resize(r.factors.size());
+                    for (std::size_t i = 0; i < most.size(); ++i) {
+                        most[i] = std::max(most[i], r.factors[i]);
+                    }
+                }
+            };
+            // Measured alone first: the factors of both micro-batches. With factors that are given
+            // State has them as those of the next step.
+            const auto measured = [&](const test::TokenBatch& batch) {
+                const float weight = 1 / static_cast<float>(batch.ids.size());
+                return without.program.measured_micro(batch.ids, batch.targets, weight).swiglus;
+            };
+            if (!step_before) {
+                note(measured(first));
+                note(measured(next));
+            }
+            for (test::Session* session : {&s, &without}) {
+                session->micro(first);
+                session->micro(next, false);
+                session->program.update(3e-2, step);
+            }
+            if (step_before) {
+                for (const char* layer : {"model.layers.0.mlp", "model.layers.1.mlp"}) {
+                    all[layer] = read_values(
+                        s.state(), smooth_factor_name(std::string(layer) + ".down_proj.weight"));
+                }
+            }
+        }
+        const std::string down = "model.layers.1.mlp.down_proj.weight";
+        EXPECT_EQ(read_values(s.state(), down), read_values(without.state(), down));
+
+        // Steps 7 and 8, and the window of 4 to 6 before them.
+        Scratch scratch;
+        CheckpointInfo info;
+        info.step = 8;
+        const auto folder = save_checkpoint(scratch / "with", s.state(), info, {});
+        const ChannelFactors kept = kept_channels(folder);
+        ASSERT_EQ(kept.size(), 2u);
+        bool shrank = false;
+        for (const auto& [layer, factors] : kept) {
+            std::vector<float> want(factors.size()), ever(factors.size());
+            for (std::size_t step = 1; step <= 8; ++step) {
+                for (std::size_t i = 0; i < want.size(); ++i) {
+                    const float f = steps[step].at(layer)[i];
+                    ever[i] = std::max(ever[i], f);
+                    if (step >= 4) want[i] = std::max(want[i], f);
+                }
+            }
+            EXPECT_EQ(factors, want) << layer;
+            shrank = shrank || want != ever;
+        }
+        EXPECT_TRUE(shrank) << "no window has passed";
+        const auto other = save_checkpoint(scratch / "other", without.state(), info, {});
+        EXPECT_TRUE(contains(error_of([&] { kept_channels(other); }),
+                             "expected the largest factors of channels, got none"));
     }
 }
 
