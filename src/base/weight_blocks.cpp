@@ -31,8 +31,4 @@ std::set<std::string> with_joined(std::span<const NamedShape> weights,
     return names;
 }
 
-std::set<std::string> without_whole_blocks(std::span<const NamedShape> weights) {
-    return with_joined(weights, [](const NamedShape& w) { return !has_whole_blocks(w.shape); });
-}
-
 }  // namespace octavo

@@ -24,8 +24,7 @@ struct NamedShape {
 // (q, k and v, or gate and up), which they hold in one form.
 std::set<std::string> with_joined(std::span<const NamedShape>,
                                   const std::function<bool(const NamedShape&)>& chosen);
-// Those that stay in bf16, since whole blocks do not cover them.
+// Whether whole blocks cover it: else it stays in bf16.
 bool has_whole_blocks(const Shape&);
-std::set<std::string> without_whole_blocks(std::span<const NamedShape>);
 
 }  // namespace octavo

@@ -123,6 +123,7 @@ int bench_generate(const Args& args) {
     const RunConfig& config = args.config();
     const Architecture arch = architecture_of(config);
     const Recipe recipe = recipe_of(config);
+    check_layers(recipe, arch);
     const Batch batch{args.flag<std::int64_t>("batch"), args.flag<std::int64_t>("prompt")};
     const auto steps = args.flag<std::int64_t>("tokens");
     EngineOptions options{.max_seqs = batch.texts,

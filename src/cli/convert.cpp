@@ -12,18 +12,33 @@
 namespace octavo {
 namespace {
 
-ChannelFactors channel_factors(const Args& args, const std::filesystem::path& model) {
+constexpr std::string_view kKept = "checkpoint";
+
+ChannelFactors measured_factors(const Args& args, const std::filesystem::path& model) {
     const auto backend = open_backend({.backend = args.flag<std::string>("backend")});
-    ChannelFactors factors = measure_channels({.model = model,
-                                               .tokens = args.flag<std::string>("fold-channels"),
-                                               .batches = args.flag<std::int64_t>("batches"),
-                                               .batch = args.flag<std::int64_t>("batch"),
-                                               .seq = args.flag<std::int64_t>("seq")},
-                                              *backend);
+    return measure_channels({.model = model,
+                             .tokens = args.flag<std::string>("fold-channels"),
+                             .batches = args.flag<std::int64_t>("batches"),
+                             .batch = args.flag<std::int64_t>("batch"),
+                             .seq = args.flag<std::int64_t>("seq")},
+                            *backend);
+}
+
+ChannelFactors channel_factors(const Args& args, const ConvertRequest& request) {
+    const bool kept = args.flag<std::string>("fold-channels") == kKept;
+    ChannelFactors factors =
+        kept ? kept_channels(request.model) : measured_factors(args, request.model);
     fmt::print("factors of channels: up_proj is divided by them, down_proj multiplied\n");
     for (const auto& [layer, s] : factors) {
         const auto [least, most] = std::ranges::minmax(s);
         fmt::print("  {}  {:g} to {:g}\n", layer, least, most);
+    }
+    const std::size_t raised = is_fp8_form(request.form) ? limit_spread(factors) : 0;
+    if (raised > 0) {
+        fmt::print(
+            "{} of them raised to a 1/{:g} of their layer's largest, for the rows of "
+            "up_proj to keep their precision in FP8\n",
+            raised, kFoldSpread);
     }
     return factors;
 }
@@ -38,8 +53,8 @@ int run_convert(const Args& args) {
     if (folder.recipe) request.in_bf16 = folder.recipe->in_compute;
     check_makeable(request);
     if (!args.flag<std::string>("fold-channels").empty()) {
-        request.edit = [factors = channel_factors(args, request.model)](const std::string& weight,
-                                                                        std::span<float> values) {
+        request.edit = [factors = channel_factors(args, request)](const std::string& weight,
+                                                                  std::span<float> values) {
             fold_channels(factors, weight, values);
         };
     }
@@ -49,7 +64,9 @@ int run_convert(const Args& args) {
     if (!converted.left_out.empty()) {
         fmt::print("in bf16, {}: {}\n",
                    request.in_bf16.empty() ? "since their sizes are no multiples of 128"
-                                           : "by recipe.bf16 or their sizes",
+                   : request.form == WeightForm::fp8
+                       ? "by recipe.bf16 or their sizes, and what is joined to such"
+                       : "by recipe.bf16, and what is joined to such",
                    fmt::join(converted.left_out, ", "));
     }
     return 0;
@@ -72,7 +89,8 @@ Verb convert_verb() {
              .rule = one_of({"f32", "bf16", "fp8", "fp8-tensor"})},
             {.name = "fold-channels",
              .initial = std::string(),
-             .help = "give all SwiGLU channels about the same range, measured on this token file"},
+             .help = "give all SwiGLU channels about the same range, measured on this token file; "
+                     "\"checkpoint\": the range that smooth.export_window kept"},
             {.name = "batches",
              .initial = std::int64_t{16},
              .help = "for --fold-channels: batches to measure",

@@ -43,7 +43,7 @@ std::vector<Flag> engine_flags() {
              .rule = between(0, 1 << 20)},
             {.name = "memory-fraction",
              .initial = 0.9,
-             .help = "of the memory that is left, what keys and values may take",
+             .help = "of the memory that is left, what keys and values may take without --kv-gb",
              .rule = between(0.01, 1)},
             {.name = "block",
              .initial = std::int64_t{16},

@@ -95,6 +95,7 @@ struct RunConfig {
         std::string rounding = "pow2";
         std::string source = "current";
         std::string channel_update = "micro_batch";
+        std::int64_t export_window = 0;
         bool operator==(const Smooth&) const = default;
     };
 

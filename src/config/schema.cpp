@@ -194,6 +194,10 @@ void add_smooth(std::vector<Key>& keys) {
     s.key("channel_update", &S::channel_update,
           "factors of channels: of this micro-batch, or of the step before",
           one_of({"micro_batch", "step"}));
+    s.key("export_window", &S::export_window,
+          "checkpoints have the largest factors of channels of so many last steps, for octavo "
+          "convert --fold-channels; 0: not",
+          between(0, 1e9), "steps");
 }
 
 void add_optimizer(std::vector<Key>& keys) {

@@ -52,7 +52,7 @@ EngineOptions checked(EngineOptions o, const Architecture& arch) {
     const bool unit_scales = o.fp8_cache && o.calibration == KvCalibration::none;
     check(!unit_scales || has_qk_norm(arch) || o.allow_unit_kv_scale,
           "scales of 1 may not hold the keys of a {} model, which does not normalise them\n  "
-          "Calibrate the cache, or allow them explicitly.",
+          "Let the first prompts calibrate the cache.",
           name(arch.family));
     o.max_batched_tokens = std::min(o.max_batched_tokens, o.max_seqs * o.context);
     return o;

@@ -29,10 +29,6 @@ using Json = nlohmann::json;
 constexpr std::string_view kForms[] = {"f32", "bf16", "fp8", "fp8-tensor"};
 constexpr std::string_view kWeight = ".weight";
 
-bool is_fp8_form(WeightForm form) {
-    return form == WeightForm::fp8 || form == WeightForm::fp8_tensor;
-}
-
 // Where weights come from.
 struct Source {
     struct Weight {
@@ -281,6 +277,10 @@ class Converter {
 };
 
 }  // namespace
+
+bool is_fp8_form(WeightForm form) {
+    return form == WeightForm::fp8 || form == WeightForm::fp8_tensor;
+}
 
 std::string_view name(WeightForm form) { return kForms[static_cast<int>(form)]; }
 

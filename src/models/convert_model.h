@@ -19,6 +19,7 @@ namespace octavo {
 enum class WeightForm : std::uint8_t { f32, bf16, fp8, fp8_tensor };
 std::string_view name(WeightForm);
 WeightForm weight_form_named(std::string_view);
+bool is_fp8_form(WeightForm);
 
 struct ConvertRequest {
     std::filesystem::path model;  // a Hugging Face folder, a checkpoint, or a file of llm.c

@@ -118,10 +118,11 @@ Graph lower(const Graph& g, const Recipe& recipe) {
     return remove_dead(rewrite.finish());
 }
 
-// The Linear layers, by label, that generation does not quantise.
-std::set<std::string> without_whole_blocks(const Recipe& recipe, const Matcher& match) {
-    const bool blocks = recipe.weight && recipe.weight->granularity == Granularity::block_128x128;
-    if (!recipe.whole_blocks || !blocks) return {};
+// The Linear layers, by label, that generation does not quantise: those that stay in bf16 in
+// exports.
+std::set<std::string> kept_by_generation(const Recipe& recipe, const Matcher& match) {
+    if (!recipe.whole_blocks || !recipe.weight) return {};
+    const bool blocks = recipe.weight->granularity == Granularity::block_128x128;
     std::vector<NamedShape> weights;
     std::multimap<std::string, std::string> labels;  // by weight
     for (const Node& n : match.graph().nodes()) {
@@ -132,8 +133,14 @@ std::set<std::string> without_whole_blocks(const Recipe& recipe, const Matcher& 
         weights.push_back({std::string(parameter_of(weight.name)), weight.type.shape});
         labels.emplace(weights.back().name, n.label);
     }
+    const auto stays = [&](const NamedShape& w) {
+        const auto [begin, end] = labels.equal_range(w.name);
+        const bool named = std::any_of(
+            begin, end, [&](const auto& label) { return !recipe.quantises(label.second); });
+        return named || (blocks && !has_whole_blocks(w.shape));
+    };
     std::set<std::string> kept;
-    for (const std::string& weight : without_whole_blocks(weights)) {
+    for (const std::string& weight : with_joined(weights, stays)) {
         const auto [begin, end] = labels.equal_range(weight);
         for (auto at = begin; at != end; ++at) kept.insert(at->second);
     }
@@ -148,7 +155,7 @@ class Quantiser {
           g_(g),
           match_(g),
           training_(training),
-          kept_(without_whole_blocks(recipe, match_)),
+          kept_(kept_by_generation(recipe, match_)),
           rewrite_(g) {}
 
     Graph run() {
@@ -174,15 +181,20 @@ class Quantiser {
         return recipe_.quantises(n.label);
     }
 
-    // For the next step, the factors that this micro-batch asks for.
+    // The factors that this micro-batch asks for, for the next step or for export.
     void note_factors(const Node& n, const Values& out) {
         const auto* smooth = std::get_if<SmoothSwiGlu>(&n.op);
-        if (!training_ || !smooth || !smooth->given) return;
-        Builder& b = rewrite_.b;
+        if (!training_ || !smooth) return;
+        if (recipe_.smooth->export_window > 0) raise(smooth_window_name(n.label), out[1]);
+        if (!smooth->given) return;
         const Node* given = match_.producer_as<Load>(n.in[2]);
         check(given, "'{}': factors of the step before are loaded", n.label);
-        const std::string name = smooth_seen_name(parameter_of(std::get<Load>(given->op).name));
-        b.store(name, b.one(Maximum{}, {b.load(name, b.type(out[1])), out[1]}));
+        raise(smooth_seen_name(parameter_of(std::get<Load>(given->op).name)), out[1]);
+    }
+    // In State, to `factors` where those are larger.
+    void raise(const std::string& name, Value factors) {
+        Builder& b = rewrite_.b;
+        b.store(name, b.one(Maximum{}, {b.load(name, b.type(factors)), factors}));
     }
 
     // What an operand is follows from where it was made: weights are loaded, activations come from

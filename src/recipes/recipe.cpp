@@ -72,6 +72,8 @@ ScaleRule Recipe::gradient_rule() const {
     return {states.gradient, weight ? weight->rounding : ScaleRounding::pow2, 0};
 }
 
+constexpr std::string_view kWindowRole = "smooth.window/";
+
 std::string_view parameter_of(std::string_view state) { return state.substr(state.find('/') + 1); }
 
 std::string scale_history_name(std::string_view slot) {
@@ -88,6 +90,21 @@ std::string smooth_factor_name(std::string_view weight) {
 }
 std::string smooth_seen_name(std::string_view weight) {
     return fmt::format("smooth.seen/{}", weight);
+}
+std::string smooth_window_name(std::string_view layer) {
+    return fmt::format("{}{}", kWindowRole, layer);
+}
+std::string smooth_before_name(std::string_view layer) {
+    return fmt::format("smooth.before/{}", layer);
+}
+void turn_windows(Builder& b, const Graph& applied) {
+    for (const Node& n : applied.nodes()) {
+        const auto* load = std::get_if<Load>(&n.op);
+        if (!load || !load->name.starts_with(kWindowRole)) continue;
+        const Value window = b.load(load->name, load->type);
+        b.store(smooth_before_name(parameter_of(load->name)), window);
+        b.store(load->name, b.constant(load->type, 0));
+    }
 }
 std::string moment_bounds_name(std::string_view weight) {
     return fmt::format("scale.moments/{}", weight);

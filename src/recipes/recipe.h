@@ -85,6 +85,8 @@ struct Smooth {
     ScaleRounding rounding = ScaleRounding::pow2;  // of what is divided out
     Format hidden{};                               // of the quotient, in place of `activation`
     bool step_before = false;                      // of columns
+    // Columns: steps whose largest factors are kept for export (smooth_window_name); 0: none.
+    std::int64_t export_window = 0;
     bool in_state() const { return step_before && axis == Axis::column; }
     bool operator==(const Smooth&) const = default;
 };
@@ -191,6 +193,12 @@ Graph refresh_graph(const Recipe&, const Graph& applied);
 // Not seen: the output gradient of a head in FP8, whose codes exist for a few rows at a time.
 Graph measure_casts(const Recipe&, const Graph& applied);
 
+// The same step, which also tells what its SwiGLUs make, in the order of the model. Outputs for
+// each, by its label ("model.layers.0.mlp"): the amax (1) of h, with nothing divided out, and of
+// Smooth-SwiGLU the factors that were, of rows or channels.
+inline constexpr std::string_view kSwiGluAmax = "swiglu.amax/", kSwiGluFactors = "swiglu.factors/";
+Graph measure_swiglus(const Graph& applied);
+
 // The state of the delayed scales in a graph, one per quantised tensor.
 struct DelayedState {
     std::string slot;  // "model.layers.0.mlp.up_proj.x"
@@ -211,6 +219,12 @@ std::string scale_bound_name(std::string_view weight);
 // micro-batches so far, [ffn] f32.
 std::string smooth_factor_name(std::string_view weight);
 std::string smooth_seen_name(std::string_view weight);
+// By the layer whose channels they are of ("model.layers.0.mlp"): the largest factors of the window
+// of steps that runs, and of the one before it, [ffn] f32. Zeros at first.
+std::string smooth_window_name(std::string_view layer);
+std::string smooth_before_name(std::string_view layer);
+// Emits the end of a window for every layer of `applied` that has one, and the Stores.
+void turn_windows(Builder&, const Graph& applied);
 
 // The parameter that a State tensor belongs to: what follows its role, or its whole name.
 std::string_view parameter_of(std::string_view state);

@@ -3,8 +3,8 @@
 #include <fmt/core.h>
 
 #include <algorithm>
-#include <cmath>
-#include <limits>
+
+#include "report/heat_panels.h"
 
 namespace octavo {
 namespace {
@@ -45,60 +45,28 @@ constexpr Role kRoles[] = {
 };
 
 std::string label(const Quantity& q, double value) {
-    if (!q.power) return fmt::format("{:.2g} %", 100 * value);
-    return fmt::format("2^{}", std::lround(std::log2(value)));
+    return q.power ? power_label(value) : percent_label(value);
 }
 
 // The kinds of tensors of one role and their layers, in the order of the model.
-class Panels {
-  public:
-    Panels(const RunData& run, const Quantity& q, const std::string& role, std::size_t most)
-        : steps_(run.casts), columns_(std::min(most, steps_.size())) {
-        for (std::size_t s = 0; s < steps_.size(); ++s) {
-            for (const TensorCast& t : steps_[s].tensors) {
-                const TensorName name = split_tensor_name(t.tensor);
-                if (name.role == role) raise(name, s * columns_ / steps_.size(), t.stats.*q.number);
-            }
-        }
-    }
-
+std::vector<HeatPanel> panels_of(const RunData& run, const Quantity& q, const std::string& role,
+                                 std::size_t most) {
+    const std::vector<CastStep>& steps = run.casts;
+    const std::size_t columns = std::min(most, steps.size());
     std::vector<HeatPanel> panels;
-
-  private:
-    void raise(const TensorName& name, std::size_t column, double value) {
-        auto panel = std::ranges::find(panels, name.kind, &HeatPanel::title);
-        if (panel == panels.end()) panel = panels.insert(panel, {name.kind, {}});
-        const auto row = static_cast<std::size_t>(std::max(name.layer, 0));
-        if (panel->rows.size() <= row) panel->rows.resize(row + 1);
-        auto& cells = panel->rows[row];
-        cells.resize(columns_);
-        if (is_worse(value, cells[column])) cells[column] = value;
-    }
-
-    const std::vector<CastStep>& steps_;
-    std::size_t columns_;
-};
-
-// The largest number of a role's tensors, and the smallest above 0.
-struct Range {
-    double low = std::numeric_limits<double>::infinity(), high = 0;
-
-    explicit Range(const std::vector<HeatPanel>& panels) {
-        for (const HeatPanel& p : panels) {
-            for (const auto& row : p.rows) {
-                for (const double x : row) {
-                    if (!std::isfinite(x) || x <= 0) continue;
-                    low = std::min(low, x);
-                    high = std::max(high, x);
-                }
-            }
+    for (std::size_t s = 0; s < steps.size(); ++s) {
+        for (const TensorCast& t : steps[s].tensors) {
+            const TensorName name = split_tensor_name(t.tensor);
+            if (name.role != role) continue;
+            raise(panels, name.kind, name.layer, s * columns / steps.size(), columns,
+                  t.stats.*q.number);
         }
     }
-};
+    return panels;
+}
 
-Axis colors(const Quantity& q, const Range& range) {
-    if (q.high > 0) return {q.low, q.high, true};
-    return range.high > 0 ? Axis(range.low, range.high, true) : Axis(0.5, 2, true);
+Axis colors(const Quantity& q, const PanelRange& range) {
+    return q.high > 0 ? Axis(q.low, q.high, true) : range.axis();
 }
 
 bool is_zero_everywhere(const RunData& run, const Quantity& q) {
@@ -108,7 +76,7 @@ bool is_zero_everywhere(const RunData& run, const Quantity& q) {
     });
 }
 
-std::string describe(const Quantity& q, const Range& range) {
+std::string describe(const Quantity& q, const PanelRange& range) {
     return fmt::format("{} Rows are layers, columns measured steps. The largest: {}.", q.note,
                        range.high > 0 ? label(q, range.high) : "0");
 }
@@ -121,9 +89,9 @@ CastFigure figure(const RunData& run, const Quantity& q, std::size_t columns,
         return figure;
     }
     for (const Role& role : kRoles) {
-        auto panels = Panels(run, q, role.name, columns).panels;
+        auto panels = panels_of(run, q, role.name, columns);
         if (panels.empty()) continue;
-        const Range range(panels);
+        const PanelRange range(panels);
         const Axis axis = colors(q, range);
         figure.maps.push_back({.id = fmt::format("{}-{}-{}", id, q.name, role.name),
                                .title = fmt::format("{}: {}", role.name, role.title),

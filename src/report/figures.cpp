@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 
+#include "report/layer_figures.h"
 #include "report/text.h"
 
 namespace octavo {
@@ -336,6 +337,7 @@ std::vector<Chart> extra_figures(std::span<const RunData> runs, std::size_t limi
     for (const RunData& run : runs) {
         for (const StepMetrics& step : run.steps) {
             for (const auto& [name, value] : step.extra) {
+                if (is_layer_metric(name)) continue;
                 if (std::ranges::find(names, name) == names.end()) names.push_back(name);
             }
         }

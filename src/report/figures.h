@@ -27,7 +27,8 @@ std::vector<double> training_time(const RunData& run);
 // rate, share of the machine's bound. Those with nothing to show are left out.
 std::vector<Chart> side_figures(std::span<const RunData> runs);
 
-// One for every further number in metrics.jsonl, at most `limit`; `names` gets all their names.
+// One for every further number in metrics.jsonl that is not of a layer (layer_figures.h), at most
+// `limit`; `names` gets all their names.
 std::vector<Chart> extra_figures(std::span<const RunData> runs, std::size_t limit,
                                  std::vector<std::string>& names);
 

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "report/cast_figures.h"
 #include "report/figures.h"
+#include "report/layer_figures.h"
 #include "report/page.h"
 #include "report/text.h"
 
@@ -249,13 +250,16 @@ void put_samples(std::string& out, std::span<const RunData> runs) {
     out += "</section>\n";
 }
 
+using MakeFigures = std::vector<CastFigure> (*)(const RunData&, std::size_t, const std::string&);
+
 // Folded away where the page is about several runs.
-void put_casts(std::string& out, std::span<const RunData> runs) {
+void put_heat_maps(std::string& out, std::span<const RunData> runs, const char* title,
+                   const char* id, MakeFigures figures_of) {
     for (std::size_t r = 0; r < runs.size() && runs.size() <= kMaxHeatRuns; ++r) {
         const auto figures =
-            cast_figures(runs[r], kHeatColumns / runs.size(), fmt::format("run{}", r));
+            figures_of(runs[r], kHeatColumns / runs.size(), fmt::format("{}{}", id, r));
         if (figures.empty()) continue;
-        put(out, "<section class='casts'><h2>Casts to 8 bits{}</h2>",
+        put(out, "<section class='casts'><h2>{}{}</h2>", title,
             runs.size() > 1 ? ": " + html_escape(runs[r].info.name) : "");
         for (const CastFigure& f : figures) {
             put(out, "<details{}><summary>{}{}</summary><p class='note'>{}</p>",
@@ -337,7 +341,8 @@ std::string render_report(std::span<const RunData> given) {
     put_charts(out, side_figures(runs));
     put_samples(out, runs);
     put_memory(out, runs);
-    put_casts(out, runs);
+    put_heat_maps(out, runs, "Casts to 8 bits", "run", cast_figures);
+    put_heat_maps(out, runs, "Feed-forward layers", "layers", layer_figures);
     put_extras(out, runs);
     for (const RunData& run : runs) put_config(out, run, runs.front());
     for (const RunData& run : runs) {

@@ -95,25 +95,38 @@ ScalesLog ScalesLog::open(const std::filesystem::path& path, std::int64_t resume
                                    [](std::string_view line) { return parse_line(line).step; }));
 }
 
+namespace {
+
+// The first part of a name that is a number, and how much of the name it ends.
+struct LayerPart {
+    int layer = -1;
+    std::size_t end = 0;
+};
+
+LayerPart layer_part(std::string_view name) {
+    for (std::size_t at = 0; at < name.size();) {
+        const std::size_t end = std::min(name.find('.', at), name.size());
+        int layer = 0;
+        const auto [rest, error] = std::from_chars(name.data() + at, name.data() + end, layer);
+        if (error == std::errc() && rest == name.data() + end) return {layer, end};
+        at = end + 1;
+    }
+    return {};
+}
+
+}  // namespace
+
 TensorName split_tensor_name(std::string_view tensor) {
     TensorName name;
     const std::size_t dot = tensor.rfind('.');
     name.role = dot == std::string_view::npos ? "" : tensor.substr(dot + 1);
-    std::string_view place = tensor.substr(0, dot);
-    // The first part of the name that is a number is the layer's.
-    for (std::size_t at = 0; at < place.size();) {
-        const std::size_t end = std::min(place.find('.', at), place.size());
-        const auto [rest, error] =
-            std::from_chars(place.data() + at, place.data() + end, name.layer);
-        if (error == std::errc() && rest == place.data() + end) {
-            name.kind = place.substr(std::min(end + 1, place.size()));
-            return name;
-        }
-        at = end + 1;
-    }
-    name.layer = -1;
-    name.kind = place;
+    const std::string_view place = tensor.substr(0, dot);
+    const LayerPart part = layer_part(place);
+    name.layer = part.layer;
+    name.kind = part.layer < 0 ? place : place.substr(std::min(part.end + 1, place.size()));
     return name;
 }
+
+int layer_number(std::string_view name) { return layer_part(name).layer; }
 
 }  // namespace octavo

@@ -69,5 +69,8 @@ struct TensorName {
     int layer = -1;
 };
 TensorName split_tensor_name(std::string_view tensor);
+// Of a tensor or a place in the model, "model.layers.3.mlp": the first part that is a number, or
+// -1.
+int layer_number(std::string_view name);
 
 }  // namespace octavo

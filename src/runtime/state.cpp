@@ -57,6 +57,18 @@ std::vector<float> values_of(const Type& type, const void* codes, const float* s
     return values;
 }
 
+std::vector<float> read_values(const State& state, std::string_view name) {
+    const Type& type = state.at(name).type;
+    std::vector<std::byte> parts(static_cast<std::size_t>(total_bytes(type)));
+    const TensorRef t = tensor_at(type, parts.data());
+    if (type.scaling == kUnscaled) {
+        state.read(name, t.data);
+    } else {
+        state.read_all_parts(name, parts.data());
+    }
+    return values_of(type, t.data, t.scales());
+}
+
 void write_values(State& state, std::string_view name, std::span<const float> values) {
     const State::Entry& entry = state.at(name);
     const Type& type = entry.type;

@@ -9,6 +9,7 @@
 //     adam.m/...  adam.v/...                 moments; adam.sqrt_v/... the second one's root
 //     scale.history/...  scale.counter/...  scale.value/...     delayed scales
 //     smooth.factor/...  smooth.seen/...     factors of channels; the latter are not saved
+//     smooth.window/...  smooth.before/...   the largest of them, for export
 //     step/loss                              sum over a step's micro-batches; not saved either
 //     kv/...                                 key-value cache; nor is this
 #pragma once
@@ -36,6 +37,8 @@ void initialise_scales(State&);
 // amax, a power of two for master weights, else exact, unless it has one for good; one that is
 // expanded gets its expansions from them. Error for other scales.
 void write_values(State&, std::string_view name, std::span<const float> values);
+// And back.
+std::vector<float> read_values(const State&, std::string_view name);
 // The values of such a tensor, whose parts lie on the host.
 std::vector<float> values_of(const Type&, const void* codes, const float* scales);
 

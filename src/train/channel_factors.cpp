@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/scale_rule.h"
 #include "io/batches.h"
+#include "io/safetensors.h"
 #include "models/weights.h"
 #include "runtime/program.h"
 #include "train/step_graphs.h"
@@ -19,6 +21,12 @@ Graph measuring_graph(const StepOptions& options) {
         if (std::holds_alternative<SmoothSwiGlu>(n.op)) with_factors.add_output(n.label, n.out[1]);
     }
     return with_factors;
+}
+
+// Each to the other one where that is larger.
+void raise(std::vector<float>& most, const std::vector<float>& s) {
+    most.resize(s.size());
+    std::ranges::transform(s, most, most.begin(), [](float a, float b) { return std::max(a, b); });
 }
 
 }  // namespace
@@ -67,13 +75,49 @@ ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend)
             if (o.name == "loss") continue;
             std::vector<float> s(static_cast<std::size_t>(graph.type(o.value).shape.elements()));
             program.read_output("measure", o.name, s.data());
-            std::vector<float>& most = factors[o.name];
-            most.resize(s.size());
-            std::ranges::transform(s, most, most.begin(),
-                                   [](float a, float b) { return std::max(a, b); });
+            raise(factors[o.name], s);
         }
     }
     return factors;
+}
+
+ChannelFactors kept_channels(const std::filesystem::path& checkpoint) {
+    ChannelFactors factors;
+    const std::string window = smooth_window_name(""), before = smooth_before_name("");
+    for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+        const std::string file_name = entry.path().filename();
+        if (!file_name.starts_with("state-") || !file_name.ends_with(".safetensors")) continue;
+        const SafetensorsFile file(entry.path());
+        for (const TensorEntry& e : file.entries()) {
+            if (!e.name.starts_with(window) && !e.name.starts_with(before)) continue;
+            const TensorInfo t = file.at(e.name);
+            check(t.dtype == Dtype::f32, "'{}': expected f32, got {}", t.name, name(t.dtype));
+            std::vector<float> s(static_cast<std::size_t>(t.shape.elements()));
+            std::ranges::copy(t.bytes, std::as_writable_bytes(std::span(s)).begin());
+            raise(factors[std::string(parameter_of(t.name))], s);
+        }
+    }
+    check(!factors.empty(),
+          "{}: expected the largest factors of channels, got none\n  Train with "
+          "smooth.export_window, or name a token file to measure them on.",
+          checkpoint.string());
+    for (auto& [layer, s] : factors) {
+        for (float& x : s) x = smooth_factor(x, ScaleRounding::pow2);
+    }
+    return factors;
+}
+
+std::size_t limit_spread(ChannelFactors& factors) {
+    std::size_t raised = 0;
+    for (auto& [layer, s] : factors) {
+        const float least = std::ranges::max(s) / kFoldSpread;
+        for (float& x : s) {
+            if (x >= least) continue;
+            x = least;
+            ++raised;
+        }
+    }
+    return raised;
 }
 
 void fold_channels(const ChannelFactors& factors, const std::string& weight,

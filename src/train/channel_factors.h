@@ -25,6 +25,18 @@ struct ChannelRequest {
 // The largest factors of any batch.
 ChannelFactors measure_channels(const ChannelRequest&, Backend&);
 
+// Those that a checkpoint keeps (smooth.export_window): the largest of its last steps, of the
+// running window and the one before it, as powers of two. Error if it has none.
+ChannelFactors kept_channels(const std::filesystem::path& checkpoint);
+
+// For weights that are quantised to 8 bits after the fold: no factor of a layer below its largest
+// by more than 2^10. The rows of W_up share scales, per block or tensor, and what lies further
+// below the largest one falls out of E4M3's normal numbers; a channel with a larger factor than it
+// asks for keeps a part of its small range, which costs nothing beside the large ones. Returns how
+// many factors were raised.
+inline constexpr float kFoldSpread = 0x1p10f;
+std::size_t limit_spread(ChannelFactors&);
+
 // Divides the rows of a layer's up_proj.weight (channels, features) by its factors and multiplies
 // the columns of its down_proj.weight (rows, channels) by them; other weights stay. The function of
 // the model stays, to the bit; an Error names a weight whose significand would lose bits, below the

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "base/convert.h"
+#include "base/parallel.h"
 #include "io/safetensors.h"
 
 namespace octavo {
@@ -23,6 +24,22 @@ double percentile(std::vector<double>& values, double share) {
     return *at;
 }
 
+// Of the two weights of a channel.
+struct Products {
+    double dot = 0, gate_square = 0, up_square = 0;
+};
+
+Products products_of(const float* gate, const float* up, std::int64_t features) {
+    Products p;
+    for (std::int64_t i = 0; i < features; ++i) {
+        const double g = gate[i], u = up[i];
+        p.dot += g * u;
+        p.gate_square += g * g;
+        p.up_square += u * u;
+    }
+    return p;
+}
+
 std::vector<float> values_of(const TensorInfo& t) {
     check(is_float(t.dtype) && !is_fp8(t.dtype) && t.shape.rank() == 2,
           "'{}': expected a matrix of f64, f32, bf16 or f16, got {} {}", t.name, name(t.dtype),
@@ -35,21 +52,23 @@ std::vector<float> values_of(const TensorInfo& t) {
 }  // namespace
 
 Alignment alignment(std::span<const float> gate, std::span<const float> up, std::int64_t features) {
-    const auto d = static_cast<std::size_t>(features);
+    const std::int64_t channels = std::ssize(gate) / features;
+    std::vector<Products> products(static_cast<std::size_t>(channels));
+    parallel_for(channels, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t c = begin; c < end; ++c) {
+            products[static_cast<std::size_t>(c)] =
+                products_of(&gate[c * features], &up[c * features], features);
+        }
+    });
     Alignment a{.layer = {}, .features = features};
     std::vector<double> cosines, ratios;
-    for (std::size_t at = 0; at < gate.size(); at += d) {
-        double dot = 0, gate_square = 0, up_square = 0;
-        for (std::size_t i = at; i < at + d; ++i) {
-            dot += double{gate[i]} * double{up[i]};
-            gate_square += double{gate[i]} * double{gate[i]};
-            up_square += double{up[i]} * double{up[i]};
-        }
-        const double product = std::sqrt(gate_square) * std::sqrt(up_square);
-        cosines.push_back(product > 0 ? std::abs(dot) / product : 0);
-        if (up_square > 0) ratios.push_back(std::sqrt(gate_square / up_square));
-        a.gate_norm_max = std::max(a.gate_norm_max, std::sqrt(gate_square));
-        a.up_norm_max = std::max(a.up_norm_max, std::sqrt(up_square));
+    for (const Products& p : products) {
+        const double gate_norm = std::sqrt(p.gate_square), up_norm = std::sqrt(p.up_square);
+        const double product = gate_norm * up_norm;
+        cosines.push_back(product > 0 ? std::abs(p.dot) / product : 0);
+        if (up_norm > 0) ratios.push_back(gate_norm / up_norm);
+        a.gate_norm_max = std::max(a.gate_norm_max, gate_norm);
+        a.up_norm_max = std::max(a.up_norm_max, up_norm);
     }
     a.cos_p50 = percentile(cosines, 0.50);
     a.cos_p99 = percentile(cosines, 0.99);

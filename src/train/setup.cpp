@@ -117,11 +117,16 @@ void set_smooth(Recipe& r, const RunConfig& config) {
         refuse_key(o.source != plain.source, "smooth.source", "there is no Smooth-SwiGLU");
         refuse_key(o.channel_update != plain.channel_update, "smooth.channel_update",
                    "there is no Smooth-SwiGLU");
+        refuse_key(o.export_window != plain.export_window, "smooth.export_window",
+                   "there is no Smooth-SwiGLU");
         return;
     }
     r.smooth->step_before = o.channel_update == "step";
     refuse_key(r.smooth->step_before && r.smooth->axis == Axis::row, "smooth.channel_update",
                "factors are those of tokens, which are of one micro-batch");
+    r.smooth->export_window = o.export_window;
+    refuse_key(o.export_window > 0 && r.smooth->axis == Axis::row, "smooth.export_window",
+               "factors are those of tokens, and only those of channels can be exported");
     const bool delayed = o.source == "delayed";
     refuse_key(delayed && !has_tensor_scale(*r.activation), "smooth.source",
                fmt::format("recipe {} has no delayed scales", r.name));
@@ -187,24 +192,6 @@ void set_layers(Recipe& r, const RunConfig::Recipe& o) {
                    r.name, name(r.compute));
     }
     r.in_compute = o.bf16;
-}
-
-// Names that no layer has are mistakes.
-void check_layers(const Recipe& r, const Architecture& a) {
-    const std::vector<std::string> layers = linear_layers(a);
-    for (const std::string& name : r.in_compute) {
-        const auto named = [&](const std::string& layer) { return names_layer(name, layer); };
-        if (std::ranges::any_of(layers, named)) continue;
-        std::vector<std::string> known;
-        for (const std::string& layer : layers) {
-            std::string last = layer.substr(layer.rfind('.') + 1);
-            if (std::ranges::find(known, last) == known.end()) known.push_back(std::move(last));
-        }
-        fail_usage(
-            "recipe.bf16: the model has no Linear layer '{}'\n"
-            "  Layers: {}. With the blocks' numbers, from {} to {}.",
-            name, fmt::join(known, ", "), layers.front(), layers[layers.size() - 2]);
-    }
 }
 
 // What lies in State of a weight.
@@ -295,6 +282,23 @@ Recipe recipe_of(const RunConfig& config) {
     return r;
 }
 
+void check_layers(const Recipe& r, const Architecture& a) {
+    const std::vector<std::string> layers = linear_layers(a);
+    for (const std::string& name : r.in_compute) {
+        const auto named = [&](const std::string& layer) { return names_layer(name, layer); };
+        if (std::ranges::any_of(layers, named)) continue;
+        std::vector<std::string> known;
+        for (const std::string& layer : layers) {
+            std::string last = layer.substr(layer.rfind('.') + 1);
+            if (std::ranges::find(known, last) == known.end()) known.push_back(std::move(last));
+        }
+        fail_usage(
+            "recipe.bf16: the model has no Linear layer '{}'\n"
+            "  Layers: {}. With the blocks' numbers, from {} to {}.",
+            name, fmt::join(known, ", "), layers.front(), layers[layers.size() - 2]);
+    }
+}
+
 StepOptions step_options_of(const RunConfig& config) {
     const RunConfig::Train& t = config.train;
     const RunConfig::Optimizer& o = config.optimizer;
@@ -314,6 +318,8 @@ StepOptions step_options_of(const RunConfig& config) {
             "  Take another recipe.",
             recipe.name, name(architecture.family));
     }
+    refuse_key(sparse && recipe.smooth && recipe.smooth->export_window > 0, "smooth.export_window",
+               "channels of experts are not folded into weights");
     refuse_key(!sparse && t.router_aux_loss_coef > 0, "train.router_aux_loss_coef",
                "the model has no routers");
     refuse_key(!sparse && t.router_z_loss_coef > 0, "train.router_z_loss_coef",

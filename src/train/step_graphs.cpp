@@ -1,5 +1,7 @@
 #include "train/step_graphs.h"
 
+#include <algorithm>
+
 #include "base/rng.h"
 #include "passes/align_experts.h"
 #include "passes/fuse.h"
@@ -55,7 +57,7 @@ Forward forward_part(const StepOptions& o, bool training = false) {
 Graph finish(const Graph& g, const StepOptions& o, bool measure = false) {
     Graph whole = align_experts(g, o.target.expert_rows);
     if (o.fuse) whole = fuse(whole, o.target, layout_free_fusions());
-    if (measure) whole = measure_casts(o.recipe, whole);
+    if (measure) whole = measure_swiglus(measure_casts(o.recipe, whole));
     const Graph placed = o.target.k_major_fp8 ? k_major(whole) : whole;
     const Graph scheduled = store_early(remove_dead(merge_equal(placed)));
     // Recompute first: it copies single ops, and quantisers whose copies would have to touch no
@@ -88,6 +90,73 @@ Value quantise_gradient(Builder& b, const Recipe& recipe, Value g) {
 Values joined(Values a, const Values& b) {
     a.insert(a.end(), b.begin(), b.end());
     return a;
+}
+
+// All parameters' gradients in the formats that AdamW reads, and their scales where those are
+// propagated.
+struct Gradients {
+    Values values, scales;
+};
+
+Gradients load_gradients(Builder& b, const StepOptions& o, const std::vector<Parameter>& params) {
+    const bool propagates = o.recipe.propagation.has_value();
+    Gradients g;
+    for (const Parameter& p : params) {
+        const StateFormats formats = formats_of(o.recipe, p);
+        const Dtype stored = stored_gradient(o, formats);
+        const std::string name = gradient_name(p.name);
+        b.set_label(p.name);
+        const Type type = propagates ? Type{stored, p.shape} : state_type(stored, p.shape);
+        const Value sum = b.load(name, type);
+        g.values.push_back(stored == formats.gradient ? sum : quantise_gradient(b, o.recipe, sum));
+        if (propagates) {
+            g.scales.push_back(b.load(gradient_scale_name(name), {Dtype::f32, {1}}));
+        }
+    }
+    b.set_label("");
+    return g;
+}
+
+Value norm_of(Builder& b, const Gradients& g) {
+    return b.one(GlobalNorm{.scaled = !g.scales.empty()}, joined(g.values, g.scales));
+}
+
+std::string second_moment_name(const AdamW& op, const std::string& parameter) {
+    return (op.sqrt_v ? "adam.sqrt_v/" : "adam.v/") + parameter;
+}
+
+bool has_codes(const MomentFormat& f) { return is_fp8(f.dtype) && !f.expanded; }
+
+// What casting the next second moment v' does to it, where it has an exact scale or is no root.
+// Of roots only `flushed` is meant: sqrt(v') rounds to 0 where v' does to half the square of the
+// smallest root, which is the smallest code of E5M2 under the scale taken here.
+Value measure_second_moment(Builder& b, const StepOptions& o, const Parameter& p, Value gradient,
+                            Value factor) {
+    const MomentFormat& format = formats_of(o.recipe, p).v;
+    const Type one{Dtype::f32, {1}};
+    const auto decoded = [&](Value x) {
+        return b.type(x).scaling == kUnscaled ? b.cast(x, Dtype::f32)
+                                              : b.one(Dequantise{Dtype::f32}, {x});
+    };
+    const AdamW& op = o.adamw;
+    const Value stored = b.load(second_moment_name(op, p.name), state_type(format, p.shape));
+    Value v = decoded(stored);
+    if (op.sqrt_v) v = b.mul(v, v);
+    const Value g = b.mul(decoded(gradient), factor);
+    const Value square = b.mul(b.mul(g, b.constant(one, 1.0f - op.beta2)), g);
+    const Value next = b.add(b.mul(v, b.constant(one, op.beta2)), square);
+    const Value amax = b.one(Amax{}, {next});
+    Dtype to = format.dtype;
+    Value scale;
+    if (op.sqrt_v) {
+        const double half_code = to == Dtype::e4m3 ? 0x1p-10 : 0x1p-17;
+        const double range = max_value(to) / half_code;
+        to = Dtype::e5m2;
+        scale = b.one(RangeScale{static_cast<float>(range * range * 0x1p-17)}, {amax});
+    } else {
+        scale = b.one(ComputeScale{{to, op.scale_rounding, 0}}, {amax, b.one(ScaleOf{}, {stored})});
+    }
+    return b.one(MeasureCast{}, {next, b.one(Quantise{to}, {next, scale})});
 }
 
 // How large the moments can have become, with propagated scales.
@@ -175,20 +244,9 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
     const std::vector<Parameter> params = parameters(o.architecture);
     const auto& propagation = o.recipe.propagation;
     const Type one{Dtype::f32, {1}};
-    Values gradients, scales;  // scales where they are propagated
-    for (const Parameter& p : params) {
-        const StateFormats formats = formats_of(o.recipe, p);
-        const Dtype stored = stored_gradient(o, formats);
-        const std::string name = gradient_name(p.name);
-        b.set_label(p.name);
-        const Type type = propagation ? Type{stored, p.shape} : state_type(stored, p.shape);
-        const Value sum = b.load(name, type);
-        gradients.push_back(stored == formats.gradient ? sum : quantise_gradient(b, o.recipe, sum));
-        if (propagation) scales.push_back(b.load(gradient_scale_name(name), one));
-    }
-    b.set_label("");
-    const Value norm =
-        b.one(GlobalNorm{.scaled = propagation.has_value()}, joined(gradients, scales));
+    const Gradients found = load_gradients(b, o, params);
+    const auto& [gradients, scales] = found;
+    const Value norm = norm_of(b, found);
     // A loss that is not finite skips the step as a norm does: 0 * loss is 0 or NaN.
     const Value guard = b.mul(b.load(kLossName, one), b.constant(one, 0));
     const Values factors = b.emit(ClipFactor{.max_norm = o.clip, .scaled = propagation.has_value()},
@@ -208,13 +266,13 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         if (!p.decays()) op.weight_decay = 0;
         op.stochastic =
             formats.master == Dtype::bf16 || formats.m == Dtype::bf16 || formats.v == Dtype::bf16;
-        const bool codes = is_fp8(formats.v.dtype) && !formats.v.expanded;
+        const bool codes = has_codes(formats.v);
         op.stochastic_moments &= has_scale(formats.m) || has_scale(formats.v);
         if (op.stochastic || op.stochastic_moments) op.stream = random_stream("round/" + p.name);
         op.sqrt_v &= codes;
         op.v_floor &= codes;
         const std::string first = "adam.m/" + p.name;
-        const std::string second = (op.sqrt_v ? "adam.sqrt_v/" : "adam.v/") + p.name;
+        const std::string second = second_moment_name(op, p.name);
         const auto load = [&](const std::string& name, const MomentFormat& format) {
             return b.load(name, state_type(format, p.shape));
         };
@@ -251,6 +309,29 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         advance_delayed_state(b, o.recipe, state);
     }
     b.output("norm", norm);
+    return finish(g, o);
+}
+
+Graph moments_graph(const StepOptions& o) {
+    Graph g;
+    if (o.recipe.propagation) return g;
+    Builder b(g);
+    b.set_phase(Phase::update);
+    const std::vector<Parameter> params = parameters(o.architecture);
+    const auto is_measured = [&](const Parameter& p) {
+        const MomentFormat& v = formats_of(o.recipe, p).v;
+        const bool fits = !o.adamw.sqrt_v || o.adamw.scale_rounding == ScaleRounding::exact;
+        return has_codes(v) && fits;
+    };
+    if (std::ranges::none_of(params, is_measured)) return g;
+    const Gradients gradients = load_gradients(b, o, params);
+    const Value factor = b.one(ClipFactor{.max_norm = o.clip}, {norm_of(b, gradients)});
+    for (std::size_t i = 0; i < params.size(); ++i) {
+        if (!is_measured(params[i])) continue;
+        b.set_label(params[i].name);
+        b.output(params[i].name,
+                 measure_second_moment(b, o, params[i], gradients.values[i], factor));
+    }
     return finish(g, o);
 }
 

@@ -8,6 +8,8 @@
 // Gradients in e4m3 are quantised when they are written; those of several micro-batches are summed
 // in StateFormats::gradient_sum, and quantised when `update` begins.
 //
+//     moments       in a measured step, before the update: what 8 bits do to second moments
+//     turn_windows  every smooth.export_window steps: the largest factors are those of a new window
 //     eval          forward, loss only
 //     refresh       working weights from the masters, after initialisation or loading (recipe.h)
 #pragma once
@@ -41,8 +43,9 @@ struct StepOptions {
 // Inputs: ids, targets (batch, seq) i32 and weight [1] f32, with `documents` also starts and
 // positions (batch, seq) i32 (DocumentContext). Targets below 0 count for nothing. Gradients and
 // loss are left in State: nobody has to wait for a micro-batch. The loss is the language model's
-// alone. With `measure`, the outputs of measure_casts (recipe.h). Where the recipe rounds output
-// gradients at random, also kDrawInput: the number of the micro-batch in the run.
+// alone. With `measure`, the outputs of measure_casts and measure_swiglus (recipe.h). Where the
+// recipe rounds output gradients at random, also kDrawInput: the number of the micro-batch in the
+// run.
 Graph micro_graph(const StepOptions&, bool add_to_gradients, bool measure = false);
 // The same inputs. Output: loss [1].
 Graph eval_graph(const StepOptions&);
@@ -55,6 +58,13 @@ Graph row_losses_graph(const StepOptions&);
 // norm or loss that is not finite leaves weights and moments as they are. With `measure`, predicted
 // scales start afresh from the amaxes of the new weights.
 Graph update_graph(const StepOptions&, const Graph& micro, bool measure = false);
+
+// What casts do to the second moments that the update is about to write: an output of CastStats for
+// every parameter that keeps them in 8 bits under a scale, by its name, of which `flushed` alone is
+// meant; as rounding to nearest without a floor does it. It reads what `update` reads and stores
+// nothing. Without outputs where there is no such moment, with propagated scales, and of roots
+// whose scales are powers of two.
+Graph moments_graph(const StepOptions&);
 
 // Inputs: those of micro_graph. Outputs: logits, loss and, if asked for,
 // grad.<parameter> of every parameter, all f32.

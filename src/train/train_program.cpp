@@ -30,6 +30,10 @@ std::int64_t count_non_finite(Backend& backend, const TensorRef& t) {
     });
 }
 
+bool is_cast(const Output& o) {
+    return !o.name.starts_with(kSwiGluAmax) && !o.name.starts_with(kSwiGluFactors);
+}
+
 }  // namespace
 
 TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool accumulates)
@@ -53,9 +57,18 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
     }
     program_.add("refresh", refresh_graph(options_.recipe, micro));
     program_.add("eval", eval_graph(options_));
+    if (options_.recipe.smooth && options_.recipe.smooth->export_window > 0) {
+        Graph windows;
+        Builder b(windows);
+        turn_windows(b, micro);
+        program_.add("turn_windows", windows);
+    }
     if (!options_.measure) return;
     const Graph measured = micro_graph(options_, accumulates, /*measure=*/true);
     if (!measured.outputs().empty()) program_.add("micro_measured", measured);
+    measures_casts_ = std::ranges::any_of(measured.outputs(), is_cast);
+    const Graph moments = moments_graph(options_);
+    if (!moments.outputs().empty()) program_.add("moments", moments);
 }
 
 void TrainProgram::initialise(std::uint64_t seed) {
@@ -100,19 +113,40 @@ void TrainProgram::micro(std::span<const std::int32_t> ids, std::span<const std:
     run(last_micro_, ids, targets, weight, documents);
 }
 
-std::vector<TensorCast> TrainProgram::measured_micro(std::span<const std::int32_t> ids,
-                                                     std::span<const std::int32_t> targets,
-                                                     float weight, const DocumentSpans& documents,
-                                                     std::int64_t number) {
+Measured TrainProgram::measured_micro(std::span<const std::int32_t> ids,
+                                      std::span<const std::int32_t> targets, float weight,
+                                      const DocumentSpans& documents, std::int64_t number) {
     last_micro_ = "micro_measured";
     write_draw(number);
     run(last_micro_, ids, targets, weight, documents);
-    std::vector<TensorCast> casts;
-    for (const Output& o : program_.plan(last_micro_).graph().outputs()) {
-        TensorCast& cast = casts.emplace_back(TensorCast{o.name, {}});
-        program_.read_output(last_micro_, o.name, &cast.stats);
+    Measured measured;
+    const Graph& g = program_.plan(last_micro_).graph();
+    for (const Output& o : g.outputs()) {
+        const auto read = [&](void* host) { program_.read_output(last_micro_, o.name, host); };
+        if (is_cast(o)) {
+            read(&measured.casts.emplace_back(TensorCast{o.name, {}}).stats);
+        } else if (o.name.starts_with(kSwiGluAmax)) {
+            measured.swiglus.push_back({.label = o.name.substr(kSwiGluAmax.size())});
+            read(&measured.swiglus.back().amax);
+        } else {  // follows the amax
+            auto& factors = measured.swiglus.back().factors;
+            factors.resize(static_cast<std::size_t>(g.type(o.value).shape.elements()));
+            read(factors.data());
+        }
     }
-    return casts;
+    return measured;
+}
+
+std::vector<FlushedMoment> TrainProgram::flushed_moments() {
+    std::vector<FlushedMoment> moments;
+    if (!program_.has("moments")) return moments;
+    program_.run("moments");
+    for (const Output& o : program_.plan("moments").graph().outputs()) {
+        CastStats stats;
+        program_.read_output("moments", o.name, &stats);
+        moments.push_back({o.name, stats.flushed});
+    }
+    return moments;
 }
 
 float TrainProgram::loss() const {
@@ -166,6 +200,9 @@ float TrainProgram::update(double lr, std::int64_t t) {
     program_.run(plan);
     float norm = 0;
     program_.read_output(plan, "norm", &norm);
+    if (recipe.smooth && recipe.smooth->export_window > 0) {
+        if (t % recipe.smooth->export_window == 0) program_.run("turn_windows");
+    }
     return norm;
 }
 

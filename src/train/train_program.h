@@ -26,6 +26,23 @@ struct DocumentSpans {
     std::span<const std::int32_t> starts = {}, positions = {};
 };
 
+// What a SwiGLU makes in a micro-batch.
+struct SwiGluRange {
+    std::string label;                // "model.layers.0.mlp"
+    float amax = 0;                   // of h, before anything is divided out
+    std::vector<float> factors = {};  // of Smooth-SwiGLU: of tokens or channels
+};
+
+struct Measured {
+    std::vector<TensorCast> casts;  // in the order of the model
+    std::vector<SwiGluRange> swiglus;
+};
+
+struct FlushedMoment {
+    std::string parameter;
+    float share = 0;  // of the second moments above 0, those that round to 0
+};
+
 class TrainProgram {
   public:
     // Compiles and plans; memory comes with `allocate`.
@@ -49,13 +66,17 @@ class TrainProgram {
                float weight, bool first, const DocumentSpans& documents = {},
                std::int64_t number = 0);
     // The same for the last micro-batch of a step, to the same bits, and what its casts to 8 bits
-    // did to every tensor, in the order of the model. Waits for the work.
-    std::vector<TensorCast> measured_micro(std::span<const std::int32_t> ids,
-                                           std::span<const std::int32_t> targets, float weight,
-                                           const DocumentSpans& documents = {},
-                                           std::int64_t number = 0);
-    // Whether there is anything to measure: StepOptions asks for it, and the recipe casts.
+    // and its SwiGLUs did. Waits for the work.
+    Measured measured_micro(std::span<const std::int32_t> ids,
+                            std::span<const std::int32_t> targets, float weight,
+                            const DocumentSpans& documents = {}, std::int64_t number = 0);
+    // Whether there is anything to measure: StepOptions asks for it, and the recipe casts or the
+    // model has SwiGLUs.
     bool measures() const { return program_.has("micro_measured"); }
+    bool measures_casts() const { return measures_casts_; }
+    // After the last micro-batch of a step and before its update: of every parameter whose second
+    // moment moments_graph measures. Waits for the work.
+    std::vector<FlushedMoment> flushed_moments();
     // Of the micro-batches since the first: weight * sum of the cross entropy over the targets.
     float loss() const;
     // The same for a batch, without gradients.
@@ -84,6 +105,7 @@ class TrainProgram {
     Program program_;
     bool draws_ = false;  // some cast rounds at random
     std::string last_micro_ = "micro";
+    bool measures_casts_ = false;
 };
 
 // Bytes of State per weight of the Linear layers, by role.

@@ -19,6 +19,7 @@
 #include "train/checkpoint.h"
 #include "train/evaluate.h"
 #include "train/failure.h"
+#include "train/layer_metrics.h"
 #include "train/learning_rate.h"
 #include "train/run_data.h"
 #include "train/run_folder.h"
@@ -90,7 +91,7 @@ class Trainer {
         start();
         MetricsLog metrics =
             MetricsLog::open(folder_.metrics(), step_ > 0 ? step_ : MetricsLog::kNewRun);
-        if (program_.measures() || std::filesystem::exists(folder_.scales())) {
+        if (program_.measures_casts() || std::filesystem::exists(folder_.scales())) {
             scales_.emplace(
                 ScalesLog::open(folder_.scales(), step_ > 0 ? step_ : StepLog::kNewRun));
         }
@@ -246,27 +247,32 @@ class Trainer {
         program_.micro(b.ids, b.targets, token_weight_, first, documents_of(b), number);
     }
 
-    bool measures(std::int64_t step) const {
-        return program_.measures() && (step == 1 || step % config_.diag.interval == 0);
+    bool diagnoses(std::int64_t step) const {
+        const std::int64_t interval = config_.diag.interval;
+        return interval > 0 && (step == 1 || step % interval == 0);
     }
 
     // All micro-batches of a step; the last is measured where it is the step's turn.
     void run_micros(std::int64_t step) {
         casts_ = {.step = step, .tensors = {}};
+        measured_ = {};
         load_step(step);
         const std::size_t last = batches_.size() - 1;
         for (std::size_t i = 0; i < last; ++i) run_micro(batches_[i], i == 0, number_of(step, i));
         const Batch& b = batches_[last];
         const std::int64_t number = number_of(step, last);
-        if (!measures(step)) return run_micro(b, last == 0, number);
-        casts_.tensors =
+        if (!program_.measures() || !diagnoses(step)) return run_micro(b, last == 0, number);
+        measured_ =
             program_.measured_micro(b.ids, b.targets, token_weight_, documents_of(b), number);
+        casts_.tensors = measured_.casts;
     }
 
     StepMetrics one_step() {
         const double begin = unix_time_s();
         const std::int64_t step = step_ + 1;
         run_micros(step);
+        std::vector<FlushedMoment> flushed;
+        if (diagnoses(step)) flushed = program_.flushed_moments();
         const double lr = learning_rate(config_.train, step);
         const double norm = program_.update(lr, step), loss = program_.loss();
         if (!std::isfinite(loss)) fail_non_finite("loss", loss, step);
@@ -286,12 +292,17 @@ class Trainer {
             m.held_out_loss = evaluate(*held_out_);
         }
         m.extra = worst_of(casts_);
-        if (config_.diag.interval > 0 && (step == 1 || due(config_.diag.interval))) {
+        if (diagnoses(step)) {
+            add(m, swiglu_metrics(program_.state(), measured_));
+            add(m, moment_metrics(flushed));
             add_expert_metrics(m);
         }
         return m;
     }
 
+    static void add(StepMetrics& m, const NamedNumbers& numbers) {
+        m.extra.insert(m.extra.end(), numbers.begin(), numbers.end());
+    }
     void add_expert_metrics(StepMetrics& m) const {
         if (const auto load = program_.expert_load()) m.extra.emplace_back("expert_load", *load);
         if (const auto loss = program_.router_loss()) m.extra.emplace_back("router_loss", *loss);
@@ -406,6 +417,7 @@ class Trainer {
     std::optional<BatchSource> held_out_;
     std::vector<Batch> batches_;       // of the running step
     float token_weight_ = 0;           // of each of its targets
+    Measured measured_;                // of the running step's last micro-batch
     CastStep casts_;                   // of the running step; no tensors: it is not measured
     std::optional<ScalesLog> scales_;  // none: nothing is measured
     CastWarnings warnings_;

@@ -175,16 +175,17 @@ TEST_F(Resume, ExpandedMomentsGoOnExactly) {
 
 // Per channel, with moments that are rounded at random, the second as its root.
 TEST_F(Resume, SmoothedChannelsAndRandomMomentsGoOnExactly) {
-    const std::vector<std::string> options{"--smooth.granularity",        "channel",
-                                           "--optimizer.v_storage",       "sqrt_v",
-                                           "--optimizer.moment_rounding", "stochastic"};
+    const std::vector<std::string> options{
+        "--smooth.granularity",  "channel", "--smooth.export_window",      "5",
+        "--optimizer.v_storage", "sqrt_v",  "--optimizer.moment_rounding", "stochastic"};
     ASSERT_EQ(run(train("whole", "smooth-swiglu", options)).exit_code, 0);
     auto stopped = options;
     stopped.insert(stopped.end(), {"--stop-after", "7"});
     ASSERT_EQ(run(train("parts", "smooth-swiglu", stopped)).exit_code, 130);
     // Roots are not taken for what they are not.
     const Finished refused =
-        run(train("parts", "smooth-swiglu", {"--smooth.granularity", "channel"}));
+        run(train("parts", "smooth-swiglu",
+                  {"--smooth.granularity", "channel", "--smooth.export_window", "5"}));
     EXPECT_EQ(refused.exit_code, 1) << refused.text;
     EXPECT_NE(refused.text.find("adam.v/model"), std::string::npos) << refused.text;
     ASSERT_EQ(run(train("parts", "smooth-swiglu", options)).exit_code, 0);

@@ -1,6 +1,10 @@
 // A run that measures its casts, and what one can see of it.
 #include "report/scales.h"
+
+#include <algorithm>
+
 #include "cli/program.h"
+#include "report/metrics.h"
 
 namespace octavo::test {
 namespace {
@@ -46,6 +50,31 @@ TEST_F(Scales, NothingIsMeasuredWhereThereAreNoEightBits) {
         const Finished refused = run({"inspect", "scales", path(dir)});
         EXPECT_EQ(refused.exit_code, 1);
         EXPECT_NE(refused.text.find("expected scales.jsonl"), std::string::npos) << refused.text;
+    }
+}
+
+// Layer by layer, under every recipe, on the steps that measure.
+TEST_F(Scales, RunsTellOfTheirFeedForwardLayers) {
+    for (const char* recipe : {"bf16", "smooth-swiglu"}) {
+        ASSERT_EQ(run(train(recipe, recipe, {"--diag.interval", "10"})).exit_code, 0);
+        for (const StepMetrics& m : read_metrics(folder_ / recipe / "metrics.jsonl").steps) {
+            const auto has = [&](std::string_view name) {
+                return std::ranges::any_of(m.extra, [&](const auto& x) { return x.first == name; });
+            };
+            const bool measured = m.step == 1 || m.step % 10 == 0;
+            const bool smooth = std::string_view(recipe) != "bf16";
+            EXPECT_EQ(has("swiglu.cos_p99.0"), measured) << m.step;
+            EXPECT_EQ(has("swiglu.amax.1"), measured) << m.step;
+            EXPECT_EQ(has("swiglu.sig_max.1"), measured && smooth) << m.step;
+            EXPECT_EQ(has("adam.v_flush_frac.1"), measured && smooth) << m.step;
+        }
+        const std::string page = slurp(folder_ / recipe / "report.html");
+        EXPECT_NE(page.find("<h2>Feed-forward layers</h2>"), std::string::npos);
+        EXPECT_EQ(page.find("<figcaption>swiglu."), std::string::npos);
+    }
+    ASSERT_EQ(run(train("off", "smooth-swiglu", {"--diag.interval", "0"})).exit_code, 0);
+    for (const char* name : {"swiglu.", "adam."}) {
+        EXPECT_EQ(slurp(folder_ / "off" / "metrics.jsonl").find(name), std::string::npos);
     }
 }
 

@@ -60,7 +60,10 @@ TEST_F(Verbs, SmoothSwiGluFromTrainingToFoldedChannels) {
     expect_text(graph, "smooth_swiglu(");
     expect_text(graph, ") row amax");
     expect_text(graph, "scale_along(");
-    ASSERT_EQ(run(train("run", "smooth-swiglu", {"--smooth.granularity", "channel"})).exit_code, 0);
+    ASSERT_EQ(run(train("run", "smooth-swiglu",
+                        {"--smooth.granularity", "channel", "--smooth.export_window", "10"}))
+                  .exit_code,
+              0);
     expect_text(expect_success({"generate", path("run"), "--prompt", "line ", "--tokens", "5"}),
                 "line ");
     const std::string table = expect_success({"inspect", "swiglu", path("run")});
@@ -88,6 +91,12 @@ TEST_F(Verbs, SmoothSwiGluFromTrainingToFoldedChannels) {
                                "--temperature", "0", "--recipe", "fp32"});
     };
     EXPECT_EQ(ids("folded"), ids("run"));
+    const auto fold = [&](const char* form, const char* out, const std::string& factors) {
+        return std::vector<std::string>{"convert", path("run"),       "--as", form, "--out",
+                                        path(out), "--fold-channels", factors};
+    };
+    expect_text(expect_success(fold("f32", "kept", "checkpoint")), "model.layers.1.mlp");
+    EXPECT_EQ(ids("kept"), ids("run"));
     const Finished again = run(args);
     EXPECT_EQ(again.exit_code, 1);
     expect_text(again.text, "it is there already");

@@ -30,6 +30,7 @@ struct Model {
     std::string name;
     Architecture architecture;
     std::size_t quantised;
+    std::vector<std::string> in_bf16 = {};
 };
 
 std::vector<Model> models() {
@@ -46,6 +47,8 @@ std::vector<Model> models() {
     // No layer of attention or FFN.
     all.push_back({"None", kLlama, 0});
     all.back().architecture.hidden_size = 192;
+    // Named layers, and what is joined to them: gates; q and v of the first layer.
+    all.push_back({"Named", kLlama, 2 * 7 - 2 * 2 - 3, {"up_proj", "layers.0.self_attn.k_proj"}});
     return all;
 }
 
@@ -99,14 +102,18 @@ std::map<std::string, std::vector<float>> decoded(const State& state, const std:
 class Fp8Export : public testing::TestWithParam<Model> {};
 
 TEST_P(Fp8Export, IsWhatTheEngineUses) {
-    const auto& [name, arch, quantised] = GetParam();
+    const auto& [name, arch, quantised, in_bf16] = GetParam();
     const Scratch scratch;
     test::write_random_model(scratch / "model", arch, make_small_blocks);
-    const auto converted = convert_model(
-        {.model = scratch / "model", .out = scratch / "fp8", .form = WeightForm::fp8});
+    const auto converted = convert_model({.model = scratch / "model",
+                                          .out = scratch / "fp8",
+                                          .form = WeightForm::fp8,
+                                          .in_bf16 = in_bf16});
     EXPECT_EQ(converted.quantised, quantised);
     const auto backend = test::make_test_backend();
-    Engine engine(*backend, arch, recipe_named("blockwise"), {.max_seqs = 2});
+    Recipe recipe = recipe_named("blockwise");
+    recipe.in_compute = in_bf16;
+    Engine engine(*backend, arch, recipe, {.max_seqs = 2});
     engine.load(folder(scratch / "model"));
     const State& state = engine.program().state();
     const TextRequest request{.prompt = {1, 2, 3, 4, 5}, .max_tokens = 20};
@@ -200,7 +207,8 @@ TEST(WeightBlocks, AreWholeInAllOfAGroup) {
                                           {"c.experts.up_proj.weight", {3, 96, 128}},
                                           {"c.experts.down_proj.weight", {3, 128, 128}},
                                           {"h.0.attn.c_attn.weight", {128, 384}}};
-    EXPECT_EQ(without_whole_blocks(weights),
+    const auto ragged = [](const NamedShape& w) { return !has_whole_blocks(w.shape); };
+    EXPECT_EQ(with_joined(weights, ragged),
               (std::set<std::string>{"a.k_proj.weight", "a.q_proj.weight", "a.v_proj.weight",
                                      "b.down_proj.weight", "c.experts.up_proj.weight"}));
 }

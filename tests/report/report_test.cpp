@@ -181,6 +181,31 @@ TEST(Report, ShowsHeatMapsOfCasts) {
     EXPECT_EQ(count(render_report(std::vector{sample_run("plain", 200)}), "8 bits"), 0u);
 }
 
+TEST(Report, ShowsTheNumbersOfLayers) {
+    RunData run = sample_run("a", 30);
+    for (const std::size_t at : {0u, 9u, 19u}) {
+        for (const char* layer : {".0", ".1"}) {
+            for (const char* name : {"swiglu.cos_p50", "swiglu.norm_ratio", "swiglu.amax",
+                                     "swiglu.sig_min", "adam.v_flush_frac"}) {
+                run.steps[at].extra.emplace_back(std::string(name) + layer, 0.25);
+            }
+        }
+    }
+    run.steps[9].extra.emplace_back("swiglu.other.0", 1);
+    std::string page = render_report(std::vector{run});
+    expect_well_formed(page);
+    EXPECT_NE(page.find("<h2>Feed-forward layers</h2>"), std::string::npos);
+    EXPECT_EQ(count(page, "<svg class='heat'"), 4u);
+    EXPECT_EQ(count(page, ">step 1</text>"), 5u);
+    EXPECT_NE(page.find("The largest: 2^-2."), std::string::npos);
+    EXPECT_NE(page.find("<summary>1 more number in metrics.jsonl</summary>"), std::string::npos);
+
+    page = render_report(std::vector{sample_run("plain", 30), run});
+    expect_well_formed(page);
+    EXPECT_NE(page.find("<h2>Feed-forward layers: a</h2>"), std::string::npos);
+    EXPECT_EQ(page.find("<h2>Feed-forward layers: plain</h2>"), std::string::npos);
+}
+
 TEST(Report, HeatMapsOfALargeModelStaySmall) {
     RunData run = sample_run("a", 20000);
     for (std::int64_t step = 100; step <= 20000; step += 100) {

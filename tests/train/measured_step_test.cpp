@@ -22,8 +22,8 @@ StepOptions measured(StepOptions o) {
 }
 
 std::vector<TensorCast> measured_micro(Session& s, const test::TokenBatch& batch) {
-    return s.program.measured_micro(batch.ids, batch.targets,
-                                    1 / static_cast<float>(batch.ids.size()));
+    const float weight = 1 / static_cast<float>(batch.ids.size());
+    return s.program.measured_micro(batch.ids, batch.targets, weight).casts;
 }
 
 std::set<std::string> names(const std::vector<TensorCast>& casts) {
@@ -103,6 +103,23 @@ TEST(MeasuredStep, LeavesTheBitsOfRewrittenGraphs) {
         StepOptions o = tiny_options(Family::llama, recipe);
         o.recompute = Recompute::block;
         expect_same_bits(o, /*accumulates=*/true);
+        if (!o.recipe.smooth) continue;
+        o.recipe.smooth->axis = Axis::column;
+        expect_same_bits(o, /*accumulates=*/true);
+        o.recipe.smooth->step_before = true;
+        expect_same_bits(o, /*accumulates=*/true);
+    }
+}
+
+// Of those there are the ranges of SwiGLUs to measure.
+TEST(MeasuredStep, LeavesTheBitsWithoutCasts) {
+    for (const char* recipe : {"fp32", "bf16"}) {
+        SCOPED_TRACE(recipe);
+        for (const Recompute recompute : {Recompute::none, Recompute::block}) {
+            StepOptions o = tiny_options(Family::llama, recipe);
+            o.recompute = recompute;
+            expect_same_bits(o, /*accumulates=*/false);
+        }
     }
 }
 
@@ -226,7 +243,10 @@ TEST(MeasuredStep, FindsWhatSaturates) {
 
 TEST(MeasuredStep, NothingToMeasureMeansNoPlan) {
     for (const char* recipe : {"fp32", "bf16"}) {
-        EXPECT_FALSE(Session(measured(tiny_options(Family::llama, recipe))).program.measures());
+        EXPECT_FALSE(Session(measured(tiny_options(Family::gpt2, recipe))).program.measures());
+        const Session swiglu(measured(tiny_options(Family::llama, recipe)));
+        EXPECT_TRUE(swiglu.program.measures());
+        EXPECT_FALSE(swiglu.program.measures_casts());
     }
     EXPECT_FALSE(Session(tiny_options(Family::llama, "moss")).program.measures());
 }

@@ -485,6 +485,23 @@ TEST(Setup, ChannelsMayTakeFactorsOfTheStepBefore) {
               "smooth.channel_update: there is no Smooth-SwiGLU\n  Leave it out.");
 }
 
+TEST(Setup, ChannelsMayKeepTheirFactorsForExport) {
+    RunConfig c = config();
+    c.recipe.name = "smooth-swiglu";
+    EXPECT_EQ(recipe_of(c).smooth->export_window, 0);
+    c.smooth = {.granularity = "channel", .export_window = 50};
+    EXPECT_EQ(recipe_of(c).smooth->export_window, 50);
+    c.smooth.granularity = "token";
+    EXPECT_EQ(
+        error_of([&] { recipe_of(c); }),
+        "smooth.export_window: factors are those of tokens, and only those of channels can be "
+        "exported\n  Leave it out.");
+    c.recipe.name = "fp8-lm";
+    c.smooth.granularity = "auto";
+    EXPECT_EQ(error_of([&] { recipe_of(c); }),
+              "smooth.export_window: there is no Smooth-SwiGLU\n  Leave it out.");
+}
+
 TEST(Setup, StepOptionsTakeTheirs) {
     RunConfig c = config();
     c.train.batch = 3;
