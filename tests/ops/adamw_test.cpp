@@ -450,6 +450,8 @@ TEST(AdamW, CopiesWhatItStored) {
                                   {.to = Dtype::e5m2, .scaled = true}};
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::f16, Dtype::e4m3}) {
         for (const WorkingCopy& copy : copies) {
+            // Data in 8 bits is cast under a scale alone.
+            if (is_fp8(dtype) && !copy.scaled) continue;
             for (const double factor : {1.0, kNan}) {
                 SCOPED_TRACE(fmt::format("{} {} {}", name(dtype), name(copy.to), copy.scaled));
                 AdamW op = kOp;

@@ -222,7 +222,7 @@ TEST(QuantiseAtRandom, IsForRowsInEightBits) {
     both.copies = Copies::both;
     EXPECT_NE(refusal(as_is(both), operands).find("expected the rows"), std::string::npos);
     EXPECT_EQ(refusal(as_is(at_random(Dtype::e5m2)), {operands[0], operands[1]}),
-              "quantise: expected 3 operands, got 2");
+              "quantise takes 3 operands, got 2");
 }
 
 TEST(Quantise, ToF16) {

@@ -86,21 +86,6 @@ TEST(GradRoundingOfMicroBatches, IsAFunctionOfTheirNumber) {
     }
 }
 
-// Fused or not, the codes are the same.
-TEST(GradRoundingOfMicroBatches, FusionChangesNothing) {
-    for (const char* recipe : {"fp8-lm", "smooth-swiglu"}) {
-        StepOptions o = options(recipe);
-        Session fused(o);
-        o.fuse = false;
-        Session plain(o);
-        const auto batch = test::random_batch(o, 1);
-        for (int step = 1; step <= 3; ++step) {
-            EXPECT_EQ(gradient(fused, batch, step), gradient(plain, batch, step)) << recipe;
-            EXPECT_EQ(fused.program.update(1e-3, step), plain.program.update(1e-3, step));
-        }
-    }
-}
-
 // Over many draws the gradient of a last layer's weight is that of unrounded output gradients,
 // where to nearest it is off.
 TEST(GradRoundingOfMicroBatches, IsRightOnAverage) {
