@@ -195,9 +195,8 @@ void add_smooth(std::vector<Key>& keys) {
           "factors of channels: of this micro-batch, or of the step before",
           one_of({"micro_batch", "step"}));
     s.key("export_window", &S::export_window,
-          "checkpoints have the largest factors of channels of so many last steps, for octavo "
-          "convert --fold-channels; 0: not",
-          between(0, 1e9), "steps");
+          "last steps whose largest channel factors checkpoints keep; 0: none", between(0, 1e9),
+          "steps");
 }
 
 void add_optimizer(std::vector<Key>& keys) {
