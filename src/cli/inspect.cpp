@@ -23,8 +23,8 @@ namespace {
 const Flag kGraphFlag{.name = "graph",
                       .initial = std::string("micro"),
                       .help = "which graph of the step",
-                      .rule = one_of({"micro", "micro_next", "micro_measured", "update",
-                                      "update_measured", "eval", "refresh"})};
+                      .rule = one_of({"micro", "micro_next", "micro_measured", "moments", "update",
+                                      "update_measured", "turn_windows", "eval", "refresh"})};
 
 // Compiled but without memory: nothing is allocated to look at a plan.
 TrainProgram compile(const Args& args, Backend& backend) {
@@ -36,8 +36,9 @@ const Plan& chosen_plan(const Args& args, const TrainProgram& program) {
     if (!program.program().has(name)) {
         fail_usage(
             "--graph {}: this run has no such graph\n  micro_next is there with "
-            "train.grad_accum > 1, micro_measured with diag.interval > 0 and 8-bit tensors, "
-            "update_measured with predicted scales.",
+            "train.grad_accum > 1, micro_measured with diag.interval > 0 and 8-bit tensors or "
+            "SwiGLUs, moments with diag.interval > 0 and second moments in 8 bits, "
+            "update_measured with predicted scales, turn_windows with smooth.export_window.",
             name);
     }
     return program.program().plan(name);

@@ -237,7 +237,7 @@ void add_diag(std::vector<Key>& keys) {
     using D = RunConfig::Diag;
     Section s(keys, "diag", &RunConfig::diag);
     s.key("interval", &D::interval,
-          "from one step that measures its casts to 8 bits to the next; 0: never", between(0, 1e9),
+          "from one step that measures its casts and layers to the next; 0: never", between(0, 1e9),
           "steps");
 }
 

@@ -15,6 +15,7 @@ std::string_view role_note(std::string_view role) {
     if (role == "grad") return "gradients, not saved in checkpoints";
     if (role.starts_with("adam")) return "optimizer moment";
     if (role.starts_with("scale")) return "scale state of the recipe";
+    if (role.starts_with("smooth")) return "factors of SwiGLU channels";
     if (role == "step") return "what a step adds up";
     if (role == "kv") return "key-value cache";
     return "";

@@ -84,7 +84,8 @@ ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend)
 ChannelFactors kept_channels(const std::filesystem::path& checkpoint) {
     ChannelFactors factors;
     const std::string window = smooth_window_name(""), before = smooth_before_name("");
-    for (const auto& entry : std::filesystem::directory_iterator(checkpoint)) {
+    std::error_code no_folder;  // a file of llm.c: it has none either
+    for (const auto& entry : std::filesystem::directory_iterator(checkpoint, no_folder)) {
         const std::string file_name = entry.path().filename();
         if (!file_name.starts_with("state-") || !file_name.ends_with(".safetensors")) continue;
         const SafetensorsFile file(entry.path());

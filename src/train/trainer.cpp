@@ -419,7 +419,7 @@ class Trainer {
     float token_weight_ = 0;           // of each of its targets
     Measured measured_;                // of the running step's last micro-batch
     CastStep casts_;                   // of the running step; no tensors: it is not measured
-    std::optional<ScalesLog> scales_;  // none: nothing is measured
+    std::optional<ScalesLog> scales_;  // none: no casts are measured
     CastWarnings warnings_;
     Eta eta_;
     RunTokenizer tokenizer_ = tokenizer_of(config_);
