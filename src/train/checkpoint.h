@@ -80,7 +80,8 @@ void verify_checkpoint(const std::filesystem::path& checkpoint);
 enum class Verify { contents, sizes };
 
 // Fills all saved tensors of `state`. Throws Error, and leaves `state` as it was, if the files are
-// damaged or if tensors are missing, unknown, or of another type: nothing is converted or skipped.
+// damaged or if tensors are missing, unknown, or of another type: nothing is converted or skipped,
+// but for the factors that smooth.export_window keeps, which a run may begin or cease to keep.
 //
 // With `converted`, master weights and moments in other formats are: from their values, rounded to
 // nearest. Working copies and the bounds of their scales may be missing, unknown or of another type

@@ -318,8 +318,14 @@ StepOptions step_options_of(const RunConfig& config) {
             "  Take another recipe.",
             recipe.name, name(architecture.family));
     }
-    refuse_key(sparse && recipe.smooth && recipe.smooth->export_window > 0, "smooth.export_window",
+    const bool keeps_factors = recipe.smooth && recipe.smooth->export_window > 0;
+    refuse_key(sparse && keeps_factors, "smooth.export_window",
                "channels of experts are not folded into weights");
+    const auto smoothed = [&](const std::string& layer) {
+        return layer.ends_with("down_proj") && recipe.quantises(layer);
+    };
+    refuse_key(keeps_factors && std::ranges::none_of(linear_layers(architecture), smoothed),
+               "smooth.export_window", "recipe.bf16 leaves no layer to smooth");
     refuse_key(!sparse && t.router_aux_loss_coef > 0, "train.router_aux_loss_coef",
                "the model has no routers");
     refuse_key(!sparse && t.router_z_loss_coef > 0, "train.router_z_loss_coef",

@@ -192,6 +192,31 @@ TEST_F(Resume, SmoothedChannelsAndRandomMomentsGoOnExactly) {
     expect_same_run("whole", "parts");
 }
 
+// What is kept for an export is no part of training: a run may begin to keep it, or cease to.
+TEST_F(Resume, WindowsOfChannelsComeAndGo) {
+    const auto with = [&](const std::string& run_name, std::vector<std::string> more) {
+        more.insert(more.end(), {"--smooth.granularity", "channel"});
+        return run(train(run_name, "smooth-swiglu", more));
+    };
+    ASSERT_EQ(with("whole", {}).exit_code, 0);
+    for (const bool first : {false, true}) {
+        const std::string parts = first ? "ceases" : "begins";
+        const std::vector<std::string> on{"--smooth.export_window", "3"}, off{};
+        auto stopped = first ? on : off;
+        stopped.insert(stopped.end(), {"--stop-after", "7"});
+        ASSERT_EQ(with(parts, stopped).exit_code, 130);
+        const Finished rest = with(parts, first ? off : on);
+        ASSERT_EQ(rest.exit_code, 0) << rest.text;
+        const auto x = read_metrics(folder_ / "whole" / "metrics.jsonl").steps;
+        const auto y = read_metrics(folder_ / parts / "metrics.jsonl").steps;
+        ASSERT_EQ(x.size(), y.size());
+        for (std::size_t i = 0; i < x.size(); ++i) EXPECT_EQ(x[i].loss, y[i].loss) << i;
+        const Finished folded = run({"convert", path(parts), "--out", path(parts + "-folded"),
+                                     "--as", "bf16", "--fold-channels", "checkpoint"});
+        EXPECT_EQ(folded.exit_code, first ? 1 : 0) << folded.text;
+    }
+}
+
 TEST_F(Resume, ChannelsOfTheStepBeforeGoOnExactly) {
     const std::vector<std::string> options{"--smooth.granularity", "channel",
                                            "--smooth.channel_update", "step"};

@@ -97,6 +97,9 @@ TEST_F(Verbs, SmoothSwiGluFromTrainingToFoldedChannels) {
     };
     expect_text(expect_success(fold("f32", "kept", "checkpoint")), "model.layers.1.mlp");
     EXPECT_EQ(ids("kept"), ids("run"));
+    // Though its weights are others.
+    expect_success({"convert", path("run"), "--as", "f32", "--out", path("plain")});
+    EXPECT_NE(slurp(path("kept/model.safetensors")), slurp(path("plain/model.safetensors")));
     const Finished again = run(args);
     EXPECT_EQ(again.exit_code, 1);
     expect_text(again.text, "it is there already");

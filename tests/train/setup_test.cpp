@@ -491,6 +491,19 @@ TEST(Setup, ChannelsMayKeepTheirFactorsForExport) {
     EXPECT_EQ(recipe_of(c).smooth->export_window, 0);
     c.smooth = {.granularity = "channel", .export_window = 50};
     EXPECT_EQ(recipe_of(c).smooth->export_window, 50);
+    step_options_of(c);
+    c.recipe.bf16 = {"down_proj"};
+    EXPECT_EQ(error_of([&] { step_options_of(c); }),
+              "smooth.export_window: recipe.bf16 leaves no layer to smooth\n  Leave it out.");
+    c.recipe.bf16 = {};
+    RunConfig experts = c;
+    experts.model.family = "qwen3_moe";
+    experts.model.num_experts = 4;
+    experts.model.num_experts_per_tok = 2;
+    experts.model.moe_intermediate_size = 64;
+    EXPECT_EQ(error_of([&] { step_options_of(experts); }),
+              "smooth.export_window: channels of experts are not folded into weights\n  Leave it "
+              "out.");
     c.smooth.granularity = "token";
     EXPECT_EQ(
         error_of([&] { recipe_of(c); }),
