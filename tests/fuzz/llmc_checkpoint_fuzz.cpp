@@ -2,9 +2,9 @@
 // of that shape has.
 //
 // Build with: -DOCTAVO_VERSION="0" src/base/*.cpp src/graph/*.cpp src/ops/*.cpp
-// src/models/architecture.cpp Build with: src/models/experts.cpp src/models/gpt2.cpp
-// src/models/llama.cpp Build with: src/models/llmc_checkpoint.cpp src/models/mixture.cpp
-// src/models/model.cpp -lfmt
+// Build with: src/models/architecture.cpp src/models/experts.cpp src/models/gpt2.cpp
+// Build with: src/models/llama.cpp src/models/llmc_checkpoint.cpp src/models/mixture.cpp
+// Build with: src/models/model.cpp -lfmt
 #include <map>
 #include <vector>
 

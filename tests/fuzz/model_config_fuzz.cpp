@@ -2,11 +2,12 @@
 // generation_config.json, tokenizer_config.json; and its chat template. Each reader gets the same
 // text, and either throws octavo::Error or gives something within bounds.
 //
-// Build with: -DOCTAVO_VERSION="0" src/base/*.cpp src/graph/*.cpp src/ops/*.cpp src/text/*.cpp
-// src/models/architecture.cpp Build with: src/models/experts.cpp src/models/generation_config.cpp
-// src/models/gpt2.cpp Build with: src/models/hf_config.cpp src/models/llama.cpp
-// src/models/mixture.cpp Build with: src/models/model.cpp src/io/safetensors.cpp
-// src/io/safetensors_header.cpp Build with: -lfmt -lpcre2-8 -lutf8proc -lxxhash
+// Build with: -DOCTAVO_VERSION="0" src/base/*.cpp src/graph/*.cpp src/ops/*.cpp
+// Build with: src/text/*.cpp src/models/architecture.cpp src/models/experts.cpp
+// Build with: src/models/generation_config.cpp src/models/gpt2.cpp src/models/hf_config.cpp
+// Build with: src/models/llama.cpp src/models/mixture.cpp src/models/model.cpp
+// Build with: src/io/safetensors.cpp src/io/safetensors_header.cpp
+// Build with: -lfmt -lpcre2-8 -lutf8proc -lxxhash
 #include <string_view>
 
 #include "base/error.h"
