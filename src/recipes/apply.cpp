@@ -319,7 +319,7 @@ class Quantiser {
     const Graph& g_;
     Matcher match_;
     bool training_;
-    std::set<std::string> kept_;  // labels of layers that no blocks cover
+    std::set<std::string> kept_;  // labels of layers that generation does not quantise
     Rewriter rewrite_;
     std::map<std::pair<std::int32_t, bool>, Value> quantised_;  // by old value, and its transpose
     std::map<std::pair<std::int32_t, Phase>, Value> cast_;

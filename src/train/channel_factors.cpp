@@ -81,16 +81,20 @@ ChannelFactors measure_channels(const ChannelRequest& request, Backend& backend)
     return factors;
 }
 
+bool is_kept_channels(std::string_view state_name) {
+    return state_name.starts_with(smooth_window_name("")) ||
+           state_name.starts_with(smooth_before_name(""));
+}
+
 ChannelFactors kept_channels(const std::filesystem::path& checkpoint) {
     ChannelFactors factors;
-    const std::string window = smooth_window_name(""), before = smooth_before_name("");
     std::error_code no_folder;  // a file of llm.c: it has none either
     for (const auto& entry : std::filesystem::directory_iterator(checkpoint, no_folder)) {
         const std::string file_name = entry.path().filename();
         if (!file_name.starts_with("state-") || !file_name.ends_with(".safetensors")) continue;
         const SafetensorsFile file(entry.path());
         for (const TensorEntry& e : file.entries()) {
-            if (!e.name.starts_with(window) && !e.name.starts_with(before)) continue;
+            if (!is_kept_channels(e.name)) continue;
             const TensorInfo t = file.at(e.name);
             check(t.dtype == Dtype::f32, "'{}': expected f32, got {}", t.name, name(t.dtype));
             std::vector<float> s(static_cast<std::size_t>(t.shape.elements()));

@@ -7,6 +7,7 @@
 #include <map>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "runtime/backend.h"
@@ -24,6 +25,9 @@ struct ChannelRequest {
 
 // The largest factors of any batch.
 ChannelFactors measure_channels(const ChannelRequest&, Backend&);
+
+// Whether a tensor of State is what smooth.export_window keeps: training does not need it.
+bool is_kept_channels(std::string_view state_name);
 
 // Those that a checkpoint keeps (smooth.export_window): the largest of its last steps, of the
 // running window and the one before it, as powers of two. Error if it has none.

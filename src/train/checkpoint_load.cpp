@@ -5,6 +5,7 @@
 #include "base/scale_rule.h"
 #include "io/safetensors.h"
 #include "models/experts.h"
+#include "train/channel_factors.h"
 #include "train/checkpoint_format.h"
 
 namespace octavo {
@@ -143,12 +144,6 @@ std::vector<std::string> differences(const Stored& stored, const State::Entry& e
     return found;
 }
 
-// What training does not need, and what begins anew where it is missing.
-bool is_kept_for_export(std::string_view name) {
-    const std::string_view role = state_role(name);
-    return role == "smooth.window" || role == "smooth.before";
-}
-
 std::vector<Difference> differences(const Stored& stored, const State& state) {
     std::vector<Difference> found;
     std::set<std::string> known;
@@ -157,14 +152,15 @@ std::vector<Difference> differences(const Stored& stored, const State& state) {
         for (const std::string& name : {e.name, saved_name(e)}) {
             known.insert({name, name + ".scale", name + ".groups"});
         }
-        if (is_kept_for_export(e.name) && !stored.tensors.contains(e.name)) continue;
+        // Begins anew where it is missing.
+        if (is_kept_channels(e.name) && !stored.tensors.contains(e.name)) continue;
         for (std::string& text : differences(stored, e)) {
             const bool bridged = is_remade(e.name) || find_values(stored, e);
             found.push_back({std::move(text), bridged});
         }
     }
     for (const auto& [name, tensor] : stored.tensors) {
-        if (known.contains(name) || is_kept_for_export(name)) continue;
+        if (known.contains(name) || is_kept_channels(name)) continue;
         // Codes of a master weight whose values are known.
         const bool codes = name.starts_with("master/") || is_remade(name);
         found.push_back(

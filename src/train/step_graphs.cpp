@@ -2,7 +2,9 @@
 
 #include <algorithm>
 
+#include "base/float8.h"
 #include "base/rng.h"
+#include "base/stochastic.h"
 #include "passes/align_experts.h"
 #include "passes/fuse.h"
 #include "passes/k_major.h"
@@ -149,10 +151,11 @@ Value measure_second_moment(Builder& b, const StepOptions& o, const Parameter& p
     Dtype to = format.dtype;
     Value scale;
     if (op.sqrt_v) {
-        const double half_code = to == Dtype::e4m3 ? 0x1p-10 : 0x1p-17;
-        const double range = max_value(to) / half_code;
+        const double code = to == Dtype::e4m3 ? min_subnormal<e4m3>() : min_subnormal<e5m2>();
+        const double range = 2 * max_value(to) / code;
         to = Dtype::e5m2;
-        scale = b.one(RangeScale{static_cast<float>(range * range * 0x1p-17)}, {amax});
+        scale = b.one(RangeScale{static_cast<float>(range * range * min_subnormal<e5m2>() / 2)},
+                      {amax});
     } else {
         scale = b.one(ComputeScale{{to, op.scale_rounding, 0}}, {amax, b.one(ScaleOf{}, {stored})});
     }
