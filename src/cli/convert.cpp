@@ -28,6 +28,10 @@ ChannelFactors channel_factors(const Args& args, const ConvertRequest& request) 
     const bool kept = args.flag<std::string>("fold-channels") == kKept;
     ChannelFactors factors =
         kept ? kept_channels(request.model) : measured_factors(args, request.model);
+    check(!factors.empty(),
+          "{}: expected the largest factors of channels, got none\n  Train with "
+          "smooth.export_window, or name a token file to measure them on.",
+          request.model.string());
     fmt::print("factors of channels: up_proj is divided by them, down_proj multiplied\n");
     for (const auto& [layer, s] : factors) {
         const auto [least, most] = std::ranges::minmax(s);

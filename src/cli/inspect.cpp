@@ -160,7 +160,12 @@ int inspect_scales(const Args& args) {
 }
 
 int inspect_alignment(const Args& args) {
-    fmt::print("{}", to_text(inspect_swiglu(find_model(args.operands()[0]).path)));
+    const std::filesystem::path model = find_model(args.operands()[0]).path;
+    const std::vector<ChannelWeights> layers = inspect_swiglu(model);
+    fmt::print("{}", to_text(layers));
+    if (const auto out = args.flag<std::string>("out"); !out.empty()) {
+        write_channels(out, layers, kept_channels(model));
+    }
     return 0;
 }
 
@@ -267,7 +272,11 @@ Verb inspect_verb() {
     Verb swiglu{.name = "swiglu",
                 .help = "How far gate and up weights of SwiGLU channels have aligned.",
                 .run = inspect_alignment,
-                .operands = {.name = "MODEL", .min = 1, .max = 1}};
+                .operands = {.name = "MODEL", .min = 1, .max = 1},
+                .flags = {{.name = "out",
+                           .initial = std::string(),
+                           .help = "safetensors file to write: .cos, .gate_norm, .up_norm and kept "
+                                   ".factor of every channel"}}};
     return {.name = "inspect",
             .help = "Shows what a run will do or did, or what a model computes.",
             .actions = {graph, plan, memory, run, quantise, scales, swiglu, inspect_tokens_verb()}};

@@ -205,6 +205,8 @@ struct DelayedState {
     ScaleRule rule;
 };
 std::vector<DelayedState> delayed_states(const Graph& applied);
+// Its window of amaxes, the newest first: of the step that runs.
+Value load_history(Builder&, const Recipe&, const DelayedState&);
 // Emits the once-per-step move of a delayed scale's window and the Stores.
 void advance_delayed_state(Builder&, const Recipe&, const DelayedState&);
 

@@ -62,8 +62,9 @@ ScaledValue emit_quantise(Builder& b, const Format& format, Value x, const std::
             return emit_delayed(b, format, x, slot, window, random);
         case Provider::current: {
             if (fine) return {emit_blocks(b, format, x), {}};
-            const Value amax = b.one(Amax{}, {x}), one = b.constant(kScaleType, 1.0);
-            return {emit_cast(b, format, x, emit_scale(b, format, amax, one), random), {}};
+            // Codes saturate: of what is not finite the scale is NaN, for the step to be skipped.
+            const Value amax = b.one(Amax{}, {x}), guard = b.one(Guard{}, {amax});
+            return {emit_cast(b, format, x, emit_scale(b, format, amax, guard), random), {}};
         }
         case Provider::recorded:
         case Provider::predicted:
@@ -99,9 +100,13 @@ std::vector<DelayedState> delayed_states(const Graph& applied) {
     return found;
 }
 
+Value load_history(Builder& b, const Recipe& recipe, const DelayedState& state) {
+    return b.load(scale_history_name(state.slot), history_type(recipe.window));
+}
+
 void advance_delayed_state(Builder& b, const Recipe& recipe, const DelayedState& state) {
     const auto scope = b.scope(state.slot);
-    const Value history = b.load(scale_history_name(state.slot), history_type(recipe.window));
+    const Value history = load_history(b, recipe, state);
     const Value counter = b.load(scale_counter_name(state.slot), kCounterType);
     const Value scale = b.load(scale_value_name(state.slot), kScaleType);
     const Values next = b.emit(AdvanceScale{state.rule}, {history, counter, scale});

@@ -102,10 +102,6 @@ ChannelFactors kept_channels(const std::filesystem::path& checkpoint) {
             raise(factors[std::string(parameter_of(t.name))], s);
         }
     }
-    check(!factors.empty(),
-          "{}: expected the largest factors of channels, got none\n  Train with "
-          "smooth.export_window, or name a token file to measure them on.",
-          checkpoint.string());
     for (auto& [layer, s] : factors) {
         for (float& x : s) x = smooth_factor(x, ScaleRounding::pow2);
     }

@@ -30,7 +30,7 @@ ChannelFactors measure_channels(const ChannelRequest&, Backend&);
 bool is_kept_channels(std::string_view state_name);
 
 // Those that a checkpoint keeps (smooth.export_window): the largest of its last steps, of the
-// running window and the one before it, as powers of two. Error if it has none.
+// running window and the one before it, as powers of two. None if it keeps none.
 ChannelFactors kept_channels(const std::filesystem::path& checkpoint);
 
 // For weights that are quantised to 8 bits after the fold: no factor of a layer below its largest

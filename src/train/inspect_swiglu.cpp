@@ -51,33 +51,43 @@ std::vector<float> values_of(const TensorInfo& t) {
 
 }  // namespace
 
-Alignment alignment(std::span<const float> gate, std::span<const float> up, std::int64_t features) {
-    const std::int64_t channels = std::ssize(gate) / features;
-    std::vector<Products> products(static_cast<std::size_t>(channels));
-    parallel_for(channels, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t c = begin; c < end; ++c) {
-            products[static_cast<std::size_t>(c)] =
-                products_of(&gate[c * features], &up[c * features], features);
+ChannelWeights channel_weights(std::span<const float> gate, std::span<const float> up,
+                               std::int64_t features) {
+    const auto channels = static_cast<std::size_t>(std::ssize(gate) / features);
+    ChannelWeights w{.layer = {},
+                     .features = features,
+                     .cos = std::vector<float>(channels),
+                     .gate_norm = std::vector<float>(channels),
+                     .up_norm = std::vector<float>(channels)};
+    parallel_for(std::ssize(w.cos), 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t i = begin; i < end; ++i) {
+            const Products p = products_of(&gate[i * features], &up[i * features], features);
+            const double gate_norm = std::sqrt(p.gate_square), up_norm = std::sqrt(p.up_square);
+            const double product = gate_norm * up_norm;
+            const auto c = static_cast<std::size_t>(i);
+            w.cos[c] = static_cast<float>(product > 0 ? p.dot / product : 0);
+            w.gate_norm[c] = static_cast<float>(gate_norm);
+            w.up_norm[c] = static_cast<float>(up_norm);
         }
     });
-    Alignment a{.layer = {}, .features = features};
-    std::vector<double> cosines, ratios;
-    for (const Products& p : products) {
-        const double gate_norm = std::sqrt(p.gate_square), up_norm = std::sqrt(p.up_square);
-        const double product = gate_norm * up_norm;
-        cosines.push_back(product > 0 ? std::abs(p.dot) / product : 0);
-        if (up_norm > 0) ratios.push_back(gate_norm / up_norm);
-        a.gate_norm_max = std::max(a.gate_norm_max, gate_norm);
-        a.up_norm_max = std::max(a.up_norm_max, up_norm);
-    }
-    a.cos_p50 = percentile(cosines, 0.50);
-    a.cos_p99 = percentile(cosines, 0.99);
-    a.cos_max = percentile(cosines, 1);
-    a.norm_ratio = percentile(ratios, 0.50);
-    return a;
+    return w;
 }
 
-std::vector<Alignment> inspect_swiglu(const std::filesystem::path& model) {
+Alignment alignment(const ChannelWeights& w) {
+    std::vector<double> cosines, ratios;
+    for (std::size_t c = 0; c < w.cos.size(); ++c) {
+        cosines.push_back(std::abs(w.cos[c]));
+        if (w.up_norm[c] > 0) ratios.push_back(double{w.gate_norm[c]} / w.up_norm[c]);
+    }
+    return {.cos_p50 = percentile(cosines, 0.50),
+            .cos_p99 = percentile(cosines, 0.99),
+            .cos_max = percentile(cosines, 1),
+            .gate_norm_max = w.gate_norm.empty() ? 0 : std::ranges::max(w.gate_norm),
+            .up_norm_max = w.up_norm.empty() ? 0 : std::ranges::max(w.up_norm),
+            .norm_ratio = percentile(ratios, 0.50)};
+}
+
+std::vector<ChannelWeights> inspect_swiglu(const std::filesystem::path& model) {
     const SafetensorsModel file(model);
     struct Layer {
         std::int64_t number;
@@ -93,31 +103,52 @@ std::vector<Alignment> inspect_swiglu(const std::filesystem::path& model) {
     check(!layers.empty(), "{}: expected weights '*{}', got none\n  Only models with SwiGLU align.",
           model.string(), kGate);
     std::ranges::stable_sort(layers, {}, &Layer::number);
-    std::vector<Alignment> found;
+    std::vector<ChannelWeights> found;
     for (const Layer& layer : layers) {
         const TensorInfo gate = file.at(layer.name + std::string(kGate));
         const TensorInfo up = file.at(layer.name + std::string(kUp));
         check(gate.shape == up.shape, "'{}': expected {} as in the gate, got {}", up.name,
               to_string(gate.shape), to_string(up.shape));
-        found.push_back(alignment(values_of(gate), values_of(up), gate.shape.last()));
+        found.push_back(channel_weights(values_of(gate), values_of(up), gate.shape.last()));
         found.back().layer = layer.name;
     }
     return found;
 }
 
-std::string to_text(const std::vector<Alignment>& layers) {
+std::string to_text(const std::vector<ChannelWeights>& layers) {
     std::size_t width = 5;
-    for (const Alignment& a : layers) width = std::max(width, a.layer.size());
+    for (const ChannelWeights& w : layers) width = std::max(width, w.layer.size());
     std::string s = fmt::format("|cos(w_gate, w_up)| of channels; independent ones: {:.4f}\n\n",
                                 1 / std::sqrt(static_cast<double>(layers[0].features)));
     s += fmt::format("{:<{}}  {:>7} {:>7} {:>7}  {:>10} {:>10} {:>8}\n", "layer", width, "p50",
                      "p99", "max", "|gate| max", "|up| max", "gate/up");
-    for (const Alignment& a : layers) {
+    for (const ChannelWeights& w : layers) {
+        const Alignment a = alignment(w);
         s += fmt::format("{:<{}}  {:>7.4f} {:>7.4f} {:>7.4f}  {:>10.4g} {:>10.4g} {:>8.3f}\n",
-                         a.layer, width, a.cos_p50, a.cos_p99, a.cos_max, a.gate_norm_max,
+                         w.layer, width, a.cos_p50, a.cos_p99, a.cos_max, a.gate_norm_max,
                          a.up_norm_max, a.norm_ratio);
     }
     return s;
+}
+
+void write_channels(const std::filesystem::path& file, const std::vector<ChannelWeights>& layers,
+                    const ChannelFactors& factors) {
+    std::vector<TensorInfo> tensors;
+    const auto add = [&](std::string name, const std::vector<float>& values) {
+        tensors.push_back({.name = std::move(name),
+                           .dtype = Dtype::f32,
+                           .shape = {std::ssize(values)},
+                           .bytes = std::as_bytes(std::span(values))});
+    };
+    for (const ChannelWeights& w : layers) {
+        add(w.layer + ".cos", w.cos);
+        add(w.layer + ".gate_norm", w.gate_norm);
+        add(w.layer + ".up_norm", w.up_norm);
+        if (const auto kept = factors.find(w.layer); kept != factors.end()) {
+            add(w.layer + ".factor", kept->second);
+        }
+    }
+    write_safetensors(file, tensors);
 }
 
 }  // namespace octavo

@@ -79,14 +79,12 @@ Dtype stored_gradient(const StepOptions& o, const StateFormats& formats) {
 }
 
 // Under a scale from its own amax. Codes saturate; so that the norm sees what is not finite, the
-// scale is NaN then: 0 * amax is 0 or NaN.
+// scale is NaN then.
 Value quantise_gradient(Builder& b, const Recipe& recipe, Value g) {
     if (recipe.propagation) return b.cast(g, recipe.states.gradient);
-    const Type one{Dtype::f32, {1}};
-    const Value amax = b.one(Amax{}, {g});
-    const Value scale = b.one(ComputeScale{recipe.gradient_rule()}, {amax, b.constant(one, 1)});
-    const Value guard = b.mul(amax, b.constant(one, 0));
-    return b.one(Quantise{recipe.gradient_rule().to}, {g, b.add(scale, guard)});
+    const Value amax = b.one(Amax{}, {g}), guard = b.one(Guard{}, {amax});
+    const Value scale = b.one(ComputeScale{recipe.gradient_rule()}, {amax, guard});
+    return b.one(Quantise{recipe.gradient_rule().to}, {g, scale});
 }
 
 Values joined(Values a, const Values& b) {
@@ -249,11 +247,16 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
     const Type one{Dtype::f32, {1}};
     const Gradients found = load_gradients(b, o, params);
     const auto& [gradients, scales] = found;
-    const Value norm = norm_of(b, found);
-    // A loss that is not finite skips the step as a norm does: 0 * loss is 0 or NaN.
-    const Value guard = b.mul(b.load(kLossName, one), b.constant(one, 0));
+    // A loss that is not finite skips the step as a norm does, and so do the amaxes of delayed
+    // scales, whose codes saturate.
+    const std::vector<DelayedState> delayed = delayed_states(micro);
+    Values guarded{b.load(kLossName, one)};
+    for (const DelayedState& state : delayed) {
+        guarded.push_back(load_history(b, o.recipe, state));
+    }
+    const Value norm = b.mul(norm_of(b, found), b.one(Guard{}, guarded));
     const Values factors = b.emit(ClipFactor{.max_norm = o.clip, .scaled = propagation.has_value()},
-                                  joined({b.add(norm, guard)}, scales));
+                                  joined({norm}, scales));
     const Value factor = factors[0];
     const Value schedule = b.input("schedule", {Dtype::f32, {3}});
     const Value step = b.input("step", {Dtype::i32, {1}});
@@ -308,7 +311,7 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         }
     }
     b.set_label("");
-    for (const DelayedState& state : delayed_states(micro)) {
+    for (const DelayedState& state : delayed) {
         advance_delayed_state(b, o.recipe, state);
     }
     b.output("norm", norm);

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/program.h"
+#include "io/safetensors.h"
 
 namespace octavo::test {
 namespace {
@@ -66,7 +67,11 @@ TEST_F(Verbs, SmoothSwiGluFromTrainingToFoldedChannels) {
               0);
     expect_text(expect_success({"generate", path("run"), "--prompt", "line ", "--tokens", "5"}),
                 "line ");
-    const std::string table = expect_success({"inspect", "swiglu", path("run")});
+    const std::string table =
+        expect_success({"inspect", "swiglu", path("run"), "--out", path("channels.safetensors")});
+    const SafetensorsFile channels(path("channels.safetensors"));
+    EXPECT_TRUE(channels.contains("model.layers.1.mlp.cos"));
+    EXPECT_TRUE(channels.contains("model.layers.1.mlp.factor"));  // as the run keeps them
     expect_text(table, "model.layers.0.mlp");
     expect_text(table, "model.layers.1.mlp");
     expect_text(table, "0.1768");  // 1 / sqrt(32)

@@ -172,7 +172,17 @@ TEST(DelayedScales, ABadStepScalesJustInTimeAgain) {
     std::vector<float> history = test::read_f32(s.state(), scale_history_name(kSlot));
     history[0] = std::numeric_limits<float>::infinity();
     s.state().write(scale_history_name(kSlot), history.data());
-    s.program.update(0, 19);
+    const std::string weight = "model.layers.0.mlp.up_proj.weight";
+    const auto state_of = [&] {
+        return std::vector{read_values(s.state(), weight),
+                           read_values(s.state(), "adam.m/" + weight),
+                           read_values(s.state(), "adam.v/" + weight)};
+    };
+    const auto before = state_of();
+    const float scale = test::read_f32(s.state(), scale_value_name(kSlot))[0];
+    EXPECT_TRUE(std::isnan(s.program.update(1e-3, 19)));
+    EXPECT_EQ(state_of(), before) << "codes of infinities saturate, so that the loss tells nothing";
+    EXPECT_EQ(test::read_f32(s.state(), scale_value_name(kSlot))[0], scale);
     EXPECT_EQ(counter_of(s.state(), kSlot), 0);
     EXPECT_EQ(test::read_f32(s.state(), scale_history_name(kSlot))[1], 0);
 }
@@ -199,6 +209,20 @@ TEST(Scales, CurrentProviderUsesTheAmaxOfTheTensorItself) {
         {x})[0];
     EXPECT_EQ(q.scales[0], next_scale(3, Dtype::e5m2, ScaleRounding::pow2, 0, {}).scale);
     EXPECT_EQ(q.values, x.values);
+}
+
+TEST(Scales, CurrentOnesAreNanOfWhatIsNotFiniteAndOneOfZeros) {
+    const auto scale_of = [](double v) {
+        return test::run(
+                   [](Builder& b, const Values& in) {
+                       return Values{emit_quantise(b, {.dtype = Dtype::e4m3}, in[0], "x", 16).value};
+                   },
+                   {test::tensor(Dtype::bf16, {3}, {0, v, 0})})[0]
+            .scales[0];
+    };
+    EXPECT_EQ(scale_of(0), 1);
+    EXPECT_TRUE(std::isnan(scale_of(INFINITY)));
+    EXPECT_TRUE(std::isnan(scale_of(-INFINITY)));
 }
 
 TEST(Scales, RefuseWhatIsNotThere) {

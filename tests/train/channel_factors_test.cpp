@@ -325,8 +325,7 @@ TEST(ChannelFactors, OfACheckpointAreThoseOfItsLastSteps) {
             EXPECT_NE(factors, ever) << layer << ": no window has passed";
         }
         const auto other = save_checkpoint(scratch / "other", without.state(), info, {});
-        EXPECT_TRUE(contains(error_of([&] { kept_channels(other); }),
-                             "expected the largest factors of channels, got none"));
+        EXPECT_TRUE(kept_channels(other).empty());
     }
 }
 
