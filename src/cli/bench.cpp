@@ -258,22 +258,22 @@ int bench_gemm(const Args& args) {
     };
     for (const GemmCase& c : kCases) {
         if (!wanted(text(c))) continue;
+        GemmMeasurement product(*backend, c, m, n, k);
+        const double error = samples > 0 ? product.sampled_error(samples) : 0;
         LoadSampler sampler(*backend);
-        const GemmRate rate =
-            measure_gemm(*backend, c, m, n, k, args.flag<double>("seconds"), samples);
+        const double tflops = product.flops_per_s(args.flag<double>("seconds")) * 1e-12;
         const auto load = sampler.stop();
-        fmt::print("{:<56} {:>10.4f} {:>10.2e}  {}\n", text(c), rate.flops_per_s * 1e-12,
-                   rate.error, rate.kernel);
+        fmt::print("{:<56} {:>10.4f} {:>10.2e}  {}\n", text(c), tflops, error, product.kernel());
         Json j = machine_facts(*backend);
         j["bench"] = "gemm";
         j["product"] = text(c);
         j["m"] = m;
         j["n"] = n;
         j["k"] = k;
-        j["tflops"] = rate.flops_per_s * 1e-12;
+        j["tflops"] = tflops;
         for (const auto& [fact, mean] : load) j[fact] = mean;
-        if (samples > 0) j["error"] = rate.error;
-        j["kernel"] = rate.kernel;
+        if (samples > 0) j["error"] = error;
+        j["kernel"] = product.kernel();
         append_result(args, j);
     }
     return 0;

@@ -81,9 +81,9 @@ int run_doctor(const Args&) {
     const std::int64_t n = backend->yardstick();
     fmt::print("Matrix products, {} x {} x {}\n", n, n, n);
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
-        const GemmRate rate = measure_gemm_rate(*backend, dtype, n);
+        GemmMeasurement product(*backend, plain_product(dtype), n, n, n);
         row(std::string(name(dtype)).c_str(),
-            fmt::format("{:.3f} TFLOP/s ({})", rate.flops_per_s * 1e-12, rate.kernel));
+            fmt::format("{:.3f} TFLOP/s ({})", product.flops_per_s(0.3) * 1e-12, product.kernel()));
     }
     return 0;
 }

@@ -53,7 +53,7 @@ std::vector<std::vector<std::int32_t>> find_readers_of_old_state(const Graph& g)
 }
 
 // What needs nothing but sources could run first of all, where it would only hold memory: it runs
-// when its first reader does.
+// when its first reader does. A Store that may run at any time asks for nothing.
 void wait_for_readers(const Graph& g, const std::vector<bool>& tail,
                       std::vector<std::int32_t>& after) {
     constexpr std::int32_t kNever = std::numeric_limits<std::int32_t>::max();
@@ -63,6 +63,7 @@ void wait_for_readers(const Graph& g, const std::vector<bool>& tail,
         std::int32_t first = kNever;
         for (Value v : n.out) first = std::min(first, wanted[v.id]);
         if (tail[i] && !n.in.empty() && after[i] < 0 && first != kNever) after[i] = first;
+        if (after[i] < 0) continue;
         for (Value v : n.in) wanted[v.id] = std::min(wanted[v.id], after[i]);
     }
 }
@@ -85,6 +86,7 @@ Graph store_early(const Graph& g) {
     }
     wait_for_readers(g, tail, after);
     for (std::int32_t i = 0; i < std::ssize(g.nodes()); ++i) {
+        for (Value v : g.node(i).in) after[i] = std::max(after[i], after[g.producer(v)]);
         for (const std::int32_t reader : old_state[i]) after[i] = std::max(after[i], after[reader]);
     }
     std::vector<std::int32_t> order(g.nodes().size());

@@ -1,7 +1,7 @@
 // How fast the backend multiplies matrices, and how exactly: the yardstick behind "share of peak".
 #pragma once
 
-#include "runtime/backend.h"
+#include "runtime/program.h"
 
 namespace octavo {
 
@@ -13,19 +13,31 @@ struct GemmCase {
     Scaling a_scaling = kPerTensor, b_scaling = kPerTensor;  // of FP8 operands
 };
 
-struct GemmRate {
-    double flops_per_s = 0;
-    std::string kernel;
-    // Root mean square of the errors of sampled elements, against sums in f64, over that of the
-    // elements; 0 where nothing was sampled.
-    double error = 0;
+// Repeated products of random operands; sums are added to in place, as in training.
+class GemmMeasurement {
+  public:
+    GemmMeasurement(Backend&, const GemmCase&, std::int64_t m, std::int64_t n, std::int64_t k);
+
+    // Root mean square of the errors of sampled elements of one product, against sums in f64, over
+    // that of the elements. Before rates are measured: those make sums large.
+    double sampled_error(int samples);
+    // Median over `seconds` of products; short ones are waited for in batches.
+    double flops_per_s(double seconds);
+    std::string kernel();
+
+  private:
+    Plan& plan() { return program_.plan("gemm"); }
+    TensorRef result();
+    double batch_seconds(int runs);
+
+    Backend& backend_;
+    std::int64_t m_, n_, k_;
+    bool accumulates_;
+    Program program_;
 };
 
-// Median over repeated products of random operands, for about `seconds`.
-GemmRate measure_gemm(Backend&, const GemmCase&, std::int64_t m, std::int64_t n, std::int64_t k,
-                      double seconds, int samples);
-
-// Of a square product in one dtype (FP8: into bf16).
-GemmRate measure_gemm_rate(Backend&, Dtype, std::int64_t n);
+// The product of one dtype by itself (FP8: into bf16), and FLOP/s of a square one.
+GemmCase plain_product(Dtype);
+double measure_gemm_rate(Backend&, Dtype, std::int64_t n);
 
 }  // namespace octavo

@@ -79,7 +79,7 @@ Rates measure_rates(Backend& backend, std::span<const Plan* const> plans) {
             const Work work = work_of(plan->graph(), n);
             if (work.flops == 0 || rates.flops_per_s.contains(work.dtype)) continue;
             rates.flops_per_s[work.dtype] =
-                measure_gemm_rate(backend, work.dtype, backend.yardstick()).flops_per_s;
+                measure_gemm_rate(backend, work.dtype, backend.yardstick());
         }
     }
     rates.bytes_per_s = measure_copy_rate(backend);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 
 #include "base/convert.h"
 #include "base/parallel.h"
@@ -56,18 +57,18 @@ ChannelWeights channel_weights(std::span<const float> gate, std::span<const floa
     const auto channels = static_cast<std::size_t>(std::ssize(gate) / features);
     ChannelWeights w{.layer = {},
                      .features = features,
-                     .cos = std::vector<float>(channels),
-                     .gate_norm = std::vector<float>(channels),
-                     .up_norm = std::vector<float>(channels)};
+                     .cos = std::vector<double>(channels),
+                     .gate_norm = std::vector<double>(channels),
+                     .up_norm = std::vector<double>(channels)};
     parallel_for(std::ssize(w.cos), 1, [&](std::int64_t begin, std::int64_t end) {
         for (std::int64_t i = begin; i < end; ++i) {
             const Products p = products_of(&gate[i * features], &up[i * features], features);
             const double gate_norm = std::sqrt(p.gate_square), up_norm = std::sqrt(p.up_square);
             const double product = gate_norm * up_norm;
             const auto c = static_cast<std::size_t>(i);
-            w.cos[c] = static_cast<float>(product > 0 ? p.dot / product : 0);
-            w.gate_norm[c] = static_cast<float>(gate_norm);
-            w.up_norm[c] = static_cast<float>(up_norm);
+            w.cos[c] = product > 0 ? p.dot / product : 0;
+            w.gate_norm[c] = gate_norm;
+            w.up_norm[c] = up_norm;
         }
     });
     return w;
@@ -77,7 +78,7 @@ Alignment alignment(const ChannelWeights& w) {
     std::vector<double> cosines, ratios;
     for (std::size_t c = 0; c < w.cos.size(); ++c) {
         cosines.push_back(std::abs(w.cos[c]));
-        if (w.up_norm[c] > 0) ratios.push_back(double{w.gate_norm[c]} / w.up_norm[c]);
+        if (w.up_norm[c] > 0) ratios.push_back(w.gate_norm[c] / w.up_norm[c]);
     }
     return {.cos_p50 = percentile(cosines, 0.50),
             .cos_p99 = percentile(cosines, 0.99),
@@ -133,19 +134,21 @@ std::string to_text(const std::vector<ChannelWeights>& layers) {
 
 void write_channels(const std::filesystem::path& file, const std::vector<ChannelWeights>& layers,
                     const ChannelFactors& factors) {
+    std::deque<std::vector<float>> kept;
     std::vector<TensorInfo> tensors;
-    const auto add = [&](std::string name, const std::vector<float>& values) {
+    const auto add = [&](std::string name, const auto& values) {
+        kept.emplace_back(values.begin(), values.end());
         tensors.push_back({.name = std::move(name),
                            .dtype = Dtype::f32,
                            .shape = {std::ssize(values)},
-                           .bytes = std::as_bytes(std::span(values))});
+                           .bytes = std::as_bytes(std::span(kept.back()))});
     };
     for (const ChannelWeights& w : layers) {
         add(w.layer + ".cos", w.cos);
         add(w.layer + ".gate_norm", w.gate_norm);
         add(w.layer + ".up_norm", w.up_norm);
-        if (const auto kept = factors.find(w.layer); kept != factors.end()) {
-            add(w.layer + ".factor", kept->second);
+        if (const auto found = factors.find(w.layer); found != factors.end()) {
+            add(w.layer + ".factor", found->second);
         }
     }
     write_safetensors(file, tensors);

@@ -15,7 +15,7 @@ namespace octavo {
 struct ChannelWeights {
     std::string layer;  // "model.layers.0.mlp"
     std::int64_t features = 0;
-    std::vector<float> cos, gate_norm, up_norm;  // of a weight of zeros cos is 0
+    std::vector<double> cos, gate_norm, up_norm;  // of a weight of zeros cos is 0
 };
 
 // gate, up: (channels, features).

@@ -37,9 +37,8 @@ class SwiGluMetrics {
 
     void add_weights(const State& state, const std::string& label) {
         const std::string gate = label + ".gate_proj.weight", up = label + ".up_proj.weight";
-        const Alignment a =
-            alignment(channel_weights(read_values(state, gate), read_values(state, up),
-                                      state.at(gate).type.shape.last()));
+        const Alignment a = alignment(channel_weights(
+            read_values(state, gate), read_values(state, up), state.at(gate).type.shape.last()));
         add("cos_p50", a.cos_p50);
         add("cos_p99", a.cos_p99);
         add("cos_max", a.cos_max);

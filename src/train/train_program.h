@@ -87,8 +87,9 @@ class TrainProgram {
     std::optional<double> expert_load() const;
     // And the auxiliary losses of its routers times its share of the step, where there are any.
     std::optional<double> router_loss() const;
-    // Optimizer step number `t` >= 1. Returns the gradient norm before clipping; if that
-    // or the loss is not finite, weights and moments were left alone.
+    // Optimizer step number `t` >= 1. Returns the gradient norm before clipping. If that, the loss
+    // or an amax that a delayed scale goes by is not finite, it is infinite or NaN and weights and
+    // moments were left alone.
     float update(double lr, std::int64_t t);
 
     // Runs the last micro-batch again, looking at every result.

@@ -87,7 +87,7 @@ class Trainer {
     TrainOutcome train(std::int64_t stop_after) {
         const StopOnSignal signals;
         allocate();
-        peak_flops_ = measure_gemm_rate(backend_, Dtype::bf16, backend_.yardstick()).flops_per_s;
+        peak_flops_ = measure_gemm_rate(backend_, Dtype::bf16, backend_.yardstick());
         start();
         MetricsLog metrics =
             MetricsLog::open(folder_.metrics(), step_ > 0 ? step_ : MetricsLog::kNewRun);
@@ -231,12 +231,14 @@ class Trainer {
     // those that count, whichever micro-batch they are in. A step without any changes nothing but
     // what momentum and decay do.
     void load_step(std::int64_t step) {
+        if (loaded_ == step) return;
         std::int64_t learned = 0;
         for (std::size_t i = 0; i < batches_.size(); ++i) {
             train_data_.batch(number_of(step, i), batches_[i].spans());
             learned += batches_[i].learned();
         }
         token_weight_ = learned > 0 ? 1.0f / static_cast<float>(learned) : 0.0f;
+        loaded_ = step;
     }
     static DocumentSpans documents_of(const Batch& b) { return {b.starts, b.positions}; }
     // The number of a step's micro-batch `i` in the run.
@@ -252,8 +254,9 @@ class Trainer {
         return interval > 0 && (step == 1 || step % interval == 0);
     }
 
-    // All micro-batches of a step; the last is measured where it is the step's turn.
-    void run_micros(std::int64_t step) {
+    // Starts all micro-batches of a step; the last is measured where it is the step's turn. The
+    // batches of the next step are read while a GPU works on these.
+    void start_micros(std::int64_t step) {
         casts_ = {.step = step, .tensors = {}};
         measured_ = {};
         load_step(step);
@@ -261,16 +264,20 @@ class Trainer {
         for (std::size_t i = 0; i < last; ++i) run_micro(batches_[i], i == 0, number_of(step, i));
         const Batch& b = batches_[last];
         const std::int64_t number = number_of(step, last);
-        if (!program_.measures() || !diagnoses(step)) return run_micro(b, last == 0, number);
-        measured_ =
-            program_.measured_micro(b.ids, b.targets, token_weight_, documents_of(b), number);
-        casts_.tensors = measured_.casts;
+        if (program_.measures() && diagnoses(step)) {
+            measured_ =
+                program_.measured_micro(b.ids, b.targets, token_weight_, documents_of(b), number);
+            casts_.tensors = measured_.casts;
+        } else {
+            run_micro(b, last == 0, number);
+        }
+        if (step < config_.train.steps) load_step(step + 1);
     }
 
     StepMetrics one_step() {
         const double begin = unix_time_s();
         const std::int64_t step = step_ + 1;
-        run_micros(step);
+        start_micros(step);
         std::vector<FlushedMoment> flushed;
         if (diagnoses(step)) flushed = program_.flushed_moments();
         const double lr = learning_rate(config_.train, step);
@@ -375,6 +382,7 @@ class Trainer {
         std::optional<NonFinite> tensor;
     };
     Culprit find_culprit(std::int64_t step) {
+        load_step(step);
         for (std::size_t i = 0; i < batches_.size(); ++i) {
             run_micro(batches_[i], /*first=*/true, number_of(step, i));
             if (auto found = program_.find_non_finite()) return {batches_[i], found};
@@ -415,8 +423,9 @@ class Trainer {
     TrainProgram program_;
     Mixture train_data_;
     std::optional<BatchSource> held_out_;
-    std::vector<Batch> batches_;       // of the running step
+    std::vector<Batch> batches_;       // of the step loaded_
     float token_weight_ = 0;           // of each of its targets
+    std::int64_t loaded_ = 0;          // none
     Measured measured_;                // of the running step's last micro-batch
     CastStep casts_;                   // of the running step; no tensors: it is not measured
     std::optional<ScalesLog> scales_;  // none: no casts are measured

@@ -50,6 +50,12 @@ inline double tolerance(const AttentionCase& c) {
            (16.0 + 4 * static_cast<double>(c.d + c.t));
 }
 
+// Whether a GPU has cuDNN's kernel for it beside the own one.
+inline bool cudnn_takes(const AttentionCase& c) {
+    const bool half = c.dtype == Dtype::bf16 || c.dtype == Dtype::f16;
+    return half && c.b > 0 && c.d % 8 == 0 && (c.document == 0 || c.t % 8 == 0);
+}
+
 struct AttentionOracle {
     std::vector<double> o, lse, p;  // p (B, H, T, T)
 };

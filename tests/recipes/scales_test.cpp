@@ -215,7 +215,8 @@ TEST(Scales, CurrentOnesAreNanOfWhatIsNotFiniteAndOneOfZeros) {
     const auto scale_of = [](double v) {
         return test::run(
                    [](Builder& b, const Values& in) {
-                       return Values{emit_quantise(b, {.dtype = Dtype::e4m3}, in[0], "x", 16).value};
+                       return Values{
+                           emit_quantise(b, {.dtype = Dtype::e4m3}, in[0], "x", 16).value};
                    },
                    {test::tensor(Dtype::bf16, {3}, {0, v, 0})})[0]
             .scales[0];

@@ -101,8 +101,10 @@ constexpr Kernel kKernels[] = {
     kernel_of<128, false, Shape{.warpgroups = 3, .sets = 1, .cluster = 1, .stages = 4}>(1200),
     kernel_of<32, true, Shape{.warpgroups = 3, .sets = 1, .cluster = 1, .stages = 4}>(455),
     kernel_of<32, true, Shape{.warpgroups = 2, .sets = 1, .cluster = 1, .stages = 5}>(405),
-    kernel_of<64, true, Shape{.warpgroups = 2, .sets = 1, .cluster = 1, .stages = 5}>(635),
-    kernel_of<128, true, Shape{.warpgroups = 2, .sets = 1, .cluster = 1, .stages = 5}>(865),
+    kernel_of<64, true, Shape{.warpgroups = 3, .sets = 1, .cluster = 1, .stages = 4}>(708),
+    kernel_of<64, true, Shape{.warpgroups = 2, .sets = 1, .cluster = 1, .stages = 5}>(620),
+    kernel_of<128, true, Shape{.warpgroups = 3, .sets = 1, .cluster = 1, .stages = 4}>(968),
+    kernel_of<128, true, Shape{.warpgroups = 2, .sets = 1, .cluster = 1, .stages = 5}>(880),
 };
 
 // In arbitrary units: tiles are coarse, so that the last wave may be half empty.

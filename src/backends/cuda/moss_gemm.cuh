@@ -53,6 +53,7 @@ struct Config {
     static constexpr int kM = 64 * kShape.warpgroups;
     static constexpr int kGroups = kStageK / kGroup;  // of a stage
     static_assert(kGroups * kGroup == kStageK && kGroup % 32 == 0 && kGroups % kSets == 0);
+    static_assert(!kColumnGroups || kCluster == 1);  // release()
 
     static constexpr int kConsumers = 128 * kShape.warpgroups, kThreads = kConsumers + 128;
     // Shares of 64 Ki registers: sums and products take 64 (1 + sets) of a consumer's.
@@ -200,8 +201,7 @@ __device__ void decode(const Params& p, const Shared<C>& shared, int rank, int t
                 }
             }
             ptx::mbarrier_arrive(shared.decoded(s));
-            __syncwarp();
-            if (thread % 32 == 0) ptx::mbarrier_arrive(shared.empty(s));  // the bytes
+            ptx::mbarrier_arrive(shared.empty(s));  // the bytes
         }
     });
 }
@@ -285,14 +285,19 @@ struct Consumer {
         return reinterpret_cast<const Word*>(shared.data + shared.a_groups(s))[warpgroup * 64 + r];
     }
 
-    // Every block of the cluster writes to this block's stage. One lane arrives for all, after the
-    // others have read.
+    // Of stages that bulk copies alone write one lane hands back all that its warp has read, to
+    // every block of the cluster, since each writes there. Decoders' factors each reader hands back
+    // itself, as racecheck wants to see it; it costs nothing that can be measured.
     __device__ void release(int s) const {
-        __syncwarp();
-        if constexpr (C::kCluster == 1) {
-            if (lane == 0) ptx::mbarrier_arrive(shared.empty(s));
+        if constexpr (C::kColumnGroups) {
+            ptx::mbarrier_arrive(shared.empty(s));
         } else {
-            if (lane < C::kCluster) ptx::mbarrier_arrive_cluster(shared.empty(s), lane);
+            __syncwarp();
+            if constexpr (C::kCluster == 1) {
+                if (lane == 0) ptx::mbarrier_arrive(shared.empty(s));
+            } else {
+                if (lane < C::kCluster) ptx::mbarrier_arrive_cluster(shared.empty(s), lane);
+            }
         }
     }
 
@@ -455,8 +460,8 @@ __device__ void start_barriers(const Params& p, const Shared<C>& shared) {
     ptx::prefetch_tensormap(&p.b);
     for (int s = 0; s < C::kStages; ++s) {
         ptx::mbarrier_init(shared.full(s), 1);
-        ptx::mbarrier_init(shared.empty(s), C::kConsumers / 32 * C::kCluster +
-                                                (C::kColumnGroups ? kDecoders / 32 : 0));
+        ptx::mbarrier_init(shared.empty(s), C::kColumnGroups ? C::kConsumers + kDecoders
+                                                             : C::kConsumers / 32 * C::kCluster);
         ptx::mbarrier_init(shared.decoded(s), kDecoders);
     }
     ptx::fence_mbarrier_init();
