@@ -1,5 +1,6 @@
 #include "passes/schedule.h"
 
+#include "runtime/memory_plan.h"
 #include "runtime/run_graph.h"
 
 namespace octavo {
@@ -58,6 +59,23 @@ TEST(StoreEarly, KeepsEveryBitInLessMemory) {
     const test::Ran early = test::run_graph(store_early(g)), late = test::run_graph(g);
     test::expect_same_bits(early, late);
     EXPECT_LT(early.arena_bytes, late.arena_bytes);
+}
+
+// One of its results overwrites what is still to be read, the others nothing.
+TEST(StoreEarly, WhatWritesSeveralTensorsWaitsForReadersOfAny) {
+    Built t;
+    const Type history{Dtype::f32, {16}}, counter{Dtype::i32, {1}}, one{Dtype::f32, {1}};
+    const Value old = t.b.load("history", history);
+    const Value late = t.b.one(Silu{}, {t.b.one(Silu{}, {t.b.input("x", history)})});
+    t.b.output("y", t.b.add(late, old));
+    const Values next = t.b.emit(
+        AdvanceScale{}, {old, t.b.load("counter", counter), t.b.load("scale", one)});
+    t.b.store("history", next[0]);
+    t.b.store("counter", next[1]);
+    t.b.store("scale", next[2]);
+    const Graph g = store_early(t.g);
+    verify(g);
+    EXPECT_EQ(std::ranges::count(plan_memory(g).store_copies, true), 0);
 }
 
 TEST(StoreEarly, WaitsForWhoeverReadsTheOldValue) {
