@@ -179,6 +179,7 @@ struct Variant {
     Dtype v;
     AdamW op;
     bool floor = true;
+    Scaling scaling = kPerTensor;
 };
 
 const Variant kVariants[] = {
@@ -189,8 +190,15 @@ const Variant kVariants[] = {
     {"e5m2 pow2", Dtype::e5m2, {.scale_rounding = ScaleRounding::pow2}},
     {"e4m3", Dtype::e4m3, {}},
     {"e4m3, no floor", Dtype::e4m3, {}, false},
+    {"e4m3 pow2", Dtype::e4m3, {.scale_rounding = ScaleRounding::pow2}},
+    // Formats with bits enough, or a range for each group.
+    {"bf16 nearest", Dtype::bf16, {}, true, kUnscaled},
+    {"bf16", Dtype::bf16, {.stochastic = true}, true, kUnscaled},
+    {"f16", Dtype::f16, {}},
+    {"expanded", Dtype::e4m3, {}, true, kExpanded},
 };
-constexpr std::size_t kNearest = 0, kStochastic = 2, kPow2 = 4, kE4m3 = 5, kFlushed = 6;
+constexpr std::size_t kNearest = 0, kStochastic = 2, kPow2 = 4, kE4m3 = 5, kFlushed = 6,
+                      kE4m3Pow2 = 7, kBf16Nearest = 8, kBf16 = 9, kF16 = 10, kExpandedV = 11;
 
 struct Updates {
     double rms_ratio = 0;    // of updates cut at 10, to those of f32
@@ -228,7 +236,8 @@ std::vector<Updates> updates(const Spread& spread, std::uint64_t seed) {
     for (const Variant& variant : kVariants) {
         AdamW op = variant.op;
         op.v_floor = variant.floor;
-        add(variant.name, op, {Dtype::e4m3, shape, kPerTensor}, {variant.v, shape, kPerTensor});
+        add(variant.name, op, {Dtype::e4m3, shape, kPerTensor},
+            {variant.v, shape, variant.scaling});
     }
     Program program(backend());
     program.add("test", graph);
@@ -301,10 +310,27 @@ TEST_P(AdamWUpdates, AreThoseOfWideMoments) {
                 expect_between(got[k].rms_ratio, 0.80, 1.25);
             }
         }
-        // Frozen codes of v: the updates are too small, or too large.
+        // Frozen codes of v: the updates are too small, or too large. E4M3 has more of them in a
+        // binade, and less room for sizes that differ.
+        const double pow2 = got[kE4m3Pow2].rms_ratio;
         if (spread.sd == 0) {
             expect_between(got[kPow2].rms_ratio, slow ? 2.00 : 0.57, slow ? 2.10 : 0.63);
+            expect_between(pow2, slow ? 1.58 : 0.84, slow ? 1.62 : 0.87);
         }
+        if (spread.sd == 1) expect_between(pow2, 0.76, 0.83);
+        if (spread.sd == 1.5) expect_between(pow2, 0.49, 0.67);
+        // What is left where v has bits enough is m's.
+        for (const std::size_t k : {kBf16Nearest, kBf16, kF16, kExpandedV}) {
+            SCOPED_TRACE(kVariants[k].name);
+            EXPECT_LT(got[k].large_share, 1e-6);
+        }
+        for (const std::size_t k : {kBf16, kF16}) {
+            SCOPED_TRACE(kVariants[k].name);
+            expect_between(got[k].rms_ratio, 0.996, 1.001);
+        }
+        // To nearest, bf16 loses what changes a slow v by less than half a quantum.
+        expect_between(got[kBf16Nearest].rms_ratio, slow ? 0.985 : 0.996, slow ? 0.995 : 1.001);
+        expect_between(got[kExpandedV].rms_ratio, slow ? 1.05 : 0.998, slow ? 1.07 : 1.012);
         // E4M3 has no room for v: where sizes differ it is flushed, and at sd 1.5 the floor is too
         // high for the rest.
         const double plain = got[kE4m3].rms_ratio, flushed = got[kFlushed].rms_ratio;

@@ -74,6 +74,30 @@ inline int exponent_of(float group, float whole) {
     return std::max(-126, n);
 }
 
+// Of elements with this amax, NaN if one is not finite: a', the scale and what they are multiplied
+// by.
+struct OracleFactors {
+    float a, scale, inv_scale;
+};
+
+inline OracleFactors oracle_factors(const BlockQuantise& op, float amax) {
+    const float max = op.to == Dtype::e4m3 ? 448.0f : 57344.0f;
+    const bool te = op.rule == BlockRule::te;
+    const float a = te ? amax : std::max(amax, op.floor);
+    if (std::isnan(amax)) {
+        const float poison = std::bit_cast<float>(0x7fc00000);
+        return {a, poison, poison};
+    }
+    if (te && amax == 0) return {a, 1, 1};
+    if (te && op.rounding == ScaleRounding::exact) {
+        const float inv_scale = std::min(max / a, std::numeric_limits<float>::max());
+        return {a, 1.0f / inv_scale, inv_scale};
+    }
+    float scale = op.rounding == ScaleRounding::exact ? a / max : pow2_scale(a, max);
+    if (te) scale = std::max(scale, 0x1p-126f);
+    return {a, scale, 1.0f / scale};
+}
+
 inline HostTensor block_quantise_oracle(const BlockQuantise& op, const HostTensor& x) {
     HostTensor y{{op.to, x.type.shape, op.scaling}, std::vector<double>(x.values.size()), {}};
     y.codes.resize(x.values.size());
@@ -81,7 +105,6 @@ inline HostTensor block_quantise_oracle(const BlockQuantise& op, const HostTenso
     y.groups.assign(static_cast<std::size_t>(group_bytes(y.type)), 127);
     const ScaleLayout layout = scale_layout(y.type);
     CodecReference codec = op.to == Dtype::e4m3 ? e4m3_reference() : e5m2_reference();
-    const float max = op.to == Dtype::e4m3 ? 448.0f : 57344.0f;
     const std::int64_t rows = x.type.shape.rows(), columns = x.type.shape.last();
     std::map<std::tuple<std::int64_t, std::int64_t, std::int64_t>, float> known;
     const auto amax_once = [&](const Region& r) {
@@ -93,17 +116,7 @@ inline HostTensor block_quantise_oracle(const BlockQuantise& op, const HostTenso
         for (std::int64_t j = 0; j < columns; ++j) {
             const auto at = static_cast<std::size_t>(i * columns + j);
             const float amax = amax_once(region_of(y.type, op.global, i, j));
-            const bool te = op.rule == BlockRule::te;
-            const float a = te ? amax : std::max(amax, op.floor);
-            float scale = op.rounding == ScaleRounding::exact ? a / max : pow2_scale(a, max);
-            if (te) scale = std::max(scale, op.rounding == ScaleRounding::pow2 ? 0x1p-126f : 0.0f);
-            float inv_scale = 1.0f / scale;
-            if (te && op.rounding == ScaleRounding::exact) {
-                inv_scale = std::min(max / a, std::numeric_limits<float>::max());
-                scale = 1.0f / inv_scale;
-            }
-            if (te && amax == 0) scale = inv_scale = 1;
-            if (std::isnan(amax)) scale = inv_scale = std::bit_cast<float>(0x7fc00000);
+            const auto [a, scale, inv_scale] = oracle_factors(op, amax);
             y.scales[static_cast<std::size_t>(layout.scale_at(i, j))] = scale;
             int n = 0;
             if (!y.groups.empty() && !std::isnan(amax)) {

@@ -1,3 +1,10 @@
+#include <atomic>
+#include <functional>
+#include <set>
+#include <span>
+
+#include "base/convert.h"
+#include "base/parallel.h"
 #include "ops/block_quantise_oracle.h"
 #include "ops/quantise_source.h"
 
@@ -337,60 +344,274 @@ HostTensor adversarial(Dtype dtype, const Shape& shape, std::uint64_t seed) {
 const Shape kMatrices[] = {{1, 1},    {3, 5},     {16, 32},   {128, 128}, {2, 33, 130},
                            {257, 96}, {144, 272}, {31, 1024}, {5, 300}};
 
-TEST(BlockQuantise, IsTheOracleBitForBit) {
-    std::uint64_t i = 0;
-    for (const Shape& shape : kMatrices) {
-        for (int kind = static_cast<int>(i % 2); kind < 48; kind += 2, ++i) {
-            const BlockQuantise op = random_op(static_cast<std::uint64_t>(kind));
-            const Dtype dtype = kPlainDtypes[i % 4];
-            SCOPED_TRACE(fmt::format("{} {} {} as {}", name(dtype), to_string(shape),
-                                     to_string(op.scaling), name(op.to)));
-            const HostTensor x =
-                i % 3 ? adversarial(dtype, shape, i) : random_tensor(dtype, shape, i, 3);
-            expect_identical(run(as_is(op), {x})[0], block_quantise_oracle(op, x));
+struct Draw {
+    int kind;
+    BlockQuantise op;
+    Shape shape;
+    HostTensor x;
+};
+
+// Every kind in every shape: over the shapes each meets all dtypes, plain and hard values.
+void for_each_draw(std::uint64_t seed, const std::function<void(const Draw&)>& f) {
+    for (std::size_t s = 0; s < std::size(kMatrices); ++s) {
+        std::map<std::pair<Dtype, bool>, HostTensor> known;  // a tensor serves several kinds
+        for (std::size_t kind = 0; kind < 48; ++kind) {
+            const BlockQuantise op = random_op(kind);
+            const Dtype dtype = kPlainDtypes[(s + kind / 4) % 4];
+            const bool hard = Rng(seed, kind).bits(s) % 3 != 0;
+            HostTensor& x = known[{dtype, hard}];
+            if (x.values.empty()) {
+                const std::uint64_t at = seed + s * 8 + static_cast<std::uint64_t>(dtype);
+                x = hard ? adversarial(dtype, kMatrices[s], at)
+                         : random_tensor(dtype, kMatrices[s], at, 3);
+            }
+            SCOPED_TRACE(fmt::format("{} {}{} {}", hard ? "hard" : "plain", name(dtype),
+                                     attributes(op), to_string(kMatrices[s])));
+            f({static_cast<int>(kind), op, kMatrices[s], x});
         }
     }
+}
+
+TEST(BlockQuantise, DrawsMeetEveryFormatInEveryDtype) {
+    for (const std::uint64_t seed : {1, 2}) {
+        std::set<std::pair<int, Dtype>> kinds;
+        std::set<std::pair<std::string, Dtype>> formats;
+        std::set<std::pair<std::string, bool>> shapes;
+        for_each_draw(seed, [&](const Draw& d) {
+            const Dtype dtype = d.x.type.dtype;
+            kinds.emplace(d.kind, dtype);
+            formats.emplace(fmt::format("{} {}", name(d.op.to), to_string(d.op.scaling)), dtype);
+            shapes.emplace(to_string(d.op.scaling) + to_string(d.shape), d.op.global);
+        });
+        EXPECT_EQ(kinds.size(), 48u * 4);
+        // Rows, runs, squares and groups of three lengths, the latter under two scales.
+        EXPECT_EQ(formats.size(), 6u * 2 * 4);
+        EXPECT_EQ(shapes.size(), std::size(kMatrices) * (3 + 2 * 3));
+    }
+}
+
+TEST(BlockQuantise, IsTheOracleBitForBit) {
+    for_each_draw(1, [](const Draw& d) {
+        expect_identical(run(as_is(d.op), {d.x})[0], block_quantise_oracle(d.op, d.x));
+    });
 }
 
 TEST(BlockQuantise, CopiesOfTheTransposeComeFromTheTensor) {
-    std::uint64_t i = 100;
-    for (const Shape& shape : kMatrices) {
-        for (int kind = static_cast<int>(i % 2); kind < 48; kind += 2, ++i) {
-            BlockQuantise op = random_op(static_cast<std::uint64_t>(kind));
-            const HostTensor x = adversarial(kPlainDtypes[i % 3], shape, i);
-            for (const Copies copies : {Copies::columns, Copies::both}) {
-                op.copies = copies;
-                SCOPED_TRACE(fmt::format("{} {} {} as {}", name(x.type.dtype), to_string(shape),
-                                         to_string(op.scaling), name(op.to)));
-                const auto fused = run(as_is(op), {x}), parts = run(decomposed(op), {x});
+    for_each_draw(2, [](const Draw& d) {
+        BlockQuantise op = d.op;
+        for (const Copies copies : {Copies::columns, Copies::both}) {
+            op.copies = copies;
+            const auto fused = run(as_is(op), {d.x}), parts = run(decomposed(op), {d.x});
+            ASSERT_EQ(fused.size(), parts.size());
+            for (std::size_t k = 0; k < parts.size(); ++k) expect_identical(fused[k], parts[k]);
+        }
+    });
+}
+
+// Each kind meets each source, and over the shapes with all copies.
+TEST(BlockQuantise, SourcesAreTheOpsOfTheirNames) {
+    const Shape shapes[] = {{144, 272}, {5, 300}, {3, 43, 136}};
+    const std::vector<SourceCase> sources = source_cases();
+    std::set<std::tuple<QuantiseSource, std::string, Copies, Dtype>> met;
+    for (std::size_t s = 0; s < std::size(shapes); ++s) {
+        for (std::size_t k = 0; k < sources.size(); ++k) {
+            const std::uint64_t seed = 900 + 5 * (s * sources.size() + k);
+            const std::vector<HostTensor> narrow =
+                sources[k].operands(Dtype::bf16, shapes[s], seed, 3);
+            const std::vector<HostTensor> wide =
+                sources[k].operands(Dtype::f32, shapes[s], seed, 3);
+            for (std::size_t kind = 0; kind < 48; ++kind) {
+                BlockQuantise op = random_op(kind);
+                op.of = sources[k].of;
+                op.copies = static_cast<Copies>((kind / 4 + k + s) % 3);
+                const auto& in = (kind / 24 + kind / 4 + s) % 2 ? narrow : wide;
+                SCOPED_TRACE(fmt::format("{}{} {}", name(in[0].type.dtype), attributes(op),
+                                         to_string(shapes[s])));
+                met.emplace(op.of, to_string(op.scaling), op.copies, in[0].type.dtype);
+                const auto fused = run(as_is(op), in), parts = run(decomposed(op), in);
                 ASSERT_EQ(fused.size(), parts.size());
-                for (std::size_t k = 0; k < parts.size(); ++k) {
-                    expect_identical(fused[k], parts[k]);
-                }
+                for (std::size_t i = 0; i < parts.size(); ++i) expect_identical(fused[i], parts[i]);
             }
+        }
+    }
+    // All formats with all copies in both dtypes; of the sources, two are normalise.
+    EXPECT_EQ(met.size(), (sources.size() - 1) * 6 * 3 * 2);
+}
+
+// ---- A million groups --------------------------------------------------------------------------
+
+// Of each matrix. GPUs have a kernel of their own for runs of so few rows in bf16.
+constexpr std::int64_t kRows = 512, kColumns = 2048;
+constexpr std::int64_t kGroup = 32, kTile = 128;
+
+// The hardest values there are for exponents of groups: amaxes whose significands are the row's, or
+// its neighbours, at all distances from it, over all of f32. And groups and rows of zeros,
+// subnormals, now and then an infinity or a NaN.
+void fill_hard(float* row, const Rng& rng, std::uint64_t at) {
+    const std::uint64_t of_row = rng.bits64(at);
+    const std::uint64_t whole = of_row >> 8 & 0x7FFFFF;
+    const int highest = of_row % 64 == 0 ? 0 : static_cast<int>(1 + (of_row >> 32) % 254);
+    for (std::uint64_t g = 0; g < kColumns / kGroup; ++g) {
+        const std::uint64_t of_group = rng.bits64(at + 1 + g);
+        const bool far = of_group % 16 == 0, zeros = of_row % 64 == 1 || of_group % 64 == 1;
+        const int top = highest - static_cast<int>((of_group >> 9) % (far ? 256 : 24));
+        const std::uint64_t significands[] = {whole,          whole + 1, whole - 1,
+                                              of_group >> 40, 0,         0x7FFFFF};
+        for (std::uint64_t i = 0; i < kGroup; ++i) {
+            const std::uint64_t word = rng.bits64(at + 100 + kGroup * g + i);
+            const bool largest = i == (of_group >> 4) % kGroup;
+            const int exponent = largest ? top : top - 1 - static_cast<int>(word >> 32 & 7);
+            auto magnitude = static_cast<std::uint32_t>(
+                (largest ? significands[(of_group >> 32) % 6] : word) & 0x7FFFFF);
+            if (exponent > 0) magnitude |= static_cast<std::uint32_t>(exponent) << 23;
+            if (zeros || (!largest && (word >> 40) % 16 == 0)) magnitude = 0;
+            if ((word >> 44) % 0x20000 == 0) magnitude = word % 2 ? 0x7F800000 : 0x7FC01234;
+            row[kGroup * g + i] = std::bit_cast<float>(
+                magnitude | (word >> 63 ? std::uint32_t{0x80000000} : std::uint32_t{0}));
         }
     }
 }
 
-TEST(BlockQuantise, SourcesAreTheOpsOfTheirNames) {
-    std::uint64_t seed = 900;
-    for (const Shape& shape : {Shape{144, 272}, Shape{5, 300}, Shape{3, 43, 136}}) {
-        for (int kind = 0; kind < 48; kind += 7) {
-            for (const SourceCase& source : source_cases()) {
-                BlockQuantise op = random_op(static_cast<std::uint64_t>(kind));
-                op.of = source.of;
-                op.copies = static_cast<Copies>(kind % 3);
-                const Dtype dtype = kind % 2 ? Dtype::bf16 : Dtype::f32;
-                SCOPED_TRACE(fmt::format("{}{} {}", name(dtype), attributes(op), to_string(shape)));
-                const auto in = source.operands(dtype, shape, seed += 5, 3);
-                const auto fused = run(as_is(op), in), parts = run(decomposed(op), in);
-                ASSERT_EQ(fused.size(), parts.size());
-                for (std::size_t k = 0; k < parts.size(); ++k) {
-                    expect_identical(fused[k], parts[k]);
-                }
-            }
+std::vector<float> million_values(bool hard, std::uint64_t seed) {
+    std::vector<float> x(kRows * kColumns);
+    const Rng rng(seed, 11);
+    parallel_for(kRows, 8, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t row = begin; row < end; ++row) {
+            float* const to = &x[static_cast<std::size_t>(row * kColumns)];
+            const auto at = static_cast<std::uint64_t>(row * 2 * kColumns);
+            if (hard) fill_hard(to, rng, at);
+            for (std::uint64_t j = 0; j < kColumns && !hard; ++j) to[j] = rng.normal(at + j);
         }
+    });
+    return x;
+}
+
+float amax_of(std::span<const float> x) {
+    float top = 0;
+    for (const float v : x) {
+        if (!std::isfinite(v)) return std::numeric_limits<float>::quiet_NaN();
+        top = std::max(top, std::abs(v));
     }
+    return top;
+}
+
+// The definition's exponent of a group; `whole` is a'.
+int exponent_in_steps(float group, float whole) {
+    if (group < std::numeric_limits<float>::min()) return exponent_of(group, whole);
+    int n = 0;
+    while (n > -126 && std::ldexp(double{whole}, n - 1) >= double{group}) --n;
+    return n;
+}
+
+struct Tally {
+    using Count = std::atomic<std::int64_t>;
+    Count groups = 0, tiles = 0, wrong = 0;
+    // Groups with a bound on their scaled amax on both sides, and those that break one.
+    Count bounded = 0, too_large = 0, too_small = 0;
+    // What is there to be met: amaxes at the bounds, and what has no lower one.
+    Count at_max = 0, just_above_half = 0, unbounded = 0, zeros = 0, poisoned = 0;
+};
+
+// Of a micro group, max a_i / (a' 2^n) lies in (max / 2, max], for n = ceil(log2(a_i / a')). The
+// upper bound holds for all finite groups; the lower one where a_i is normal, since of subnormals
+// only a bound is taken, and n is not clamped to -126, a_i > a' 2^-127. Both are exact here, in
+// doubles. The three roundings of a scaled element take it a few 2^-24 beyond either end, which the
+// cast takes back: codes of maxima are between those of max / 2 and of max.
+void check_bounds(const BlockQuantise& op, float top, float whole, int byte, int highest_code,
+                  Tally& t) {
+    const double scaled = std::ldexp(double{top}, 127 - byte), a = whole;
+    t.too_large += scaled > a;
+    t.zeros += top == 0;
+    if (top < std::numeric_limits<float>::min() || double{top} <= std::ldexp(a, -127)) {
+        ++t.unbounded;
+        return;
+    }
+    const int max_code = op.to == Dtype::e4m3 ? 0x7E : 0x7B,
+              binade = op.to == Dtype::e4m3 ? 8 : 4;  // codes of one
+    ++t.bounded;
+    t.too_small += scaled <= a / 2 || highest_code < max_code - binade;
+    t.too_large += highest_code > max_code;
+    t.at_max += scaled == a;
+    t.just_above_half += scaled <= a / 2 * (1 + 0x1p-22);
+}
+
+// Rows of x against those of y: under scales of runs of `length`, and groups if there are any.
+void check_rows(const BlockQuantise& op, const std::vector<float>& x, const HostTensor& y,
+                Tally& t) {
+    const bool groups = op.scaling.granularity == Granularity::micro;
+    const std::int64_t length = groups ? kColumns : kTile, part = groups ? kGroup : kTile;
+    const ScaleLayout layout = scale_layout(y.type);
+    parallel_for(kRows, 8, [&](std::int64_t begin, std::int64_t end) {
+        CodecReference codec = op.to == Dtype::e4m3 ? e4m3_reference() : e5m2_reference();
+        std::int64_t wrong = 0;
+        for (std::int64_t at = begin * kColumns; at < end * kColumns; at += length) {
+            const std::int64_t row = at / kColumns, first = at % kColumns;
+            const float* const run = &x[static_cast<std::size_t>(at)];
+            const float amax = amax_of({run, static_cast<std::size_t>(length)});
+            const auto [whole, scale, inv_scale] = oracle_factors(op, amax);
+            wrong += bits(y.scales[static_cast<std::size_t>(layout.scale_at(row, first))]) !=
+                     bits(scale);
+            t.poisoned += std::isnan(amax);
+            for (std::int64_t j = 0; j < length; j += part) {
+                const float top = amax_of({run + j, static_cast<std::size_t>(part)});
+                const int n = groups && !std::isnan(amax) ? exponent_in_steps(top, whole) : 0;
+                int highest = 0;
+                for (std::int64_t i = j; i < j + part; ++i) {
+                    // Exact but for the last product, as doubles are long enough.
+                    const float raised = static_cast<float>(std::ldexp(double{run[i]}, -n));
+                    const int got = static_cast<int>(y.codes[static_cast<std::size_t>(at + i)]);
+                    wrong += got != codec.cast(double{raised * inv_scale});
+                    highest = std::max(highest, got & 0x7F);
+                }
+                if (!groups) continue;
+                const int byte = y.groups[static_cast<std::size_t>(layout.group_at(row, j))];
+                wrong += byte > 127 || byte != 127 + n;
+                if (!std::isnan(amax)) check_bounds(op, top, whole, byte, highest, t);
+            }
+            (groups ? t.groups : t.tiles) += length / part;
+        }
+        t.wrong += wrong;
+    });
+}
+
+// 2^20 groups of 32 and 2^18 runs of 128, on a GPU 2^22 and 2^20: normal values and hard ones, f32
+// and bf16, both formats and all rules, bit for bit.
+TEST(BlockQuantise, AMillionGroups) {
+    Tally t;
+    for (std::uint64_t i = 0; i < (on_cuda() ? 128 : 32); ++i) {
+        const Dtype dtype = i % 2 ? Dtype::bf16 : Dtype::f32;
+        const bool hard = i / 2 % 2 == 0;
+        const BlockQuantise groups = micro(32, i / 4 % 2 ? Dtype::e5m2 : Dtype::e4m3);
+        BlockQuantise tiles =
+            runs(groups.to, i / 8 % 2 ? ScaleRounding::pow2 : ScaleRounding::exact);
+        if (i / 16 % 2) tiles.rule = BlockRule::te;
+        SCOPED_TRACE(
+            fmt::format("{} {} {}", name(dtype), hard ? "hard" : "normal", name(groups.to)));
+        std::vector<float> x = million_values(hard, i);
+        HostTensor in{{dtype, {kRows, kColumns}}, {}, {}};
+        in.codes.resize(x.size() * size_of(dtype));
+        convert(std::as_bytes(std::span(x)), Dtype::f32, in.codes, dtype);
+        convert(in.codes, dtype, std::as_writable_bytes(std::span(x)), Dtype::f32);
+        const auto out = run(
+            [&](Builder& b, const Values& v) {
+                return Values{b.one(groups, {v[0]}), b.one(tiles, {v[0]})};
+            },
+            {in});
+        const std::int64_t wrong = t.wrong;
+        check_rows(groups, x, out[0], t);
+        check_rows(tiles, x, out[1], t);
+        ASSERT_EQ(t.wrong, wrong);
+    }
+    EXPECT_GE(t.groups, 1'000'000);
+    EXPECT_GE(t.tiles, on_cuda() ? 1'000'000 : 100'000);
+    EXPECT_EQ(t.too_large, 0);
+    EXPECT_EQ(t.too_small, 0);
+    EXPECT_GT(t.bounded, t.groups * 3 / 4);
+    EXPECT_GT(t.at_max, t.groups / 100);
+    EXPECT_GT(t.just_above_half, t.groups / 100);
+    EXPECT_GT(t.unbounded, t.groups / 100);
+    EXPECT_GT(t.zeros, t.groups / 100);
+    EXPECT_GT(t.poisoned, 100);
 }
 
 // Rows without elements have the scale of zeros.
