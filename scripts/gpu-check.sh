@@ -21,7 +21,7 @@
 # built anywhere:
 #
 #   octavo   CTestTestfile.cmake   tests/CTestTestfile.cmake
-#   tests/octavo_{ops,passes,recipes,train,engine,backends_cuda}_tests
+#   tests/octavo_{ops,passes,recipes,train,engine,cli,backends_cuda}_tests
 #
 # OCTAVO_JOBS tests (else 8) run side by side.
 set -euo pipefail
@@ -105,8 +105,8 @@ run_tests() {
                 ;;
         esac
     done < "$build/tests/CTestTestfile.cmake" > "$folder/CTestTestfile.cmake"
-    OCTAVO_FIXTURES=$PWD/tests/fixtures try "GPU tests" 3600 ctest --test-dir "$folder" -L gpu \
-        -j "$jobs" --no-tests=error --output-on-failure
+    OCTAVO_FIXTURES=$PWD/tests/fixtures OCTAVO_PROGRAM=$octavo try "GPU tests" 3600 \
+        ctest --test-dir "$folder" -L gpu -j "$jobs" --no-tests=error --output-on-failure
 }
 
 # sanitize TOOL SECONDS: the op tests under a tool, in shards. Each runs its tests in an order of

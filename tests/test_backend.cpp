@@ -15,17 +15,23 @@ bool on_cuda() {
     return name && std::string_view(name) == "cuda";
 }
 
-std::unique_ptr<Backend> make_test_backend() {
+void skip_without_backend() {
+    if (!on_cuda()) return;
 #ifdef OCTAVO_CUDA
-    if (on_cuda()) {
-        if (const auto why_not = why_no_cuda()) {
-            fmt::print("skipped: {}\n", *why_not);
-            std::exit(77);
-        }
-        return make_cuda_backend({.deterministic = true});
+    if (const auto why_not = why_no_cuda()) {
+        fmt::print("skipped: {}\n", *why_not);
+        std::exit(77);
     }
+#else
+    fail("OCTAVO_TEST_BACKEND = cuda, but this build has no such backend");
 #endif
-    check(!on_cuda(), "OCTAVO_TEST_BACKEND = cuda, but this build has no such backend");
+}
+
+std::unique_ptr<Backend> make_test_backend() {
+    skip_without_backend();
+#ifdef OCTAVO_CUDA
+    if (on_cuda()) return make_cuda_backend({.deterministic = true});
+#endif
     return make_cpu_backend();
 }
 

@@ -8,6 +8,8 @@
 namespace octavo::test {
 
 bool on_cuda();
+// Where the backend under test is not there, says so and ends the process as skipped (77).
+void skip_without_backend();
 std::unique_ptr<Backend> make_test_backend();
 Backend& backend();
 

@@ -16,6 +16,8 @@
 #include <system_error>
 #include <vector>
 
+#include "test_backend.h"
+
 extern char** environ;
 
 namespace octavo::test {
@@ -32,12 +34,18 @@ inline std::string slurp(const std::filesystem::path& path) {
     return text.str();
 }
 
+// The program where it was built, or where OCTAVO_PROGRAM says it is now.
+inline const char* program_path() {
+    const char* moved = std::getenv("OCTAVO_PROGRAM");
+    return moved ? moved : OCTAVO_BINARY;
+}
+
 // The program as a child process; its output goes to a file.
 class Process {
   public:
     Process(const std::vector<std::string>& args, std::filesystem::path log)
         : log_(std::move(log)) {
-        std::vector<std::string> words{OCTAVO_BINARY};
+        std::vector<std::string> words{program_path()};
         words.insert(words.end(), args.begin(), args.end());
         std::vector<char*> argv;
         for (std::string& word : words) argv.push_back(word.data());
@@ -47,19 +55,19 @@ class Process {
         posix_spawn_file_actions_addopen(&actions, 1, log_.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
                                          0644);
         posix_spawn_file_actions_adddup2(&actions, 1, 2);
-        const int error =
-            posix_spawn(&pid_, OCTAVO_BINARY, &actions, nullptr, argv.data(), environ);
+        const int error = posix_spawn(&pid_, argv[0], &actions, nullptr, argv.data(), environ);
         posix_spawn_file_actions_destroy(&actions);
         // Without a child there must be nothing to signal or wait for: -1 would mean everybody.
-        if (error != 0) throw std::system_error(error, std::generic_category(), OCTAVO_BINARY);
+        if (error != 0) throw std::system_error(error, std::generic_category(), words[0]);
     }
 
     void send(int signal) const { kill(pid_, signal); }
     std::string log() const { return slurp(log_); }
-    bool wait_for_text(const std::string& text) const {
-        for (int i = 0; i < 3000; ++i) {
+    // Half a minute at most.
+    bool wait_for_text(const std::string& text, unsigned poll_us = 10000) const {
+        for (unsigned us = 0; us < 30'000'000; us += poll_us) {
             if (log().find(text) != std::string::npos) return true;
-            usleep(10000);
+            usleep(poll_us);
         }
         return false;
     }
@@ -78,10 +86,12 @@ inline Finished octavo(const std::filesystem::path& folder, const std::vector<st
     return Process(args, folder / "log").wait();
 }
 
-// A folder with a small data set and a run file for a tiny model.
+// A folder with a small data set and a run file for a tiny model, which trains on the backend under
+// test. A GPU adds up in one order only where it is told to.
 class Workspace : public testing::Test {
   protected:
     void SetUp() override {
+        skip_without_backend();
         std::string pattern = (std::filesystem::temp_directory_path() / "octavo-XXXXXX").string();
         folder_ = mkdtemp(pattern.data());
         std::ofstream text(folder_ / "text.txt");
@@ -109,7 +119,8 @@ class Workspace : public testing::Test {
                "[train]\nsteps = 24\nbatch = 2\nseq = 32\ngrad_accum = 2\nlr = 3e-3\n"
                "warmup_steps = 4\n[eval]\nevery = 8\nbatches = 2\n"
                "[diag]\ninterval = 3\n"
-               "[checkpoint]\nevery = 5\nkeep_last = 2\n";
+               "[checkpoint]\nevery = 5\nkeep_last = 2\n[runtime]\nbackend = " +
+               (on_cuda() ? "\"cuda\"\ndeterministic = true\n" : "\"cpu\"\n");
     }
     std::string path(const std::string& name) const { return (folder_ / name).string(); }
     void write(const std::string& name, const std::string& text) const {
