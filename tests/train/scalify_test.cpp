@@ -79,6 +79,13 @@ TEST_P(Scalify, FusedInF32IsFusedF32) {
     expect_same(train(plain, 3, 1), train(scaled, 3, 1));
 }
 
+// The paper's #0.
+TEST_P(Scalify, RunZeroIsF32) {
+    StepOptions zero = tiny_options(GetParam(), "scalify");
+    set_scalify_run(zero.recipe, 0);
+    expect_same(train(tiny_options(GetParam(), "fp32"), 4, 2), train(zero, 4, 2));
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Scalify,
                          testing::Values(Family::llama, Family::qwen2, Family::qwen3,
                                          Family::gpt2));
