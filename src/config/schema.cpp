@@ -178,6 +178,10 @@ void add_recipe(std::vector<Key>& keys) {
           one_of({"exact", "data"}));
     s.key("attention_rebalance", &R::attention_rebalance,
           "scalify: the size of attention's result allows for the mean it is");
+    s.key(
+        "cast", &R::cast,
+        "scalify: what does not fit 8 bits saturates, or is NaN as in the paper's code, to compare",
+        one_of({"saturate", "nan"}));
 }
 
 void add_smooth(std::vector<Key>& keys) {

@@ -142,6 +142,9 @@ struct Attributes {
         return fmt::format(" groups={}{} alignment={}", o.groups, o.group_k ? " of k" : "",
                            o.alignment);
     }
+    std::string operator()(const OverflowToNan& o) const {
+        return fmt::format(" {}{}", name(o.to), text("", o.exponent));
+    }
     std::string operator()(const PredictAmax& o) const { return fmt::format(" bound={}", o.bound); }
     std::string operator()(const Quantise& o) const {
         return fmt::format(" {}{}{}", name(o.to), copies_name(o.copies),

@@ -154,6 +154,7 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
     refuse(o.statistic != plain.statistic, "statistic");
     refuse(o.norm_eps != plain.norm_eps, "norm_eps");
     refuse(o.attention_rebalance != plain.attention_rebalance, "attention_rebalance");
+    refuse(o.cast != plain.cast, "cast");
     const auto check_gradient = [&] {
         refuse_option(!r.output_grad && fp8.output_grad && o.gradient != "auto", "gradient", r,
                       "quantises nothing " + in_run);
@@ -175,7 +176,9 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
     p.statistic = o.statistic == "l1"    ? Statistic::l1
                   : o.statistic == "max" ? Statistic::max
                                          : Statistic::l2;
-    p.scales = {.exact_eps = o.norm_eps == "exact", .rebalance_attention = o.attention_rebalance};
+    p.scales = {.exact_eps = o.norm_eps == "exact",
+                .rebalance_attention = o.attention_rebalance,
+                .nan_casts = o.cast == "nan"};
 }
 
 void set_rounding(Recipe& r, const RunConfig& config) {
@@ -264,6 +267,8 @@ void set_states(Recipe& r, const RunConfig& config) {
         return state_type(f, {}).scaling == kPerTensor;
     };
     const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
+    refuse_option(level.cast == "nan" && !r.activation && !is_fp8(r.states.gradient), "cast", r,
+                  fmt::format("casts nothing to 8 bits in run {}", level.run));
     refuse_option(level.rescale == "norm+wgrad" && !scaled, "rescale", r,
                   fmt::format("measures weight gradients for the bounds of moments under a scale, "
                               "optimizer.m is {} and v is {}",

@@ -81,7 +81,9 @@ Dtype stored_gradient(const StepOptions& o, const StateFormats& formats) {
 // Under a scale from its own amax. Codes saturate; so that the norm sees what is not finite, the
 // scale is NaN then: 0 * amax is 0 or NaN.
 Value quantise_gradient(Builder& b, const Recipe& recipe, Value g) {
-    if (recipe.propagation) return b.cast(g, recipe.states.gradient);
+    if (recipe.propagation) {
+        return cast_data(b, Cast{recipe.states.gradient}, g, recipe.propagation->scales.nan_casts);
+    }
     const Type one{Dtype::f32, {1}};
     const Value amax = b.one(Amax{}, {g});
     const Value scale = b.one(ComputeScale{recipe.gradient_rule()}, {amax, b.constant(one, 1)});

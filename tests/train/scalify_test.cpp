@@ -118,6 +118,16 @@ TEST(ScalifyRuns, MemoriseABatch) {
     }
 }
 
+TEST(ScalifyRuns, NanForOverflowsMovesNothingThatFits) {
+    StepOptions saturates = run_of(3);
+    saturates.fuse = false;
+    StepOptions makes_nan = saturates;
+    makes_nan.recipe.propagation->scales.nan_casts = true;
+    for (const int micro_batches : {1, 2}) {
+        expect_same(train(saturates, 3, micro_batches), train(makes_nan, 3, micro_batches));
+    }
+}
+
 TEST(ScalifyRuns, StatesAreThoseOfTheTable) {
     const std::string linear = "model.layers.0.mlp.up_proj.weight", table = "lm_head.weight";
     const auto type = [](Session& s, const std::string& name) { return s.state().at(name).type; };

@@ -161,6 +161,10 @@ TEST(Setup, ScalifyTakesSingleKeys) {
                 .statistic = "max",
                 .norm_eps = "data",
                 .attention_rebalance = false};
+    EXPECT_FALSE(recipe_of(c).propagation->scales.nan_casts);
+    c.recipe.cast = "nan";
+    EXPECT_TRUE(recipe_of(c).propagation->scales.nan_casts);
+    c.recipe.cast = "saturate";
     c.optimizer.gradient = "f16";
     c.optimizer.m = "f32";
     const Recipe r = recipe_of(c);
@@ -240,6 +244,11 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
         {{.name = "scalify", .rescale = "norm+wgrad"},
          "rescale: recipe scalify measures weight gradients for the bounds of moments under a "
          "scale, optimizer.m is f32 and v is f32"},
+        {{.name = "scalify", .run = 0, .cast = "nan"},
+         "cast: recipe scalify does not propagate scales in run 0"},
+        {{.name = "scalify", .run = 2, .cast = "nan"},
+         "cast: recipe scalify casts nothing to 8 bits in run 2"},
+        {{.name = "moss", .cast = "nan"}, "cast: recipe moss does not propagate scales"},
         {{.name = "scalify", .history = 8}, "history: recipe scalify has no delayed scales"},
         {{.name = "scalify", .weight_scale = "measured"},
          "weight_scale: recipe scalify has no weights under one scale"},
