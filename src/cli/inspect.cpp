@@ -10,6 +10,7 @@
 #include "cli/inspect_tokens.h"
 #include "cli/model_folder.h"
 #include "cli/verbs.h"
+#include "graph/provider.h"
 #include "report/scales_table.h"
 #include "train/inspect_quantise.h"
 #include "train/inspect_run.h"
@@ -48,8 +49,12 @@ int inspect_graph(const Args& args) {
     const auto backend = open_backend(args.config().runtime);
     const TrainProgram program = compile(args, *backend);
     const Graph& graph = chosen_plan(args, program).graph();
+    StoredProviders stored;
+    for (const char* name : {"micro", "update"}) {
+        note_stores(program.program().plan(name).graph(), stored);
+    }
     const bool dot = args.flag<std::string>("format") == "dot";
-    fmt::print("{}", dot ? to_graphviz(graph) : to_text(graph));
+    fmt::print("{}", dot ? to_graphviz(graph, stored) : to_text(graph, stored));
     return 0;
 }
 
@@ -175,7 +180,7 @@ const std::vector<Shorthand> kShorthands = {{"model", "model.preset"}, {"recipe"
 
 Verb inspect_verb() {
     Verb graph{.name = "graph",
-               .help = "The graph of a step after all passes: dtypes, scales, shapes.",
+               .help = "A step's graph after all passes: dtypes, shapes, scales, their providers.",
                .run = inspect_graph,
                .config = true,
                .flags = {kGraphFlag,

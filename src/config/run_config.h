@@ -87,6 +87,7 @@ struct RunConfig {
         std::string statistic = "l2";
         std::string norm_eps = "exact";
         bool attention_rebalance = true;
+        std::string cast = "saturate";
         bool operator==(const Recipe&) const = default;
     };
 

@@ -164,8 +164,8 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("interval", &R::interval, "predicted scales: steps from one measured amax to the next",
           between(1, 1e9), "steps");
     s.key("run", &R::run,
-          "scalify: 1: f16, 2: masters in f16, 3: products in FP8, 4: moments in f16",
-          between(1, 4));
+          "scalify: 0: f32, 1: f16, 2: masters in f16, 3: products in FP8, 4: moments in f16",
+          between(0, 4));
     s.key("compute", &R::compute, "scalify: activations and gradients; auto: f16",
           one_of({"auto", "f16", "bf16", "f32"}));
     s.key("matmul", &R::matmul, "scalify: operands of Linear layers; auto: by recipe.run",
@@ -178,6 +178,10 @@ void add_recipe(std::vector<Key>& keys) {
           one_of({"exact", "data"}));
     s.key("attention_rebalance", &R::attention_rebalance,
           "scalify: the size of attention's result allows for the mean it is");
+    s.key(
+        "cast", &R::cast,
+        "scalify: what does not fit 8 bits saturates, or is NaN as in the paper's code, to compare",
+        one_of({"saturate", "nan"}));
 }
 
 void add_smooth(std::vector<Key>& keys) {

@@ -282,6 +282,12 @@ struct Matmul {
     std::int64_t alignment = 1;  // first rows are multiples of it
     bool operator==(const Matmul&) const = default;
 };
+// What a cast to an 8-bit float would have to saturate.
+struct OverflowToNan {
+    Dtype to = Dtype::e4m3;
+    int exponent = 0;  // of the cast
+    bool operator==(const OverflowToNan&) const = default;
+};
 struct PagedAttention {
     float scale = 1;
     std::int64_t block = 16;  // tokens of a block

@@ -2,7 +2,7 @@
 
 #include <map>
 
-#include "graph/graph.h"
+#include "graph/provider.h"
 
 namespace octavo {
 namespace {
@@ -142,6 +142,9 @@ struct Attributes {
         return fmt::format(" groups={}{} alignment={}", o.groups, o.group_k ? " of k" : "",
                            o.alignment);
     }
+    std::string operator()(const OverflowToNan& o) const {
+        return fmt::format(" {}{}", name(o.to), text("", o.exponent));
+    }
     std::string operator()(const PredictAmax& o) const { return fmt::format(" bound={}", o.bound); }
     std::string operator()(const Quantise& o) const {
         return fmt::format(" {}{}{}", name(o.to), copies_name(o.copies),
@@ -190,15 +193,25 @@ struct Attributes {
     }
 };
 
+// "e4m3[2, 4] x tensor (delayed)".
+std::string described(const Graph& g, Value v, const StoredProviders& stored) {
+    const std::string_view provider = scale_provider(g, v, stored);
+    return to_string(g.type(v)) + (provider.empty() ? "" : fmt::format(" ({})", provider));
+}
+
 }  // namespace
 
 std::string attributes(const Op& op) { return std::visit(Attributes{}, op); }
 
-std::string to_text(const Graph& g) {
+std::string to_text(const Graph& g) { return to_text(g, {}); }
+std::string to_graphviz(const Graph& g) { return to_graphviz(g, {}); }
+
+std::string to_text(const Graph& g, const StoredProviders& stored) {
     std::string s;
     for (const Node& n : g.nodes()) {
         for (std::size_t i = 0; i < n.out.size(); ++i) {
-            s += fmt::format("{}%{}: {}", i ? ", " : "", n.out[i].id, to_string(g.type(n.out[i])));
+            s += fmt::format("{}%{}: {}", i ? ", " : "", n.out[i].id,
+                             described(g, n.out[i], stored));
         }
         s += fmt::format("{}{}(", n.out.empty() ? "" : " = ", op_name(n.op));
         for (std::size_t i = 0; i < n.in.size(); ++i) {
@@ -212,7 +225,7 @@ std::string to_text(const Graph& g) {
     return s;
 }
 
-std::string to_graphviz(const Graph& g) {
+std::string to_graphviz(const Graph& g, const StoredProviders& stored) {
     static constexpr std::string_view kColour[] = {"#dbeafe", "#fee2e2", "#dcfce7"};
     std::string s = "digraph octavo {\n  rankdir=TB; node [shape=box, style=filled];\n";
     for (std::size_t i = 0; i < g.nodes().size(); ++i) {
@@ -221,7 +234,7 @@ std::string to_graphviz(const Graph& g) {
                          attributes(n.op), n.label, kColour[static_cast<int>(n.phase)]);
         for (Value v : n.in) {
             s += fmt::format("  n{} -> n{} [label=\"{}\"];\n", g.producer(v), i,
-                             to_string(g.type(v)));
+                             described(g, v, stored));
         }
     }
     return s + "}\n";

@@ -38,6 +38,11 @@ Exponent shifted(Exponent e, int by) {
     return e;
 }
 
+Value cast_data(Builder& b, const Cast& op, Value data, bool nan_casts) {
+    if (nan_casts && is_fp8(op.to)) data = b.one(OverflowToNan{op.to, op.exponent}, {data});
+    return b.one(op, {data});
+}
+
 ScaledValues like_first(ScaleBuilder& s, const Op& op, const ScaledValues& in) {
     Values data;
     for (const Scaled& x : in) data.push_back(x.data);

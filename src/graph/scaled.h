@@ -31,6 +31,7 @@ using ScaledValues = std::vector<Scaled>;
 struct ScaleOptions {
     bool exact_eps = true;  // the eps of norms is added to values, else to data (paper, C.2)
     bool rebalance_attention = true;
+    bool nan_casts = false;  // what casts to 8 bits would saturate becomes NaN
 };
 
 class ScaleBuilder {
@@ -53,6 +54,9 @@ class ScaleBuilder {
 // The scale of a product of values.
 Exponent product(ScaleBuilder&, const Exponent&, const Exponent&);
 Exponent shifted(Exponent, int by);
+
+// `op` of data, with NaN for what it would have to saturate in 8 bits if that is asked for.
+Value cast_data(Builder&, const Cast& op, Value data, bool nan_casts);
 
 // Results of an op that moves elements, or is linear in operand 0 alone: under its scale.
 ScaledValues like_first(ScaleBuilder&, const Op&, const ScaledValues& in);

@@ -59,7 +59,7 @@ ScaledValues scale(ScaleBuilder& s, const Cast& op, const ScaledValues& in) {
     const bool known = !x.scale.any && x.scale.base == x.size.base;
     Cast cast = op;
     if (known) cast.exponent += x.scale.offset - x.size.offset;
-    return {{s.b.one(cast, {x.data}), known ? x.size : x.scale}};
+    return {{cast_data(s.b, cast, x.data, s.options.nan_casts), known ? x.size : x.scale}};
 }
 
 constexpr RulesFor<Cast> kCast{.type = type, .decompose = decompose, .vjp = vjp, .scale = scale};

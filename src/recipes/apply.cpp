@@ -367,11 +367,13 @@ std::vector<WorkingWeight> working_weights(const Recipe& recipe, const Graph& ap
 namespace {
 
 // master / 2^exponent, which is the scale of a master that has one.
-Value divided(Builder& b, Value master, int exponent, Dtype to) {
+Value divided(Builder& b, const Recipe& recipe, Value master, int exponent, Dtype to) {
+    const bool nan_casts = recipe.propagation && recipe.propagation->scales.nan_casts;
     if (b.type(master).scaling == kUnscaled) {
-        return b.one(Cast{.to = to, .exponent = -exponent}, {master});
+        return cast_data(b, Cast{.to = to, .exponent = -exponent}, master, nan_casts);
     }
-    return b.cast(b.one(Codes{}, {master}), to);
+    const Value data = b.one(Codes{}, {master});
+    return b.dtype(data) == to ? data : cast_data(b, Cast{.to = to}, data, nan_casts);
 }
 
 // The amax that a predicted scale goes by.
@@ -387,8 +389,9 @@ Value predicted_amax(Builder& b, const Recipe& recipe, const WorkingWeight& w, V
     return amax;
 }
 
-Value cast_master(Builder& b, const WorkingWeight& w, Value master, Dtype to) {
-    if (w.exponent) return divided(b, master, *w.exponent, to);
+Value cast_master(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
+                  Dtype to) {
+    if (w.exponent) return divided(b, recipe, master, *w.exponent, to);
     const bool scaled = b.type(master).scaling != kUnscaled;
     return scaled ? b.one(Dequantise{to}, {master}) : b.cast(master, to);
 }
@@ -399,7 +402,8 @@ Value load_factors(Builder& b, const WorkingWeight& w, const std::string& name) 
 }
 
 Value fold(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master, Value factors) {
-    return b.one(ScaleAlong{Axis::column}, {cast_master(b, w, master, recipe.compute), factors});
+    return b.one(ScaleAlong{Axis::column},
+                 {cast_master(b, recipe, w, master, recipe.compute), factors});
 }
 
 // With the factors of the step that ends, where there is one, which become those of the next.
@@ -421,8 +425,8 @@ Value cast_source(Builder& b, const Recipe& recipe, const WorkingWeight& w, Valu
     if (w.state.starts_with(kFoldedRole)) {
         return fold(b, recipe, w, master, load_factors(b, w, smooth_factor_name(w.weight)));
     }
-    if (has_fine_scales(w.type)) return cast_master(b, w, master, recipe.compute);
-    return w.exponent ? divided(b, master, *w.exponent, b.dtype(master)) : master;
+    if (has_fine_scales(w.type)) return cast_master(b, recipe, w, master, recipe.compute);
+    return w.exponent ? divided(b, recipe, master, *w.exponent, b.dtype(master)) : master;
 }
 
 void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeight& w, Value master,
@@ -430,7 +434,7 @@ void refresh_working_weight(Builder& b, const Recipe& recipe, const WorkingWeigh
     const auto scope = b.scope(w.state);
     const bool scale_alone = w.state.starts_with(kScaleRole);
     if (w.type.scaling == kUnscaled && !scale_alone) {
-        b.store(w.state, cast_master(b, w, master, w.type.dtype));
+        b.store(w.state, cast_master(b, recipe, w, master, w.type.dtype));
         return;
     }
     if (!recipe.weight) fail("{}: recipe {} quantises no weights", w.state, recipe.name);

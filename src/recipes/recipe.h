@@ -132,7 +132,8 @@ struct Recipe {
     ScaleRule gradient_rule() const;
 };
 
-// The published runs of scalify, 1 to 4: its products, states and what is measured.
+// The published runs of scalify, 0 to 4: its products, states and what is measured. 0 is the
+// baseline, everything in f32 without scales.
 void set_scalify_run(Recipe&, int run);
 // The published levels of fp8-lm: "O0", its products alone, to "O3".
 StateFormats fp8_lm_states(std::string_view level);

@@ -18,9 +18,15 @@ Recipe scalify_recipe() {
     };
 }
 
-// The paper's runs: #1 products and gradients in 16 bits, #2 masters, too, #3 products and
-// gradients in 8, #4 moments in 16.
+// The paper's runs: #0 everything in f32, #1 products and gradients in 16 bits, #2 masters, too, #3
+// products and gradients in 8, #4 moments in 16.
 void set_scalify_run(Recipe& r, int run) {
+    if (run == 0) {
+        const std::string name = r.name;
+        r = fp32_recipe();
+        r.name = name;
+        return;
+    }
     if (run < 3) r.activation = r.weight = r.output_grad = std::nullopt;
     r.propagation->rescale_norms = run > 1;
     r.propagation->rescale_weight_gradients = run > 3;

@@ -137,21 +137,29 @@ void set_smooth(Recipe& r, const RunConfig& config) {
 
 void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
     const RunConfig::Recipe plain;
+    std::string why = "does not propagate scales";
     const auto refuse = [&](bool set, std::string_view key) {
-        refuse_option(!r.propagation && set, key, r, "does not propagate scales");
+        refuse_option(!r.propagation && set, key, r, why);
     };
     refuse(o.run != plain.run, "run");
+    refuse_option(r.propagation && o.scale_rounding != "auto", "scale_rounding", r,
+                  "has no scales but powers of two");
+    const Recipe fp8 = r;
+    if (r.propagation) set_scalify_run(r, static_cast<int>(o.run));
+    const std::string in_run = fmt::format("in run {}", o.run);
+    if (fp8.propagation) why += " " + in_run;
     refuse(o.compute != plain.compute, "compute");
     refuse(o.matmul != plain.matmul, "matmul");
     refuse(o.rescale != plain.rescale, "rescale");
     refuse(o.statistic != plain.statistic, "statistic");
     refuse(o.norm_eps != plain.norm_eps, "norm_eps");
     refuse(o.attention_rebalance != plain.attention_rebalance, "attention_rebalance");
-    refuse_option(r.propagation && o.scale_rounding != "auto", "scale_rounding", r,
-                  "has no scales but powers of two");
-    if (!r.propagation) return;
-    const Recipe fp8 = r;
-    set_scalify_run(r, static_cast<int>(o.run));
+    refuse(o.cast != plain.cast, "cast");
+    const auto check_gradient = [&] {
+        refuse_option(!r.output_grad && fp8.output_grad && o.gradient != "auto", "gradient", r,
+                      "quantises nothing " + in_run);
+    };
+    if (!r.propagation) return check_gradient();
     Propagation& p = *r.propagation;
     if (o.compute != "auto") r.compute = *dtype_named(o.compute);
     if (o.matmul == "compute") r.activation = r.weight = r.output_grad = std::nullopt;
@@ -160,8 +168,7 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
         r.weight = fp8.weight;
         r.output_grad = fp8.output_grad;
     }
-    refuse_option(!r.output_grad && o.gradient != "auto", "gradient", r,
-                  fmt::format("quantises nothing in run {}", o.run));
+    check_gradient();
     if (o.rescale != "auto") {
         p.rescale_norms = o.rescale != "none";
         p.rescale_weight_gradients = o.rescale == "norm+wgrad";
@@ -169,7 +176,9 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
     p.statistic = o.statistic == "l1"    ? Statistic::l1
                   : o.statistic == "max" ? Statistic::max
                                          : Statistic::l2;
-    p.scales = {.exact_eps = o.norm_eps == "exact", .rebalance_attention = o.attention_rebalance};
+    p.scales = {.exact_eps = o.norm_eps == "exact",
+                .rebalance_attention = o.attention_rebalance,
+                .nan_casts = o.cast == "nan"};
 }
 
 void set_rounding(Recipe& r, const RunConfig& config) {
@@ -258,6 +267,12 @@ void set_states(Recipe& r, const RunConfig& config) {
         return state_type(f, {}).scaling == kPerTensor;
     };
     const bool scaled = has_scale(r.states.m) || has_scale(r.states.v);
+    refuse_option(level.cast == "nan" && !r.activation && !is_fp8(r.states.gradient), "cast", r,
+                  fmt::format("casts nothing to 8 bits in run {}", level.run));
+    refuse_option(level.rescale == "norm+wgrad" && !scaled, "rescale", r,
+                  fmt::format("measures weight gradients for the bounds of moments under a scale, "
+                              "optimizer.m is {} and v is {}",
+                              name(r.states.m), name(r.states.v)));
     refuse_key(r.propagation && o.moment_scale != plain.moment_scale, "optimizer.moment_scale",
                fmt::format("scales of moments follow from bounds in recipe {}", r.name));
     const std::string why = fmt::format("no moment has a scale, optimizer.m is {} and v is {}",

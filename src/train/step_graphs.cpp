@@ -81,7 +81,9 @@ Dtype stored_gradient(const StepOptions& o, const StateFormats& formats) {
 // Under a scale from its own amax. Codes saturate; so that the norm sees what is not finite, the
 // scale is NaN then.
 Value quantise_gradient(Builder& b, const Recipe& recipe, Value g) {
-    if (recipe.propagation) return b.cast(g, recipe.states.gradient);
+    if (recipe.propagation) {
+        return cast_data(b, Cast{recipe.states.gradient}, g, recipe.propagation->scales.nan_casts);
+    }
     const Value amax = b.one(Amax{}, {g}), guard = b.one(Guard{}, {amax});
     const Value scale = b.one(ComputeScale{recipe.gradient_rule()}, {amax, guard});
     return b.one(Quantise{recipe.gradient_rule().to}, {g, scale});

@@ -23,7 +23,8 @@ class Verbs : public Workspace {
 TEST_F(Verbs, InspectShowsARecipe) {
     const std::string graph =
         expect_success({"inspect", "graph", path("run.toml"), "--recipe", "fp8-lm"});
-    expect_text(graph, "e4m3[2, 32, 32] x tensor");
+    expect_text(graph, "e4m3[2, 32, 32] x tensor (delayed)");
+    expect_text(graph, "e4m3[64, 32] x tensor (recorded) = load()");
     expect_text(graph, "delayed_quantise");
     expect_text(graph, "'work.e4m3/model.layers.0.mlp.up_proj.weight'");
     expect_text(expect_success({"inspect", "graph", path("run.toml"), "--format", "dot"}),
@@ -42,7 +43,11 @@ TEST_F(Verbs, InspectShowsScalesOfBlocksAndPredictions) {
         return expect_success({"inspect", "graph", path("run.toml"), "--recipe", recipe,
                                "--train.grad_accum", "1", "--graph", name});
     };
-    expect_text(graph("moss", "micro"), "e4m3[2, 32, 32] x micro(32)");
+    expect_text(graph("moss", "micro"), "e4m3[2, 32, 32] x micro(32) (current)");
+    expect_text(graph("moss", "micro"), "e4m3[64, 32] x tensor (predicted) = load()");
+    expect_text(expect_success(
+                    {"inspect", "graph", path("run.toml"), "--recipe", "moss", "--format", "dot"}),
+                "e4m3[64, 32] x tensor (predicted)\"]");
     expect_text(graph("blockwise", "micro"), "e4m3[2, 32, 32] x 1x128");
     expect_text(graph("blockwise", "micro"), "e4m3[32, 64] x 128x128");
     expect_text(graph("moss", "update"), "predict_amax");

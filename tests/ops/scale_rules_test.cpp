@@ -249,6 +249,18 @@ TEST(ScaleRules, AttentionHasTheScaleOfValues) {
     EXPECT_EQ(plain[0].size.offset, 5);
 }
 
+TEST(ScaleRules, CastsMayMakeNansOfOverflows) {
+    const ScaleOptions options{.nan_casts = true};
+    const std::vector<Operand> x{{f32({448, 464, 512}), 3, 3}},
+        shifted{{f32({448, 464, 512}), 0, 7}};
+    const auto codes = [&](Dtype to, const std::vector<Operand>& in) {
+        return code_values(propagated(Cast{to}, in, options)[0].data);
+    };
+    EXPECT_EQ(codes(Dtype::e4m3, x), (std::vector<int>{0x7E, 0x7E, 0x7F}));
+    EXPECT_EQ(codes(Dtype::e4m3, shifted), (std::vector<int>{0x46, 0x46, 0x48}));
+    EXPECT_EQ(propagated(Cast{Dtype::f16}, {{f32({1e9}), 0}}, options)[0].data.values[0], 65504);
+}
+
 TEST(ScaleRules, CastsBringDataToItsSize) {
     expect_result(propagated(Cast{Dtype::f16}, {{f32({1, 2}), 5, 3}})[0], {4, 8}, 3);
     // 400, 448 and 512 under 128: E4M3 ends at 448, its data does not.

@@ -259,6 +259,32 @@ TEST(Propagate, CastsComputeWhatTheyRead) {
     for (const Node* n : nodes_of<Cast>(g)) EXPECT_NE(g.type(n->out[0]), (Type{Dtype::f32, {1}}));
 }
 
+// As the paper's code has it; what is fused cannot be asked.
+TEST(Propagate, OverflowsBecomeNanOnRequest) {
+    StepOptions o = tiny_options(Family::llama, "scalify");
+    o.target = {.k_major_fp8 = true, .accumulate_products = true, .fused_quantisers = true};
+    EXPECT_TRUE(nodes_of<OverflowToNan>(micro_graph(o, false)).empty());
+    o.recipe.propagation->scales.nan_casts = true;
+    o.accumulates = true;
+    const Graph micro = micro_graph(o, false);
+    for (const Graph& g : {micro, update_graph(o, micro), refresh_graph(o.recipe, micro)}) {
+        std::size_t casts = 0;
+        for (const Node& n : g.nodes()) {
+            EXPECT_FALSE(std::holds_alternative<ScaledAdd>(n.op) &&
+                         std::get<ScaledAdd>(n.op).cast.has_value());
+            const auto* adamw = std::get_if<AdamW>(&n.op);
+            EXPECT_FALSE(adamw && adamw->copy && is_fp8(adamw->copy->to));
+            const auto* cast = std::get_if<Cast>(&n.op);
+            if (!cast || !is_fp8(cast->to)) continue;
+            ++casts;
+            const Node& marks = g.node(g.producer(n.in[0]));
+            ASSERT_TRUE(std::holds_alternative<OverflowToNan>(marks.op)) << n.label;
+            EXPECT_EQ(std::get<OverflowToNan>(marks.op), (OverflowToNan{cast->to, cast->exponent}));
+        }
+        EXPECT_GT(casts, 0u);
+    }
+}
+
 class ScalifyGraph : public testing::TestWithParam<Family> {};
 
 TEST_P(ScalifyGraph, ProductsHaveUnscaledCodes) {

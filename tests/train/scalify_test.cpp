@@ -142,6 +142,13 @@ TEST_P(Scalify, FusedInF32IsFusedF32) {
     expect_same(train(plain, 3, 1, tokens), train(scaled, 3, 1, tokens));
 }
 
+// The paper's #0.
+TEST_P(Scalify, RunZeroIsF32) {
+    StepOptions zero = tiny_options(GetParam(), "scalify");
+    set_scalify_run(zero.recipe, 0);
+    expect_same(train(tiny_options(GetParam(), "fp32"), 4, 2), train(zero, 4, 2));
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Scalify,
                          testing::Values(Family::llama, Family::qwen2, Family::qwen3,
                                          Family::gpt2));
@@ -171,6 +178,16 @@ TEST(ScalifyRuns, MemoriseABatch) {
             }
             EXPECT_LE(loss, 0.1f);
         }
+    }
+}
+
+TEST(ScalifyRuns, NanForOverflowsMovesNothingThatFits) {
+    StepOptions saturates = run_of(3);
+    saturates.fuse = false;
+    StepOptions makes_nan = saturates;
+    makes_nan.recipe.propagation->scales.nan_casts = true;
+    for (const int micro_batches : {1, 2}) {
+        expect_same(train(saturates, 3, micro_batches), train(makes_nan, 3, micro_batches));
     }
 }
 

@@ -141,6 +141,16 @@ TEST(Setup, ScalifyRunsAreThePapers) {
     }
 }
 
+TEST(Setup, ScalifyRunZeroIsPlainF32) {
+    RunConfig c = config();
+    c.recipe = {.name = "scalify", .run = 0};
+    const Recipe r = recipe_of(c);
+    EXPECT_EQ(r.name, "scalify");
+    EXPECT_EQ(r.compute, Dtype::f32);
+    EXPECT_FALSE(r.activation || r.weight || r.output_grad || r.propagation);
+    EXPECT_EQ(r.states, StateFormats{});
+}
+
 TEST(Setup, ScalifyTakesSingleKeys) {
     RunConfig c = config();
     c.recipe = {.name = "scalify",
@@ -151,6 +161,10 @@ TEST(Setup, ScalifyTakesSingleKeys) {
                 .statistic = "max",
                 .norm_eps = "data",
                 .attention_rebalance = false};
+    EXPECT_FALSE(recipe_of(c).propagation->scales.nan_casts);
+    c.recipe.cast = "nan";
+    EXPECT_TRUE(recipe_of(c).propagation->scales.nan_casts);
+    c.recipe.cast = "saturate";
     c.optimizer.gradient = "f16";
     c.optimizer.m = "f32";
     const Recipe r = recipe_of(c);
@@ -207,6 +221,34 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
          "attention_rebalance: recipe moss does not propagate scales"},
         {{.name = "scalify", .scale_rounding = "pow2"},
          "scale_rounding: recipe scalify has no scales but powers of two"},
+        {{.name = "scalify", .scale_rounding = "pow2", .run = 0},
+         "scale_rounding: recipe scalify has no scales but powers of two"},
+        {{.name = "scalify", .gradient = "e4m3", .run = 0},
+         "gradient: recipe scalify quantises nothing in run 0"},
+        {{.name = "scalify", .gradient = "e4m3", .run = 1},
+         "gradient: recipe scalify quantises nothing in run 1"},
+        {{.name = "scalify", .run = 0, .compute = "bf16"},
+         "compute: recipe scalify does not propagate scales in run 0"},
+        {{.name = "scalify", .run = 0, .matmul = "fp8"},
+         "matmul: recipe scalify does not propagate scales in run 0"},
+        {{.name = "scalify", .run = 0, .rescale = "norm"},
+         "rescale: recipe scalify does not propagate scales in run 0"},
+        {{.name = "scalify", .run = 0, .statistic = "max"},
+         "statistic: recipe scalify does not propagate scales in run 0"},
+        {{.name = "scalify", .run = 0, .norm_eps = "data"},
+         "norm_eps: recipe scalify does not propagate scales in run 0"},
+        {{.name = "scalify", .run = 0, .attention_rebalance = false},
+         "attention_rebalance: recipe scalify does not propagate scales in run 0"},
+        {{.name = "scalify", .bf16 = {"down_proj"}, .run = 0},
+         "bf16: recipe scalify has no products in 8 bits"},
+        {{.name = "scalify", .rescale = "norm+wgrad"},
+         "rescale: recipe scalify measures weight gradients for the bounds of moments under a "
+         "scale, optimizer.m is f32 and v is f32"},
+        {{.name = "scalify", .run = 0, .cast = "nan"},
+         "cast: recipe scalify does not propagate scales in run 0"},
+        {{.name = "scalify", .run = 2, .cast = "nan"},
+         "cast: recipe scalify casts nothing to 8 bits in run 2"},
+        {{.name = "moss", .cast = "nan"}, "cast: recipe moss does not propagate scales"},
         {{.name = "scalify", .history = 8}, "history: recipe scalify has no delayed scales"},
         {{.name = "scalify", .weight_scale = "measured"},
          "weight_scale: recipe scalify has no weights under one scale"},
@@ -224,6 +266,10 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
         EXPECT_EQ(error_of([&] { recipe_of(c); }), "recipe." + message + "\n  Leave it out.");
     }
     RunConfig c = config();
+    c.recipe = {.name = "scalify", .run = 1, .rescale = "norm+wgrad"};
+    c.optimizer.v = "f16";
+    EXPECT_TRUE(recipe_of(c).propagation->rescale_weight_gradients);
+    c = config();
     c.recipe = {.name = "moss", .group = 48};
     EXPECT_EQ(error_of([&] { recipe_of(c); }), "recipe.group: expected 32, 64 or 128, got 48");
     c.recipe = {.name = "moss"};

@@ -53,7 +53,6 @@ struct Config {
     static constexpr int kM = 64 * kShape.warpgroups;
     static constexpr int kGroups = kStageK / kGroup;  // of a stage
     static_assert(kGroups * kGroup == kStageK && kGroup % 32 == 0 && kGroups % kSets == 0);
-    static_assert(!kColumnGroups || kCluster == 1);  // release()
 
     static constexpr int kConsumers = 128 * kShape.warpgroups, kThreads = kConsumers + 128;
     // Shares of 64 Ki registers: sums and products take 64 (1 + sets) of a consumer's.
@@ -217,14 +216,16 @@ struct Consumer {
 
     const Params& p;
     const Shared<C>& shared;
+    int rank;                  // of the block in its cluster
     int warpgroup, lane, row;  // the upper one of 64
     std::uint64_t a, b;        // descriptors for stage 0
     float sum[kSums];
     float part[C::kSets][kSums];  // P of a group
 
-    __device__ Consumer(const Params& params, const Shared<C>& memory)
+    __device__ Consumer(const Params& params, const Shared<C>& memory, int block)
         : p(params),
           shared(memory),
+          rank(block),
           // Shuffled: the compiler then knows that it is the same in all lanes.
           warpgroup(__shfl_sync(0xFFFFFFFF, static_cast<int>(threadIdx.x) / 128, 0)),
           lane(static_cast<int>(threadIdx.x) % 32),
@@ -285,18 +286,15 @@ struct Consumer {
         return reinterpret_cast<const Word*>(shared.data + shared.a_groups(s))[warpgroup * 64 + r];
     }
 
-    // Of stages that bulk copies alone write one lane hands back all that its warp has read, to
-    // every block of the cluster, since each writes there. Decoders' factors each reader hands back
-    // itself, as racecheck wants to see it; it costs nothing that can be measured.
+    // Each reader hands the stage back itself, as racecheck wants to see it; it costs nothing that
+    // can be measured. Other blocks of the cluster write to it, too: to them one lane hands back what
+    // its warp has read.
     __device__ void release(int s) const {
-        if constexpr (C::kColumnGroups) {
-            ptx::mbarrier_arrive(shared.empty(s));
-        } else {
+        ptx::mbarrier_arrive(shared.empty(s));
+        if constexpr (C::kCluster > 1) {
             __syncwarp();
-            if constexpr (C::kCluster == 1) {
-                if (lane == 0) ptx::mbarrier_arrive(shared.empty(s));
-            } else {
-                if (lane < C::kCluster) ptx::mbarrier_arrive_cluster(shared.empty(s), lane);
+            if (lane < C::kCluster && lane != rank) {
+                ptx::mbarrier_arrive_cluster(shared.empty(s), lane);
             }
         }
     }
@@ -436,7 +434,7 @@ struct Consumer {
         }
     }
 
-    __device__ void run(int rank) {
+    __device__ void run() {
         Ring<C::kStages> ring;
         Tiles<C>(p).for_each(rank, [&](int m, int n) {
             m += warpgroup * 64;
@@ -460,8 +458,9 @@ __device__ void start_barriers(const Params& p, const Shared<C>& shared) {
     ptx::prefetch_tensormap(&p.b);
     for (int s = 0; s < C::kStages; ++s) {
         ptx::mbarrier_init(shared.full(s), 1);
-        ptx::mbarrier_init(shared.empty(s), C::kColumnGroups ? C::kConsumers + kDecoders
-                                                             : C::kConsumers / 32 * C::kCluster);
+        ptx::mbarrier_init(shared.empty(s), C::kConsumers +
+                                                C::kConsumers / 32 * (C::kCluster - 1) +
+                                                (C::kColumnGroups ? kDecoders : 0));
         ptx::mbarrier_init(shared.decoded(s), kDecoders);
     }
     ptx::fence_mbarrier_init();
@@ -482,7 +481,7 @@ __global__ void __launch_bounds__(C::kThreads, 1) kernel(const __grid_constant__
     }
     if (warp < C::kConsumers / 32) {
         ptx::setmaxnreg_inc<C::kConsumerRegisters>();
-        Consumer<C>(p, shared).run(rank);
+        Consumer<C>(p, shared, rank).run();
     } else {
         ptx::setmaxnreg_dec<C::kProducerRegisters>();
         if (warp == C::kConsumers / 32) {
