@@ -164,7 +164,7 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("interval", &R::interval, "predicted scales: steps from one measured amax to the next",
           between(1, 1e9), "steps");
     s.key("run", &R::run,
-          "scalify: 0: f32, 1: f16, 2: masters in f16, 3: products in FP8, 4: moments in f16",
+          "scalify: 0: f32, 1: f16, 2: f16 masters, 3: products in FP8, 4: f16 moments",
           between(0, 4));
     s.key("compute", &R::compute, "scalify: activations and gradients; auto: f16",
           one_of({"auto", "f16", "bf16", "f32"}));
@@ -178,10 +178,8 @@ void add_recipe(std::vector<Key>& keys) {
           one_of({"exact", "data"}));
     s.key("attention_rebalance", &R::attention_rebalance,
           "scalify: the size of attention's result allows for the mean it is");
-    s.key(
-        "cast", &R::cast,
-        "scalify: what does not fit 8 bits saturates, or is NaN as in the paper's code, to compare",
-        one_of({"saturate", "nan"}));
+    s.key("cast", &R::cast, "scalify: what 8 bits cannot hold saturates, or is NaN to compare",
+          one_of({"saturate", "nan"}));
 }
 
 void add_smooth(std::vector<Key>& keys) {

@@ -4,6 +4,7 @@
 
 #include "base/convert.h"
 #include "base/expansion.h"
+#include "base/parallel.h"
 #include "base/scale_rule.h"
 
 namespace octavo {
@@ -12,6 +13,8 @@ namespace {
 
 // What a tensor takes of the memory of State, where each starts at a multiple of 256.
 std::int64_t taken_bytes(const Type& type) { return (total_bytes(type) + 255) / 256 * 256; }
+
+constexpr std::int64_t kGrain = 1 << 16;  // elements that a thread is worth
 
 }  // namespace
 
@@ -52,7 +55,11 @@ std::vector<float> values_of(const Type& type, const void* codes, const float* s
                  values.data());
     } else {
         const float scale = type.scaling == kPerTensor ? *scales : 1;
-        dequantise(codes, type.dtype, scale, values.data(), Dtype::f32, std::ssize(values));
+        const auto* from = static_cast<const std::byte*>(codes);
+        parallel_for(std::ssize(values), kGrain, [&](std::int64_t begin, std::int64_t end) {
+            dequantise(from + begin * size_of(type.dtype), type.dtype, scale, values.data() + begin,
+                       Dtype::f32, end - begin);
+        });
     }
     return values;
 }

@@ -68,8 +68,8 @@ TEST(StoreEarly, WhatWritesSeveralTensorsWaitsForReadersOfAny) {
     const Value old = t.b.load("history", history);
     const Value late = t.b.one(Silu{}, {t.b.one(Silu{}, {t.b.input("x", history)})});
     t.b.output("y", t.b.add(late, old));
-    const Values next = t.b.emit(
-        AdvanceScale{}, {old, t.b.load("counter", counter), t.b.load("scale", one)});
+    const Values next =
+        t.b.emit(AdvanceScale{}, {old, t.b.load("counter", counter), t.b.load("scale", one)});
     t.b.store("history", next[0]);
     t.b.store("counter", next[1]);
     t.b.store("scale", next[2]);

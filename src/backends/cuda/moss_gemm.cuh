@@ -287,8 +287,8 @@ struct Consumer {
     }
 
     // Each reader hands the stage back itself, as racecheck wants to see it; it costs nothing that
-    // can be measured. Other blocks of the cluster write to it, too: to them one lane hands back what
-    // its warp has read.
+    // can be measured. Other blocks of the cluster write to it, too: to them one lane hands back
+    // what its warp has read.
     __device__ void release(int s) const {
         ptx::mbarrier_arrive(shared.empty(s));
         if constexpr (C::kCluster > 1) {
@@ -458,8 +458,7 @@ __device__ void start_barriers(const Params& p, const Shared<C>& shared) {
     ptx::prefetch_tensormap(&p.b);
     for (int s = 0; s < C::kStages; ++s) {
         ptx::mbarrier_init(shared.full(s), 1);
-        ptx::mbarrier_init(shared.empty(s), C::kConsumers +
-                                                C::kConsumers / 32 * (C::kCluster - 1) +
+        ptx::mbarrier_init(shared.empty(s), C::kConsumers + C::kConsumers / 32 * (C::kCluster - 1) +
                                                 (C::kColumnGroups ? kDecoders : 0));
         ptx::mbarrier_init(shared.decoded(s), kDecoders);
     }
