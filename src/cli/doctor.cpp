@@ -83,7 +83,7 @@ int run_doctor(const Args&) {
     for (const Dtype dtype : {Dtype::f32, Dtype::bf16, Dtype::e4m3}) {
         GemmMeasurement product(*backend, plain_product(dtype), n, n, n);
         row(std::string(name(dtype)).c_str(),
-            fmt::format("{:.3f} TFLOP/s ({})", product.flops_per_s(0.3) * 1e-12, product.kernel()));
+            fmt::format("{:.3f} TFLOP/s ({})", product.flops_per_s() * 1e-12, product.kernel()));
     }
     return 0;
 }

@@ -166,7 +166,7 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("run", &R::run,
           "scalify: 0: f32, 1: f16, 2: f16 masters, 3: products in FP8, 4: f16 moments",
           between(0, 4));
-    s.key("compute", &R::compute, "scalify: activations and gradients; auto: f16",
+    s.key("compute", &R::compute, "scalify: activations and gradients; auto: by recipe.run",
           one_of({"auto", "f16", "bf16", "f32"}));
     s.key("matmul", &R::matmul, "scalify: operands of Linear layers; auto: by recipe.run",
           one_of({"auto", "fp8", "compute"}));

@@ -1,44 +1,12 @@
 #include "engine/weight_writer.h"
 
 #include <algorithm>
-#include <atomic>
-#include <cmath>
 
 #include "base/convert.h"
-#include "base/parallel.h"
 #include "passes/join_products.h"
 #include "passes/simplify.h"
 
 namespace octavo {
-namespace {
-
-void check_finite(const WeightTarget& target, std::span<const std::byte> values) {
-    const auto size = static_cast<std::int64_t>(size_of(target.dtype));
-    const std::int64_t n = std::ssize(values) / size;
-    constexpr std::int64_t kGrain = 1 << 20;
-    const auto finite = [&](std::int64_t at, std::int64_t count) {
-        return std::isfinite(amax(values.data() + at * size, target.dtype, count));
-    };
-    std::atomic<std::int64_t> first = n;  // element of a grain with damage
-    parallel_for((n + kGrain - 1) / kGrain, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t at = begin * kGrain; at < std::min(n, end * kGrain); at += kGrain) {
-            if (finite(at, std::min(kGrain, n - at))) continue;
-            std::int64_t known = first;
-            while (at < known && !first.compare_exchange_weak(known, at)) {
-            }
-        }
-    });
-    std::int64_t at = first;
-    while (at < n && finite(at, 1)) ++at;
-    if (at == n) return;
-    fail(
-        "'{}': element {} is {}\n  The weights are damaged, or training has diverged; nothing can "
-        "be generated with them.",
-        target.name, at,
-        std::isnan(amax(values.data() + at * size, target.dtype, 1)) ? "NaN" : "infinite");
-}
-
-}  // namespace
 
 // Where a parameter goes: some rows of a working weight.
 struct WeightWriter::Place {

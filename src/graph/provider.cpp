@@ -21,12 +21,11 @@ std::string_view of_state(const std::string& name, const StoredProviders& stored
 std::string_view of_scale(const Graph& g, Value scale, const StoredProviders& stored) {
     const Node& n = g.node(g.producer(scale));
     if (const auto* load = std::get_if<Load>(&n.op)) return of_state(load->name, stored);
-    if (is_one_of<DelayedScale, AdvanceScale>(n.op)) return kDelayed;
+    if (is_one_of<DelayedScale, AdvanceScale, DelayedQuantise>(n.op)) return kDelayed;
     if (is_one_of<PredictAmax>(n.op)) return kPredicted;
     if (is_one_of<ScaleOf>(n.op)) return scale_provider(g, n.in[0], stored);
     if (n.in.empty()) return "";  // a number that was given
-    // Of a sum the first is the scale, the other guards it.
-    if (is_one_of<ComputeScale, RangeScale, Add>(n.op)) return of_scale(g, n.in[0], stored);
+    if (is_one_of<ComputeScale, RangeScale>(n.op)) return of_scale(g, n.in[0], stored);
     return kCurrent;
 }
 

@@ -14,8 +14,8 @@ namespace octavo {
 // written with.
 using StoredProviders = std::map<std::string, std::string_view, std::less<>>;
 
-// The scale provider (recipes/recipe.h) of a tensor under scales, or of 8-bit codes without one in
-// their type; empty for all others:
+// The scale provider (as in recipes/recipe.h, and `propagated`) of a tensor under scales, or of
+// 8-bit codes without one in their type; empty for all others:
 //     current      amax of this very tensor, or of its rows, blocks or groups
 //     delayed      maximum over a window of past amaxes
 //     predicted    a bound on how far the optimizer can have moved it

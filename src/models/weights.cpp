@@ -1,9 +1,13 @@
 #include "models/weights.h"
 
+#include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <memory>
 
 #include "base/convert.h"
 #include "base/file.h"
+#include "base/parallel.h"
 #include "models/experts.h"
 #include "models/stored_weights.h"
 
@@ -81,6 +85,32 @@ class Loader {
 
 }  // namespace
 
+void check_finite(const WeightTarget& target, std::span<const std::byte> values) {
+    const auto size = static_cast<std::int64_t>(size_of(target.dtype));
+    const std::int64_t n = std::ssize(values) / size;
+    constexpr std::int64_t kGrain = 1 << 20;
+    const auto finite = [&](std::int64_t at, std::int64_t count) {
+        return std::isfinite(amax(values.data() + at * size, target.dtype, count));
+    };
+    std::atomic<std::int64_t> first = n;  // element of a grain with damage
+    parallel_for((n + kGrain - 1) / kGrain, 1, [&](std::int64_t begin, std::int64_t end) {
+        for (std::int64_t at = begin * kGrain; at < std::min(n, end * kGrain); at += kGrain) {
+            if (finite(at, std::min(kGrain, n - at))) continue;
+            std::int64_t known = first;
+            while (at < known && !first.compare_exchange_weak(known, at)) {
+            }
+        }
+    });
+    std::int64_t at = first;
+    while (at < n && finite(at, 1)) ++at;
+    if (at == n) return;
+    fail(
+        "'{}': element {} is {}\n  The weights are damaged, or training has diverged; nothing can "
+        "be computed with them.",
+        target.name, at,
+        std::isnan(amax(values.data() + at * size, target.dtype, 1)) ? "NaN" : "infinite");
+}
+
 void load_weights(const std::filesystem::path& folder, std::span<const WeightTarget> targets) {
     const StoredWeights stored(folder);
     std::vector<StoredWeights::Expected> expected;
@@ -107,12 +137,14 @@ std::vector<WeightTarget> master_weights(State& state) {
     for (const State::Entry& e : state.entries()) {
         if (state_role(e.name) != "weight") continue;
         const bool scaled = e.type.scaling != kUnscaled;
-        targets.push_back({e.name, e.type.shape, scaled ? Dtype::f32 : e.type.dtype,
-                           [&state, name = e.name, scaled](std::span<const std::byte> values) {
-                               if (!scaled) return state.write(name, values.data());
-                               const auto* floats = reinterpret_cast<const float*>(values.data());
-                               write_values(state, name, {floats, values.size() / sizeof(float)});
-                           }});
+        WeightTarget target{e.name, e.type.shape, scaled ? Dtype::f32 : e.type.dtype, {}};
+        target.write = [&state, about = target, scaled](std::span<const std::byte> values) {
+            check_finite(about, values);
+            if (!scaled) return state.write(about.name, values.data());
+            const auto* floats = reinterpret_cast<const float*>(values.data());
+            write_values(state, about.name, {floats, values.size() / sizeof(float)});
+        };
+        targets.push_back(std::move(target));
     }
     return targets;
 }

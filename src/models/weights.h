@@ -26,7 +26,11 @@ struct WeightTarget {
 // that names it, before anything is written.
 void load_weights(const std::filesystem::path& folder, std::span<const WeightTarget>);
 
-// The master weights of `state` (names without a role) as targets.
+// Error that names the first value which is infinite or NaN: codes of 8 bits saturate, so that
+// nothing would tell later.
+void check_finite(const WeightTarget&, std::span<const std::byte> values);
+
+// The master weights of `state` (names without a role) as targets, of finite values.
 std::vector<WeightTarget> master_weights(State&);
 inline void load_weights(const std::filesystem::path& folder, State& state) {
     load_weights(folder, master_weights(state));

@@ -22,7 +22,7 @@ class GemmMeasurement {
     // that of the elements. Before rates are measured: those make sums large.
     double sampled_error(int samples);
     // Median over `seconds` of products; short ones are waited for in batches.
-    double flops_per_s(double seconds);
+    double flops_per_s(double seconds = 0.3);
     std::string kernel();
 
   private:

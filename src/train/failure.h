@@ -1,4 +1,4 @@
-// What a run leaves behind when its loss or gradient norm is no longer finite.
+// What a run leaves behind when its loss, gradient norm or an amax is no longer finite.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 namespace octavo {
 
 struct Failure {
-    std::string what;  // "loss" or "gradient norm"
+    std::string what;  // "loss" or "gradient norm or an amax"
     double value = 0;
     std::int64_t step = 0;
     std::optional<NonFinite> first;

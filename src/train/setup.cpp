@@ -137,17 +137,15 @@ void set_smooth(Recipe& r, const RunConfig& config) {
 
 void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
     const RunConfig::Recipe plain;
-    std::string why = "does not propagate scales";
-    const auto refuse = [&](bool set, std::string_view key) {
-        refuse_option(!r.propagation && set, key, r, why);
-    };
-    refuse(o.run != plain.run, "run");
+    refuse_option(!r.propagation && o.run != plain.run, "run", r, "does not propagate scales");
     refuse_option(r.propagation && o.scale_rounding != "auto", "scale_rounding", r,
                   "has no scales but powers of two");
-    const Recipe fp8 = r;
+    const Recipe published = r;
     if (r.propagation) set_scalify_run(r, static_cast<int>(o.run));
-    const std::string in_run = fmt::format("in run {}", o.run);
-    if (fp8.propagation) why += " " + in_run;
+    const std::string in_run = published.propagation ? fmt::format(" in run {}", o.run) : "";
+    const auto refuse = [&](bool set, std::string_view key) {
+        refuse_option(!r.propagation && set, key, r, "does not propagate scales" + in_run);
+    };
     refuse(o.compute != plain.compute, "compute");
     refuse(o.matmul != plain.matmul, "matmul");
     refuse(o.rescale != plain.rescale, "rescale");
@@ -155,30 +153,28 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
     refuse(o.norm_eps != plain.norm_eps, "norm_eps");
     refuse(o.attention_rebalance != plain.attention_rebalance, "attention_rebalance");
     refuse(o.cast != plain.cast, "cast");
-    const auto check_gradient = [&] {
-        refuse_option(!r.output_grad && fp8.output_grad && o.gradient != "auto", "gradient", r,
-                      "quantises nothing " + in_run);
-    };
-    if (!r.propagation) return check_gradient();
-    Propagation& p = *r.propagation;
-    if (o.compute != "auto") r.compute = *dtype_named(o.compute);
-    if (o.matmul == "compute") r.activation = r.weight = r.output_grad = std::nullopt;
-    if (o.matmul == "fp8") {
-        r.activation = fp8.activation;
-        r.weight = fp8.weight;
-        r.output_grad = fp8.output_grad;
+    if (r.propagation) {
+        Propagation& p = *r.propagation;
+        if (o.compute != "auto") r.compute = *dtype_named(o.compute);
+        if (o.matmul == "compute") r.activation = r.weight = r.output_grad = std::nullopt;
+        if (o.matmul == "fp8") {
+            r.activation = published.activation;
+            r.weight = published.weight;
+            r.output_grad = published.output_grad;
+        }
+        if (o.rescale != "auto") {
+            p.rescale_norms = o.rescale != "none";
+            p.rescale_weight_gradients = o.rescale == "norm+wgrad";
+        }
+        p.statistic = o.statistic == "l1"    ? Statistic::l1
+                      : o.statistic == "max" ? Statistic::max
+                                             : Statistic::l2;
+        p.scales = {.exact_eps = o.norm_eps == "exact",
+                    .rebalance_attention = o.attention_rebalance,
+                    .nan_casts = o.cast == "nan"};
     }
-    check_gradient();
-    if (o.rescale != "auto") {
-        p.rescale_norms = o.rescale != "none";
-        p.rescale_weight_gradients = o.rescale == "norm+wgrad";
-    }
-    p.statistic = o.statistic == "l1"    ? Statistic::l1
-                  : o.statistic == "max" ? Statistic::max
-                                         : Statistic::l2;
-    p.scales = {.exact_eps = o.norm_eps == "exact",
-                .rebalance_attention = o.attention_rebalance,
-                .nan_casts = o.cast == "nan"};
+    refuse_option(published.propagation && !r.output_grad && o.gradient != "auto", "gradient", r,
+                  "quantises nothing" + in_run);
 }
 
 void set_rounding(Recipe& r, const RunConfig& config) {

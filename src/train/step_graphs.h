@@ -56,8 +56,8 @@ Graph row_losses_graph(const StepOptions&);
 
 // Inputs: schedule [3] f32 = {lr, 1 - beta1^t, 1 - beta2^t}, step [1] i32 = t. Output: norm [1],
 // NaN if the loss or an amax of delayed scales is not finite. A norm that is not leaves weights and
-// moments as they are. With `measure`, predicted
-// scales start afresh from the amaxes of the new weights.
+// moments as they are. With `measure`, predicted scales start afresh from the amaxes of the new
+// weights.
 Graph update_graph(const StepOptions&, const Graph& micro, bool measure = false);
 
 // What casts do to the second moments that the update is about to write: an output of CastStats for

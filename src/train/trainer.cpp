@@ -283,7 +283,7 @@ class Trainer {
         const double lr = learning_rate(config_.train, step);
         const double norm = program_.update(lr, step), loss = program_.loss();
         if (!std::isfinite(loss)) fail_non_finite("loss", loss, step);
-        if (!std::isfinite(norm)) fail_non_finite("gradient norm", norm, step);
+        if (!std::isfinite(norm)) fail_non_finite("gradient norm or an amax", norm, step);
         step_ = step;
 
         StepMetrics m{.step = step,

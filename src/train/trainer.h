@@ -23,9 +23,9 @@ struct TrainOutput {
 // Trains as the config says, in config.run.dir, from the newest checkpoint there if there is one.
 // Writes metrics.jsonl, TensorBoard events, checkpoints and report.html.
 //
-// A loss or gradient norm that is not finite ends the run with an Error that names the first tensor
-// with such values; weights and moments are then still those of the step before, and
-// <run>/failure/ has the batch and what was found.
+// A loss, a gradient norm or an amax of delayed scales that is not finite ends the run with an
+// Error that names the first tensor with such values; weights and moments are then still those of
+// the step before, and <run>/failure/ has the batch and what was found.
 TrainOutcome train(const RunConfig&, Backend&, const TrainOutput&);
 
 // The same, stopping after `stop_after` steps of this call as if the user had asked for it.

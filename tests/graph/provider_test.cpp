@@ -37,7 +37,9 @@ TEST(ScaleProvider, IsThatOfTheScale) {
     for (const Value v : s.delayed()) in.push_back(v);
     EXPECT_EQ(scale_provider(s.g, s.quantised(s.b.emit(DelayedScale{}, in)[0])), "delayed");
     in[0] = s.x;
-    EXPECT_EQ(scale_provider(s.g, s.b.emit(DelayedQuantise{}, in)[0]), "delayed");
+    const Values fused = s.b.emit(DelayedQuantise{}, in);
+    EXPECT_EQ(scale_provider(s.g, fused[0]), "delayed");
+    EXPECT_EQ(scale_provider(s.g, s.quantised(fused[2])), "delayed");  // as recompute casts again
     EXPECT_EQ(scale_provider(s.g, s.b.one(BlockQuantise{}, {s.x})), "current");
     EXPECT_EQ(scale_provider(s.g, s.b.cast(s.x, Dtype::e5m2)), "propagated");
     EXPECT_EQ(scale_provider(s.g, s.x), "");
