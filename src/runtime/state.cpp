@@ -14,7 +14,34 @@ namespace {
 // What a tensor takes of the memory of State, where each starts at a multiple of 256.
 std::int64_t taken_bytes(const Type& type) { return (total_bytes(type) + 255) / 256 * 256; }
 
-constexpr std::int64_t kGrain = 1 << 16;  // elements that a thread is worth
+void decode(const Type& type, const void* codes, const float* scales, std::span<float> values) {
+    if (type.scaling == kExpanded) {
+        contract(codes, reinterpret_cast<const Expansion*>(scales), std::ssize(values),
+                 values.data());
+        return;
+    }
+    const float scale = type.scaling == kPerTensor ? *scales : 1;
+    const auto* from = static_cast<const std::byte*>(codes);
+    constexpr std::int64_t kGrain = 1 << 16;
+    parallel_for(std::ssize(values), kGrain, [&](std::int64_t begin, std::int64_t end) {
+        dequantise(from + begin * size_of(type.dtype), type.dtype, scale, values.data() + begin,
+                   Dtype::f32, end - begin);
+    });
+}
+
+void read_into(const State& state, std::string_view name, std::vector<std::byte>& parts,
+               std::vector<float>& values) {
+    const Type& type = state.at(name).type;
+    parts.resize(static_cast<std::size_t>(total_bytes(type)));
+    const TensorRef t = tensor_at(type, parts.data());
+    if (type.scaling == kUnscaled) {
+        state.read(name, t.data);
+    } else {
+        state.read_all_parts(name, parts.data());
+    }
+    values.resize(static_cast<std::size_t>(type.shape.elements()));
+    decode(type, t.data, t.scales(), values);
+}
 
 }  // namespace
 
@@ -50,30 +77,20 @@ void initialise_scales(State& state) {
 
 std::vector<float> values_of(const Type& type, const void* codes, const float* scales) {
     std::vector<float> values(static_cast<std::size_t>(type.shape.elements()));
-    if (type.scaling == kExpanded) {
-        contract(codes, reinterpret_cast<const Expansion*>(scales), std::ssize(values),
-                 values.data());
-    } else {
-        const float scale = type.scaling == kPerTensor ? *scales : 1;
-        const auto* from = static_cast<const std::byte*>(codes);
-        parallel_for(std::ssize(values), kGrain, [&](std::int64_t begin, std::int64_t end) {
-            dequantise(from + begin * size_of(type.dtype), type.dtype, scale, values.data() + begin,
-                       Dtype::f32, end - begin);
-        });
-    }
+    decode(type, codes, scales, values);
     return values;
 }
 
+std::span<const float> ValueReader::read(std::string_view name) {
+    read_into(state_, name, parts_, values_);
+    return values_;
+}
+
 std::vector<float> read_values(const State& state, std::string_view name) {
-    const Type& type = state.at(name).type;
-    std::vector<std::byte> parts(static_cast<std::size_t>(total_bytes(type)));
-    const TensorRef t = tensor_at(type, parts.data());
-    if (type.scaling == kUnscaled) {
-        state.read(name, t.data);
-    } else {
-        state.read_all_parts(name, parts.data());
-    }
-    return values_of(type, t.data, t.scales());
+    std::vector<std::byte> parts;
+    std::vector<float> values;
+    read_into(state, name, parts, values);
+    return values;
 }
 
 void write_values(State& state, std::string_view name, std::span<const float> values) {

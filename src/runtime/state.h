@@ -39,6 +39,18 @@ void initialise_scales(State&);
 void write_values(State&, std::string_view name, std::span<const float> values);
 // And back.
 std::vector<float> read_values(const State&, std::string_view name);
+// For one tensor after another, in memory that is kept: pages of a fresh one cost more than what is
+// read.
+class ValueReader {
+  public:
+    explicit ValueReader(const State& state) : state_(state) {}
+    std::span<const float> read(std::string_view name);  // until the next one
+
+  private:
+    const State& state_;
+    std::vector<std::byte> parts_;
+    std::vector<float> values_;
+};
 // The values of such a tensor, whose parts lie on the host.
 std::vector<float> values_of(const Type&, const void* codes, const float* scales);
 

@@ -13,7 +13,7 @@ namespace {
 
 class SwiGluMetrics {
   public:
-    SwiGluMetrics(const State& state, const Measured& measured) {
+    SwiGluMetrics(const State& state, const Measured& measured) : gates_(state), ups_(state) {
         for (const SwiGluRange& range : measured.swiglus) {
             layer_ = layer_number(range.label);
             add_weights(state, range.label);
@@ -37,8 +37,8 @@ class SwiGluMetrics {
 
     void add_weights(const State& state, const std::string& label) {
         const std::string gate = label + ".gate_proj.weight", up = label + ".up_proj.weight";
-        const Alignment a = alignment(channel_weights(
-            read_values(state, gate), read_values(state, up), state.at(gate).type.shape.last()));
+        const Alignment a = alignment(
+            channel_weights(gates_.read(gate), ups_.read(up), state.at(gate).type.shape.last()));
         add("cos_p50", a.cos_p50);
         add("cos_p99", a.cos_p99);
         add("cos_max", a.cos_max);
@@ -60,6 +60,7 @@ class SwiGluMetrics {
         add("sig_max", most);
     }
 
+    ValueReader gates_, ups_;
     int layer_ = -1;
 };
 

@@ -88,6 +88,28 @@ TEST(State, ValuesAreRoundedToItsDtype) {
               "state 'rows/w': expected one scale, expansions or none, got e4m3[2] x row");
 }
 
+// Of any size and format, one after the other.
+TEST(State, AReaderKeepsNothingOfTheTensorBefore) {
+    State state;
+    state.declare("long", {Dtype::f32, {5}});
+    state.declare("short", {Dtype::f16, {2}, kPerTensor});
+    state.declare("none", {Dtype::bf16, {0, 3}});
+    state.allocate(test::backend());
+    const std::vector<float> longer = {1, 2, 3, 4, 5}, shorter = {-0.25f, 0.75f};
+    write_values(state, "long", longer);
+    write_values(state, "short", shorter);
+    ValueReader reader(state);
+    const auto read = [&](const char* name) {
+        const std::span<const float> v = reader.read(name);
+        return std::vector(v.begin(), v.end());
+    };
+    EXPECT_EQ(read("long"), longer);
+    EXPECT_EQ(read("short"), shorter);
+    EXPECT_EQ(read("none"), std::vector<float>{});
+    EXPECT_EQ(read("long"), longer);
+    EXPECT_EQ(read_values(state, "short"), shorter);
+}
+
 // Masters under a power of two, moments under the scale that puts the largest on the top code.
 TEST(State, ValuesBringTheirScale) {
     State state;
