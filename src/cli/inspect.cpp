@@ -168,7 +168,7 @@ int inspect_alignment(const Args& args) {
     const std::filesystem::path model = find_model(args.operands()[0]).path;
     const std::vector<ChannelWeights> layers = inspect_swiglu(model);
     fmt::print("{}", to_text(layers));
-    if (const auto out = args.flag<std::string>("out"); !out.empty()) {
+    if (const auto& out = args.flag<std::string>("out"); !out.empty()) {
         write_channels(out, layers, kept_channels(model));
     }
     return 0;

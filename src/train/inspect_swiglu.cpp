@@ -136,9 +136,9 @@ void write_channels(const std::filesystem::path& file, const std::vector<Channel
                     const ChannelFactors& factors) {
     std::deque<std::vector<float>> kept;
     std::vector<TensorInfo> tensors;
-    const auto add = [&](std::string name, const auto& values) {
+    const auto add = [&](const std::string& name, const auto& values) {
         kept.emplace_back(values.begin(), values.end());
-        tensors.push_back({.name = std::move(name),
+        tensors.push_back({.name = name,
                            .dtype = Dtype::f32,
                            .shape = {std::ssize(values)},
                            .bytes = std::as_bytes(std::span(kept.back()))});
