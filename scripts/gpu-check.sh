@@ -145,7 +145,7 @@ sanitize() {
     done
     [ $tests -gt 0 ] || failures+=("$tool: no test ended in $seconds s")
     echo "== $tool: $tests op tests in order $seed; $late of $jobs shards out of time after $seconds s," \
-        "$known reports of shared memory that is handed over"
+        "$known reports of kernels of cuBLASLt and cuDNN"
 }
 
 # Benches: seconds, then what follows `octavo bench`, where a ~ is a blank within a word. Of the
