@@ -30,6 +30,24 @@ TEST(AdvanceScale, AWindowOfOne) {
     EXPECT_EQ(s.scale, 0x1p-7);
 }
 
+TEST(AdvanceScale, LongWindows) {
+    for (const std::size_t slots : {31, 32, 33, 64, 65, 1000}) {
+        std::vector<double> history(slots), shifted(slots, 0);
+        for (std::size_t i = 0; i < slots; ++i)
+            history[i] = 1 + static_cast<double>(i * 37 % slots);
+        for (std::size_t i = 1; i < slots; ++i) shifted[i] = history[i - 1];
+        for (const std::size_t largest : {std::size_t{0}, slots / 2, slots - 1}) {
+            std::vector<double> now = history, next = shifted;
+            now[largest] = 0x1p20;
+            if (largest + 1 < slots) next[largest + 1] = 0x1p20;
+            const DelayedState s = advance({now, 3, 1});
+            EXPECT_EQ(s.history, next) << slots;
+            EXPECT_EQ(s.scale, 0x1p12);
+            expect_same_in_place(AdvanceScale{}, {vector(Dtype::f32, now), count(3), scalar(0.25)});
+        }
+    }
+}
+
 TEST(AdvanceScale, ANonFiniteStepCountsAsZeroAndStartsOver) {
     for (double amax : {kInf, kNan}) {
         const DelayedState s = advance({{amax, 1, 2}, 40, 7});

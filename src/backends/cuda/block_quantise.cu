@@ -3,6 +3,8 @@
 // own finds.
 #include "base/block_scale.h"
 
+#include <bit>
+
 #include "backends/cuda/block_quantise_rows.h"
 #include "backends/cuda/convert.h"
 #include "backends/cuda/quantise_source.cuh"
@@ -16,6 +18,7 @@ namespace {
 
 constexpr int kLeast = 32;  // the shortest group
 constexpr int kLeasts = kTile / kLeast;
+constexpr int kTileBits = std::countr_zero(static_cast<unsigned>(kTile));
 static_assert(kTile == kScaleBlock && kBlock == 2 * kTile);
 static_assert(kSquaresDown * kPacket == kLeast);
 
@@ -83,12 +86,9 @@ struct TileTops {
         __syncthreads();
     }
     // Over a longer group.
-    template <int kGroup>
-    __device__ std::uint32_t top(int side, int group, int line) const {
-        constexpr int kParts = kGroup / kLeast;
+    __device__ std::uint32_t top(int side, int group, int parts, int line) const {
         std::uint32_t top = 0;
-#pragma unroll
-        for (int i = 0; i < kParts; ++i) top = max(top, of[side][group * kParts + i][line]);
+        for (int i = 0; i < parts; ++i) top = max(top, of[side][group * parts + i][line]);
         return top;
     }
 };
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kBlock)
         const Side& to = side == 0 ? sides.rows[r] : sides.columns[r];
         const std::int64_t k = (side == 0 ? at.down : at.across) * kTile + line;
         if (to.codes && k < (side == 0 ? m : n)) {
-            raise(to.tops + k * to.top_step, tops.top<kTile>(side, 0, line));
+            raise(to.tops + k * to.top_step, tops.top(side, 0, kLeasts, line));
         }
     }
 }
@@ -122,10 +122,10 @@ __global__ void __launch_bounds__(kBlock)
 
 // The factors of one group of one row (or column) from its amax; its scale and exponent go where
 // they belong. `line` counts rows (columns), `block` the 128-blocks along it.
-template <Granularity kGranularity, int kGroup>
+template <Granularity kGranularity>
 __device__ Factors factors_of(const Side& side, const BlockScale& rule, std::uint32_t top,
                               std::int64_t line, std::int64_t lines, std::int64_t block, int group,
-                              bool empty) {
+                              int groups, bool empty) {
     const bool inside = line < lines;
     if constexpr (kGranularity == Granularity::block_1x128) {
         const auto [scale, inv_scale] = rule(__uint_as_float(top));
@@ -140,20 +140,24 @@ __device__ Factors factors_of(const Side& side, const BlockScale& rule, std::uin
             if (inside && !empty && is_finite_amax(whole)) {
                 exponent = group_exponent(__uint_as_float(top), whole, rule.floor);
             }
-            side.groups[block * side.group_pitch + line * (kTile / kGroup) + group] =
+            side.groups[block * side.group_pitch + line * groups + group] =
                 static_cast<std::uint8_t>(exponent);
         }
         return {group_inverse(exponent), inv_scale};
     }
 }
 
-template <class To, Granularity kGranularity, int kGroup, class T, class Source>
+// Micro groups are kTile >> group_bits long, others fill the tile.
+template <class To, Granularity kGranularity, class T, class Source>
 __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
     lines_kernel(Source source, std::int64_t m, std::int64_t n,
-                 const __grid_constant__ Sides<Source::kResults> sides, BlockScale rule) {
-    constexpr int kGroups = kTile / kGroup;
+                 const __grid_constant__ Sides<Source::kResults> sides, BlockScale rule,
+                 int group_bits) {
+    constexpr bool kMicro = kGranularity == Granularity::micro;
+    const int groups = kMicro ? 1 << group_bits : 1;
+    const auto group_of = [&](int i) { return kMicro ? i >> (kTileBits - group_bits) : 0; };
     __shared__ TileTops tops;
-    __shared__ Factors factors[2][kGroups][kTile];
+    __shared__ Factors factors[2][kMicro ? kLeasts : 1][kTile];
     // The other way around than `tops_kernel`: what it read last is in the cache.
     const bool again = kGranularity != Granularity::block_1x128;
     const Place at(m, n, again ? gridDim.x - 1 - blockIdx.x : blockIdx.x,
@@ -169,20 +173,19 @@ __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
         const Side &rows = sides.rows[r], &columns = sides.columns[r];
         const Side& to = side == 0 ? rows : columns;
         tops.fill(squares[r], at);
-#pragma unroll
-        for (int g = 0; g < kGroups && to.codes; ++g) {
-            factors[side][g][line] = factors_of<kGranularity, kGroup>(
-                to, rule, tops.top<kGroup>(side, g, line), first + line, lines, block, g,
-                block * kTile + g * kGroup >= length);
+        for (int g = 0; g < groups && to.codes; ++g) {
+            factors[side][g][line] = factors_of<kGranularity>(
+                to, rule, tops.top(side, g, kLeasts / groups, line), first + line, lines, block, g,
+                groups, block * kTile + g * (kTile / groups) >= length);
         }
         __syncthreads();
         if (rows.codes) {
             write_rows<To>(squares[r], at, rows.codes,
-                           [&](int i) { return factors[0][at.column / kGroup][at.row + i]; });
+                           [&](int i) { return factors[0][group_of(at.column)][at.row + i]; });
         }
         if (columns.codes) {
             write_columns<To>(squares[r], at, columns.codes,
-                              [&](int i) { return factors[1][at.row / kGroup][at.column + i]; });
+                              [&](int i) { return factors[1][group_of(at.row)][at.column + i]; });
         }
     }
 }
@@ -258,32 +261,40 @@ BlockScale scale_rule(const BlockQuantise& op) {
     return {max_value(op.to), op.floor, op.rounding, op.rule};
 }
 
+// Whole rows have a scale in no training step, so that only values are compiled for them.
+template <class T, class Source>
+constexpr bool kWholeRows = std::is_same_v<Source, ValueSource<T>>;
+
+bool on_the_way(const BlockQuantise& op, Dtype from) {
+    const bool rows = op.scaling.granularity == Granularity::row;
+    return has_source(op.of, from, op.to) && !(rows && op.of != QuantiseSource::value);
+}
+
 template <class To, class T, class Source>
 void launch(const BlockQuantise& op, const Source& source, std::int64_t m, std::int64_t n,
             const Sides<Source::kResults>& sides) {
     const dim3 tiles = tiles_of(m, n);
     const BlockScale rule = scale_rule(op);
-    const auto lines = [&]<Granularity kGranularity, int kGroup>() {
+    const auto lines = [&]<Granularity kGranularity>(int group = kTile) {
         if (kGranularity != Granularity::block_1x128) {
             tops_kernel<T><<<tiles, kBlock, 0, stream()>>>(source, m, n, sides);
         }
-        lines_kernel<To, kGranularity, kGroup, T>
-            <<<tiles, kBlock, 0, stream()>>>(source, m, n, sides, rule);
+        const int group_bits = std::countr_zero(static_cast<unsigned>(kTile / group));
+        lines_kernel<To, kGranularity, T>
+            <<<tiles, kBlock, 0, stream()>>>(source, m, n, sides, rule, group_bits);
     };
     switch (op.scaling.granularity) {
         case Granularity::block_1x128:
-            lines.template operator()<Granularity::block_1x128, 128>();
+            lines.template operator()<Granularity::block_1x128>();
             break;
         case Granularity::block_128x128:
             blocks_kernel<To, T><<<tiles, kBlock, 0, stream()>>>(source, m, n, sides, rule);
             break;
         case Granularity::row:
-            lines.template operator()<Granularity::row, 128>();
+            if constexpr (kWholeRows<T, Source>) lines.template operator()<Granularity::row>();
             break;
         default:
-            if (op.scaling.group == 32) lines.template operator()<Granularity::micro, 32>();
-            if (op.scaling.group == 64) lines.template operator()<Granularity::micro, 64>();
-            if (op.scaling.group == 128) lines.template operator()<Granularity::micro, 128>();
+            lines.template operator()<Granularity::micro>(op.scaling.group);
     }
     launched("block_quantise");
 }
@@ -328,24 +339,27 @@ Prepared prepare_fused(const NodeView& node) {
         if (m == 0 || n == 0) return fill_scales(op, call.out);
         clear(call.scratch + tops_at, tops_bytes);
         auto* tops = reinterpret_cast<std::uint32_t*>(call.scratch + tops_at);
-        const auto with = [&]<class T>(const auto& source) {
-            using Source = std::remove_cvref_t<decltype(source)>;
-            const auto sides = sides_of<Source::kResults>(op, call.out, tops);
-            if (op.to == Dtype::e4m3) return launch<e4m3, T>(op, source, m, n, sides);
-            return launch<e5m2, T>(op, source, m, n, sides);
+        const auto quantise = [&]<class To>() {
+            const auto with = [&]<class T, class Source>(std::type_identity<T>,
+                                                         const Source& source) {
+                const auto sides = sides_of<Source::kResults>(op, call.out, tops);
+                launch<To, T>(op, source, m, n, sides);
+            };
+            if (given == Dtype::bf16) {
+                return with_source<bf16, To>(op.of, call.in, [&](const auto& source) {
+                    with(std::type_identity<bf16>{}, source);
+                });
+            }
+            const auto* x = call.in[0].as<float>();
+            if (converts) {
+                auto* const wide = reinterpret_cast<float*>(call.scratch + wide_at);
+                convert(x, given, wide, Dtype::f32, m * n);
+                x = wide;
+            }
+            with(std::type_identity<float>{}, ValueSource<float>{x});
         };
-        if (given == Dtype::bf16) {
-            return with_source<bf16>(op.of, call.in, [&](const auto& source) {
-                with.template operator()<bf16>(source);
-            });
-        }
-        const auto* x = call.in[0].as<float>();
-        if (converts) {
-            auto* const wide = reinterpret_cast<float*>(call.scratch + wide_at);
-            convert(x, given, wide, Dtype::f32, m * n);
-            x = wide;
-        }
-        with.template operator()<float>(ValueSource<float>{x});
+        op.to == Dtype::e4m3 ? quantise.template operator()<e4m3>()
+                             : quantise.template operator()<e5m2>();
     };
     return {run, scratch.bytes()};
 }
@@ -354,7 +368,7 @@ Refusal reject(const NodeView& node) { return reject_tall(node.in[0]); }
 
 Prepared prepare(const NodeView& node) {
     const auto& op = std::get<BlockQuantise>(node.op);
-    if (has_source(op.of, node.in[0].dtype)) return prepare_fused(node);
+    if (on_the_way(op, node.in[0].dtype)) return prepare_fused(node);
     BlockQuantise one = op;
     one.of = QuantiseSource::value;
     return prepare_in_parts(node, op.of, std::vector<Op>(quantised_results(op.of), one));

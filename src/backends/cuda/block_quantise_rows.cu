@@ -35,7 +35,9 @@ Refusal reject_block_quantise_rows(const NodeView& node) {
     const Shape& y = node.out[0].shape;
     if (op.scaling.granularity != Granularity::block_1x128) return "no runs of 128";
     if (op.copies != Copies::rows) return "it does not turn around";
-    if (node.in[0].dtype != Dtype::bf16) return fmt::format("{}", name(node.in[0].dtype));
+    const Dtype from = node.in[0].dtype;
+    if (from != Dtype::bf16) return fmt::format("{}", name(from));
+    if (!has_source(op.of, from, op.to)) return "its source goes through memory";
     if (quantised_results(op.of) != 1) return "two results";
     if (y.rows() > kFewRows) return fmt::format("{} rows; tiles are quicker", y.rows());
     if (y.last() % kScaleBlock != 0 || y.elements() == 0) return "no whole runs";
@@ -51,7 +53,7 @@ Prepared prepare_block_quantise_rows(const NodeView& node) {
             const RunCodes<To> out(y, op);
             const std::int64_t runs = out.pitch * (out.columns / kScaleBlock);
             const auto blocks = static_cast<unsigned>(ceil_div(runs, kRuns));
-            with_source<bf16>(op.of, call.in, [&]<class Source>(const Source& source) {
+            with_source<bf16, To>(op.of, call.in, [&]<class Source>(const Source& source) {
                 if constexpr (Source::kResults == 1) {
                     runs_kernel<To><<<blocks, kBlock, 0, stream()>>>(source, m, out);
                 }

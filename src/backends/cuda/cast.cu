@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
     }
 }
 
-template <class T, class Source>
+template <class T, class To, class Source>
 void launch(const KernelCall& call, const Cast& op, const Source& source) {
     constexpr std::size_t kResults = Source::kResults;
     Targets<Source::kResults> to;
@@ -42,35 +42,32 @@ void launch(const KernelCall& call, const Cast& op, const Source& source) {
     const Type& x = call.in[0].type;
     const std::int64_t m = x.shape.rows(), n = source_columns(op.of, x);
     if (m * n == 0) return;
-    if (op.to == Dtype::e4m3) {
-        cast_kernel<T, e4m3><<<tiles_of(m, n), kBlock, 0, stream()>>>(source, m, n, to);
-    } else {
-        cast_kernel<T, e5m2><<<tiles_of(m, n), kBlock, 0, stream()>>>(source, m, n, to);
-    }
+    cast_kernel<T, To><<<tiles_of(m, n), kBlock, 0, stream()>>>(source, m, n, to);
     launched("cast");
 }
 
-// FP8 codes that go out twice.
-Prepared prepare_twice(const Cast& op, Dtype from) {
-    const auto with = [&op](auto type) {
-        using T = typename decltype(type)::type;
-        return Prepared{[op](const KernelCall& call) {
-            launch<T>(call, op, ValueSource<T>{call.in[0].as<T>()});
-        }};
-    };
-    if (from == Dtype::bf16) return with(std::type_identity<bf16>{});
-    if (from == Dtype::f16) return with(std::type_identity<f16>{});
-    return with(std::type_identity<float>{});
+// FP8 codes of a source's results, or of values that go out twice.
+template <class T, class To>
+Prepared prepare_as(const Cast& op) {
+    return {[op](const KernelCall& call) {
+        const auto each = [&](const auto& source) { launch<T, To>(call, op, source); };
+        if constexpr (sizeof(T) == 2) {
+            with_source<T, To>(op.of, call.in, each, power_of_two(op.source_exponent));
+        } else {
+            each(ValueSource<T>{call.in[0].as<T>()});
+        }
+    }};
 }
 
-// FP8 codes of a source's results.
 template <class T>
-Prepared prepare_source(const Cast& op) {
-    return {[op](const KernelCall& call) {
-        with_source<T>(
-            op.of, call.in, [&](const auto& source) { launch<T>(call, op, source); },
-            power_of_two(op.source_exponent));
-    }};
+Prepared prepare_codes(const Cast& op) {
+    return op.to == Dtype::e4m3 ? prepare_as<T, e4m3>(op) : prepare_as<T, e5m2>(op);
+}
+
+// As bf16 is, f16 is computed on the way, but for norms.
+bool on_the_way(const Cast& op, Dtype from) {
+    if (from != Dtype::f16) return has_source(op.of, from, op.to);
+    return op.of != QuantiseSource::normalise && has_source(op.of, Dtype::bf16, op.to);
 }
 
 Refusal reject(const NodeView& node) {
@@ -82,10 +79,8 @@ Refusal reject(const NodeView& node) {
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<Cast>(node.op);
     const Dtype from = node.in[0].dtype;
-    if (op.of != QuantiseSource::value) {
-        const bool norm = op.of == QuantiseSource::normalise;
-        if (is_fp8(op.to) && from == Dtype::bf16) return prepare_source<bf16>(op);
-        if (is_fp8(op.to) && from == Dtype::f16 && !norm) return prepare_source<f16>(op);
+    const bool value = op.of == QuantiseSource::value;
+    if (!on_the_way(op, from)) {
         std::vector<Op> casts;
         for (std::size_t k = 0; k < quantised_results(op.of); ++k) {
             casts.push_back(
@@ -93,7 +88,11 @@ Prepared prepare(const NodeView& node) {
         }
         return prepare_in_parts(node, op.of, casts, op.source_exponent);
     }
-    if (op.transpose && is_fp8(op.to) && from != Dtype::f64) return prepare_twice(op, from);
+    if (!value || (op.transpose && is_fp8(op.to))) {
+        if (from == Dtype::bf16) return prepare_codes<bf16>(op);
+        if (from == Dtype::f16) return prepare_codes<f16>(op);
+        if (from == Dtype::f32) return prepare_codes<float>(op);
+    }
     return {[op, factor = power_of_two(op.exponent)](const KernelCall& call) {
         const TensorRef &x = call.in[0], &y = call.out[0];
         convert(x.data, x.type.dtype, y.data, y.type.dtype, x.type.shape.elements(), factor);

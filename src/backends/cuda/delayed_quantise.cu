@@ -219,8 +219,8 @@ struct Origin {
         : op(std::get<DelayedQuantise>(node.op)),
           operands(node.in.size() - 3 * quantised_results(op.of)) {
         const auto types = node.in.first(operands);
-        const Dtype dtype = types[0].dtype;
-        if (!(op.scaled ? has_scaled_source(op.of, dtype) : has_source(op.of, dtype))) {
+        const Dtype dtype = types[0].dtype, to = op.rule.to;
+        if (!(op.scaled ? has_scaled_source(op.of, dtype, to) : has_source(op.of, dtype, to))) {
             memory.emplace(kernel_registry(), op.of, op.scaled, types);
             scratch_bytes = memory->scratch_bytes();
         } else {
@@ -229,7 +229,7 @@ struct Origin {
     }
 
     // f(source, index of its first result), for each source.
-    template <class T, class F>
+    template <class T, class To, class F>
     void with(std::span<const TensorRef> in, std::byte* scratch, F&& f) const {
         if (memory) {
             std::size_t r = 0;
@@ -240,8 +240,10 @@ struct Origin {
         }
         const auto whole = [&](const auto& source) { f(source, 0); };
         if constexpr (std::is_same_v<T, bf16>) {
-            if (!op.scaled) return with_source<T>(op.of, in, whole);
-            with_scaled_source(op.of, *op.scaled, in, scratch, whole);
+            if (!op.scaled) return with_source<T, To>(op.of, in, whole);
+            if constexpr (sizeof(To) == 1) {
+                with_scaled_source(op.of, *op.scaled, in, scratch, whole);
+            }
         } else {
             whole(ValueSource<T>{in[0].as<T>()});
         }
@@ -269,7 +271,7 @@ Prepared prepare_as(const NodeView& node) {
             for (Slot& slot : slots.of) slot = slot_of(call, op, blocks, r++);
             transposed &= quantise<T, To>(source, shape, slots, op.rule);
         };
-        origin.with<T>(call.in.first(origin.operands), call.scratch + origin_at, each);
+        origin.with<T, To>(call.in.first(origin.operands), call.scratch + origin_at, each);
         for (std::size_t r = 0; op.transpose && !transposed && r < results; ++r) {
             transpose(call.out[3 * r], call.out[3 * results + r]);
         }

@@ -11,12 +11,14 @@ struct Operands {
     std::int64_t elements[kMany];
 };
 
-// Operands are windows of amaxes and the like: one block looks at all of them.
+// Operands are windows of amaxes and the like: one block looks at all of them, a warp at each.
 __global__ void __launch_bounds__(kGuardBlock)
     guard_kernel(const __grid_constant__ Operands of, int count, bool first, float* y) {
     bool bad = !first && isnan(*y);
-    for (int i = 0; i < count; ++i) {
-        for (std::int64_t at = threadIdx.x; at < of.elements[i]; at += kGuardBlock) {
+    const auto warp = static_cast<int>(threadIdx.x) / kWarp,
+               lane = static_cast<int>(threadIdx.x) % kWarp;
+    for (int i = warp; i < count; i += kGuardBlock / kWarp) {
+        for (std::int64_t at = lane; at < of.elements[i]; at += kWarp) {
             bad |= !isfinite(of.data[i][at]);
         }
     }

@@ -160,15 +160,20 @@ __device__ inline void over_source(std::int64_t n, std::int64_t columns, F&& f) 
 
 // ---- Choosing ----------------------------------------------------------------------------------
 
-// Computed on the way are the sources of a training step, in bf16; others go through memory
-// (QuantisedSource).
-inline bool has_source(QuantiseSource of, Dtype dtype) {
-    return of == QuantiseSource::value || dtype == Dtype::bf16;
+// Computed on the way are the sources of a training step, in bf16, and to the codes that a step
+// has: E4M3 of what forward ops give, and either format of gradients. Others go through memory
+// (QuantisedSource): a kernel for each would double the build.
+inline bool is_gradient(QuantiseSource of) {
+    return of == QuantiseSource::gelu_grad || of == QuantiseSource::swiglu_grad;
+}
+inline bool has_source(QuantiseSource of, Dtype dtype, Dtype to) {
+    if (of == QuantiseSource::value) return true;
+    return dtype == Dtype::bf16 && (to == Dtype::e4m3 || (is_gradient(of) && is_fp8(to)));
 }
 // With factors.
-inline bool has_scaled_source(QuantiseSource of, Dtype dtype) {
+inline bool has_scaled_source(QuantiseSource of, Dtype dtype, Dtype to) {
     const bool known = of == QuantiseSource::value || of == QuantiseSource::swiglu_grad;
-    return known && dtype == Dtype::bf16;
+    return known && dtype == Dtype::bf16 && is_fp8(to);
 }
 
 // Columns of a source's results.
@@ -176,33 +181,38 @@ inline std::int64_t source_columns(QuantiseSource of, const Type& first_operand)
     return first_operand.shape.last() / (of == QuantiseSource::joined_swiglu ? 2 : 1);
 }
 
-// f(source) for the operands of a source in 16 bits, whose function sees its operand times
-// `factor`; norms in bf16 alone.
-template <class T, class F>
+// f(source) for the operands of a source in 16 bits that goes to codes of To (has_source), whose
+// function sees its operand times `factor`; norms in bf16 alone.
+template <class T, class To, class F>
 void with_source(QuantiseSource of, std::span<const TensorRef> operands, F&& f, float factor = 1) {
     const auto in = [&](std::size_t i) { return operands[i].as<T>(); };
-    switch (of) {
-        case QuantiseSource::value:
-            return f(ValueSource<T>{in(0)});
-        case QuantiseSource::swiglu:
-            return f(MapSource<T, SwiGluFunction, 2>{{in(0), in(1)}, {factor}});
-        case QuantiseSource::joined_swiglu:
-            return f(JoinedSwiGluSource<T>{in(0), {factor}});
-        case QuantiseSource::gelu:
-            return f(MapSource<T, GeluFunction, 1>{{in(0)}, {factor}});
-        case QuantiseSource::gelu_grad:
+    if (of == QuantiseSource::value) return f(ValueSource<T>{in(0)});
+    if constexpr (sizeof(To) == 1) {
+        if (of == QuantiseSource::gelu_grad) {
             return f(MapSource<T, GeluGradFunction, 2>{{in(0), in(1)}, {factor}});
-        case QuantiseSource::swiglu_grad:
-            return f(SwiGluGradSource<T>{in(0), in(1), {in(2)}, compute_t<T>(factor)});
-        case QuantiseSource::normalise:
-            break;
-    }
-    if constexpr (std::is_same_v<T, bf16>) {
-        const auto vector = [&](std::size_t i) { return operands[i].as<float>(); };
-        if (operands.size() == 3) {
-            return f(NormSource<T, RmsFunction<float>>{in(0), {vector(1), vector(2)}});
         }
-        f(NormSource<T, LayerFunction<float>>{in(0), {vector(1), vector(2), vector(3), vector(4)}});
+        if (of == QuantiseSource::swiglu_grad) {
+            return f(SwiGluGradSource<T>{in(0), in(1), {in(2)}, compute_t<T>(factor)});
+        }
+    }
+    if constexpr (std::is_same_v<To, e4m3>) {
+        if (of == QuantiseSource::swiglu) {
+            return f(MapSource<T, SwiGluFunction, 2>{{in(0), in(1)}, {factor}});
+        }
+        if (of == QuantiseSource::joined_swiglu) {
+            return f(JoinedSwiGluSource<T>{in(0), {factor}});
+        }
+        if (of == QuantiseSource::gelu) {
+            return f(MapSource<T, GeluFunction, 1>{{in(0)}, {factor}});
+        }
+        if constexpr (std::is_same_v<T, bf16>) {
+            const auto vector = [&](std::size_t i) { return operands[i].as<float>(); };
+            if (operands.size() == 3) {
+                return f(NormSource<T, RmsFunction<float>>{in(0), {vector(1), vector(2)}});
+            }
+            f(NormSource<T, LayerFunction<float>>{in(0),
+                                                  {vector(1), vector(2), vector(3), vector(4)}});
+        }
     }
 }
 
