@@ -7,6 +7,7 @@
 #include "train/checkpoint.h"
 #include "train/run_folder.h"
 #include "train/setup.h"
+#include "train/state_rescale.h"
 
 namespace octavo {
 
@@ -25,6 +26,7 @@ ModelFolder find_model(const std::filesystem::path& path) {
     if (std::filesystem::exists(found.path / "checkpoint.json")) {
         found.recipe = recipe_of(load_config(found.path / "config.toml", {}));
         found.extra = read_checkpoint_info(found.path).extra;
+        if (auto& p = found.recipe->propagation) p->exponents = exponents_in(found.extra);
     }
     return found;
 }

@@ -88,6 +88,7 @@ struct RunConfig {
         std::string norm_eps = "exact";
         bool attention_rebalance = true;
         std::string cast = "saturate";
+        std::int64_t state_rescale = 0;
         bool operator==(const Recipe&) const = default;
     };
 

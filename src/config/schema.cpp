@@ -180,6 +180,9 @@ void add_recipe(std::vector<Key>& keys) {
           "scalify: the size of attention's result allows for the mean it is");
     s.key("cast", &R::cast, "scalify: what 8 bits cannot hold saturates, or is NaN to compare",
           one_of({"saturate", "nan"}));
+    s.key("state_rescale", &R::state_rescale,
+          "scalify: steps from one rescale of weights and moments to the next; 0: none",
+          between(0, 1e9), "steps");
 }
 
 void add_smooth(std::vector<Key>& keys) {

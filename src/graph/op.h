@@ -25,7 +25,8 @@ struct Load {  // a named tensor of State, as it was when the run began
     std::string name;
     Type type;
     // How large values of a parameter are by its initialisation: about 2^exponent. What scale
-    // propagation goes by; a parameter under one scale has 2^exponent, and it stays.
+    // propagation goes by; a parameter under one scale has 2^exponent, and it stays, unless
+    // recipe.state_rescale measures it.
     std::optional<int> exponent{};
     bool operator==(const Load&) const = default;
 };

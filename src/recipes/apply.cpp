@@ -68,6 +68,20 @@ Value codes(Builder& b, Value weight) {
     return b.type(weight).scaling == kUnscaled ? weight : b.one(Codes{}, {weight});
 }
 
+// Before all passes: parameters are as large as they were measured to be.
+Graph as_measured(const Graph& g, const Propagation& propagation) {
+    if (propagation.exponents.empty()) return g;
+    Rewriter rewrite(g);
+    for (const Node& n : g.nodes()) {
+        Op op = n.op;
+        if (auto* load = std::get_if<Load>(&op); load && load->exponent) {
+            load->exponent = propagation.exponent_of(load->name, *load->exponent);
+        }
+        rewrite.keep(n, op);
+    }
+    return rewrite.finish();
+}
+
 // Recipe pass 1: activations in the compute dtype. Types follow from the weights: the pass only
 // swaps master weights for working copies (or masters of that dtype) and lets the ops' type rules
 // do the rest.
@@ -328,8 +342,13 @@ class Quantiser {
 
 }  // namespace
 
+int Propagation::exponent_of(std::string_view parameter, int initial) const {
+    const auto measured = exponents.find(parameter);
+    return measured == exponents.end() ? initial : measured->second;
+}
+
 Graph apply(const Recipe& recipe, const Graph& step, bool training) {
-    Graph g = lower(step, recipe);
+    Graph g = lower(recipe.propagation ? as_measured(step, *recipe.propagation) : step, recipe);
     // Scales along the rows of experts, as their weight gradients have them, are of one expert
     // each.
     const auto along_rows = [](const std::optional<Format>& f) {

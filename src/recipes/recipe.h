@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -99,6 +100,11 @@ struct Propagation {
     // gradients before they bound the moments.
     bool rescale_norms = true, rescale_weight_gradients = false;
     Statistic statistic = Statistic::l2;
+    // Steps from one measurement of weights and moments to the next; 0: none. The exponents that
+    // it found for parameters stand in place of those of their initialisation.
+    std::int64_t state_rescale = 0;
+    std::map<std::string, int, std::less<>> exponents{};
+    int exponent_of(std::string_view parameter, int initial) const;
 };
 
 struct Recipe {

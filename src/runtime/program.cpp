@@ -77,15 +77,23 @@ void Program::allocate(std::int64_t limit) {
         scratch = std::max(scratch, aligned(plan->scratch_bytes()));
         inputs += aligned(plan->input_bytes());
     }
-    const std::int64_t state = aligned(state_.bytes());
-    memory_ = Buffer(backend_, state + arena + scratch + inputs);
-    state_.place(backend_, memory_.data());
-    std::byte* const activations = memory_.data() + state;
+    if (!state_.has_memory()) {
+        state_memory_ = Buffer(backend_, aligned(state_.bytes()));
+        state_.place(backend_, state_memory_.data());
+    }
+    plan_memory_ = Buffer(backend_, arena + scratch + inputs);
+    std::byte* const activations = plan_memory_.data();
     std::byte* next_inputs = activations + arena + scratch;
     for (const auto& [name, plan] : plans_) {
         plan->bind(backend_, state_, activations, activations + arena, next_inputs);
         next_inputs += aligned(plan->input_bytes());
     }
+}
+
+void Program::remove_plans() {
+    backend_.synchronize();
+    plans_.clear();
+    plan_memory_ = {};
 }
 
 Plan& Program::plan(std::string_view name) {

@@ -29,6 +29,9 @@ class Program {
     std::int64_t total_bytes() const;
     // Refuses, with the table and what to lower, when the plan needs more than `limit` bytes.
     void allocate(std::int64_t limit);
+    // Takes the plans and their memory away. Others can be added then, over State as it stands,
+    // which knows no further tensors, and get theirs with `allocate`.
+    void remove_plans();
 
     Backend& backend() { return backend_; }
     State& state() { return state_; }
@@ -46,7 +49,8 @@ class Program {
     Backend& backend_;
     State state_;
     std::map<std::string, std::unique_ptr<Plan>, std::less<>> plans_;
-    Buffer memory_;  // state, activations, scratch, inputs: one allocation
+    Buffer state_memory_;
+    Buffer plan_memory_;  // activations, scratch, inputs: one allocation
 };
 
 std::string to_text(const std::vector<MemoryRow>&);

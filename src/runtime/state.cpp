@@ -93,6 +93,20 @@ std::vector<float> read_values(const State& state, std::string_view name) {
     return values;
 }
 
+void write_values_under(State& state, std::string_view name, std::span<const float> values,
+                        int exponent) {
+    const Type& type = state.at(name).type;
+    check(type.scaling == kPerTensor && type.shape.elements() == std::ssize(values),
+          "state '{}': expected one scale and values for it, got {} and {} values", name,
+          to_string(type), values.size());
+    std::vector<std::byte> codes(static_cast<std::size_t>(data_bytes(type)));
+    quantise(values.data(), Dtype::f32, power_of_two(-exponent), codes.data(), type.dtype,
+             std::ssize(values));
+    const float scale = power_of_two(exponent);
+    state.write_scales(name, &scale);
+    state.write(name, codes.data());
+}
+
 void write_values(State& state, std::string_view name, std::span<const float> values) {
     const State::Entry& entry = state.at(name);
     const Type& type = entry.type;
@@ -101,6 +115,7 @@ void write_values(State& state, std::string_view name, std::span<const float> va
           "state '{}': expected one scale, expansions or none, got {}", name, to_string(type));
     check(type.shape.elements() == std::ssize(values), "state '{}': expected values for {}, got {}",
           name, to_string(type), values.size());
+    if (scaled && entry.exponent) return write_values_under(state, name, values, *entry.exponent);
     std::vector<std::byte> codes(static_cast<std::size_t>(data_bytes(type)));
     if (expanded) {
         std::vector<std::byte> groups(static_cast<std::size_t>(scale_bytes(type)));
@@ -116,9 +131,6 @@ void write_values(State& state, std::string_view name, std::span<const float> va
         const bool master = state_role(name) == "weight";
         const auto rounding = master ? kMasterRounding : ScaleRounding::exact;
         scale = next_scale(top, type.dtype, rounding, 0, {});
-        if (entry.exponent) {
-            scale = {power_of_two(*entry.exponent), power_of_two(-*entry.exponent)};
-        }
         state.write_scales(name, &scale.scale);
     }
     quantise(values.data(), Dtype::f32, scale.inv_scale, codes.data(), type.dtype,

@@ -34,9 +34,11 @@ class State;
 // when it is allocated). Master weights get theirs with their values.
 void initialise_scales(State&);
 // `values` rounded to nearest in the tensor's format; one that takes a scale gets it from their
-// amax, a power of two for master weights, else exact, unless it has one for good; one that is
+// amax, a power of two for master weights, else exact, unless its exponent is known; one that is
 // expanded gets its expansions from them. Error for other scales.
 void write_values(State&, std::string_view name, std::span<const float> values);
+// The same under 2^exponent, of a tensor that takes a scale.
+void write_values_under(State&, std::string_view name, std::span<const float> values, int exponent);
 // And back.
 std::vector<float> read_values(const State&, std::string_view name);
 // For one tensor after another, in memory that is kept: pages of a fresh one cost more than what is
@@ -61,7 +63,7 @@ class State {
         Type type;
         std::int64_t offset = 0;
         TensorRef tensor;
-        std::optional<int> exponent = {};  // its one scale is 2^exponent for good
+        std::optional<int> exponent = {};  // its one scale is 2^exponent, whatever its amax
     };
 
     // Adds a tensor, or checks that it was added with the same type. Before `allocate`.
@@ -73,6 +75,7 @@ class State {
     void allocate(Backend& backend);  // zero-filled
     // Or in memory of the caller's: bytes(), zero-filled, and there as long as this is.
     void place(Backend& backend, std::byte* memory);
+    bool has_memory() const { return backend_ != nullptr; }
     bool contains(std::string_view name) const { return index_.find(name) != index_.end(); }
     const Entry& at(std::string_view name) const;
     const TensorRef& tensor(std::string_view name) const { return at(name).tensor; }

@@ -153,6 +153,7 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
     refuse(o.norm_eps != plain.norm_eps, "norm_eps");
     refuse(o.attention_rebalance != plain.attention_rebalance, "attention_rebalance");
     refuse(o.cast != plain.cast, "cast");
+    refuse(o.state_rescale != plain.state_rescale, "state_rescale");
     if (r.propagation) {
         Propagation& p = *r.propagation;
         if (o.compute != "auto") r.compute = *dtype_named(o.compute);
@@ -169,6 +170,7 @@ void set_propagation(Recipe& r, const RunConfig::Recipe& o) {
         p.statistic = o.statistic == "l1"    ? Statistic::l1
                       : o.statistic == "max" ? Statistic::max
                                              : Statistic::l2;
+        p.state_rescale = o.state_rescale;
         p.scales = {.exact_eps = o.norm_eps == "exact",
                     .rebalance_attention = o.attention_rebalance,
                     .nan_casts = o.cast == "nan"};

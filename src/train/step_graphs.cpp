@@ -287,7 +287,7 @@ Graph update_graph(const StepOptions& o, const Graph& micro, bool measure) {
         Load master{p.name, state_type(formats.master, p.shape)};
         Value own_factor = factor;
         if (propagation) {
-            master.exponent = size_exponent(p.init, p.sigma);
+            master.exponent = propagation->exponent_of(p.name, size_exponent(p.init, p.sigma));
             own_factor = factors[1 + i];
             op.keep_scale = true;
         }

@@ -44,13 +44,17 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
           options.seq, options.architecture.max_positions);
     options_.target = backend.target();
     options_.accumulates = accumulates;
+    compile();
+}
+
+void TrainProgram::compile() {
     const Graph micro = micro_graph(options_, false);
     draws_ = std::ranges::any_of(micro.nodes(), [](const Node& n) {
         const auto* input = std::get_if<Input>(&n.op);
         return input && input->name == kDrawInput;
     });
     program_.add("micro", micro);
-    if (accumulates) program_.add("micro_next", micro_graph(options_, true));
+    if (options_.accumulates) program_.add("micro_next", micro_graph(options_, true));
     program_.add("update", update_graph(options_, micro));
     if (predicts_scales(options_.recipe)) {
         program_.add("update_measured", update_graph(options_, micro, /*measure=*/true));
@@ -64,7 +68,7 @@ TrainProgram::TrainProgram(Backend& backend, const StepOptions& options, bool ac
         program_.add("turn_windows", windows);
     }
     if (!options_.measure) return;
-    const Graph measured = micro_graph(options_, accumulates, /*measure=*/true);
+    const Graph measured = micro_graph(options_, options_.accumulates, /*measure=*/true);
     if (!measured.outputs().empty()) program_.add("micro_measured", measured);
     measures_casts_ = std::ranges::any_of(measured.outputs(), is_cast);
     const Graph moments = moments_graph(options_);
@@ -203,7 +207,31 @@ float TrainProgram::update(double lr, std::int64_t t) {
     if (recipe.smooth && recipe.smooth->export_window > 0) {
         if (t % recipe.smooth->export_window == 0) program_.run("turn_windows");
     }
+    const std::int64_t rescale = recipe.propagation ? recipe.propagation->state_rescale : 0;
+    if (rescale > 0 && t % rescale == 0 && std::isfinite(norm)) rescale_states();
     return norm;
+}
+
+Exponents TrainProgram::exponents() const {
+    const auto& propagation = options_.recipe.propagation;
+    return propagation ? propagation->exponents : Exponents{};
+}
+
+void TrainProgram::set_exponents(const Exponents& exponents) {
+    auto& propagation = options_.recipe.propagation;
+    if (!propagation || propagation->exponents == exponents) return;
+    propagation->exponents = exponents;
+    program_.remove_plans();
+    compile();
+    program_.allocate(limit_);
+}
+
+void TrainProgram::rescale_states() {
+    rescale_moments(state(), options_);
+    const Exponents found = rescale_weights(state(), options_);
+    if (found == exponents()) return;
+    set_exponents(found);
+    refresh();
 }
 
 std::optional<NonFinite> TrainProgram::find_non_finite() {

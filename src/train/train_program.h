@@ -10,6 +10,7 @@
 
 #include "report/scales.h"
 #include "runtime/program.h"
+#include "train/state_rescale.h"
 #include "train/step_graphs.h"
 
 namespace octavo {
@@ -53,11 +54,19 @@ class TrainProgram {
     const Program& program() const { return program_; }
     State& state() { return program_.state(); }
 
-    void allocate(std::int64_t limit) { program_.allocate(limit); }
+    void allocate(std::int64_t limit) {
+        limit_ = limit;
+        program_.allocate(limit);
+    }
     // Seeded initial weights, zero moments, unit scales.
     void initialise(std::uint64_t seed);
     // To be called whenever master weights were written from outside.
     void refresh() { program_.run("refresh"); }
+    // Scales that parameters were brought to (recipe.state_rescale), which are not those of their
+    // initialisation; plans are compiled anew if these are others than before. After `allocate` and
+    // before State is loaded that has them.
+    Exponents exponents() const;
+    void set_exponents(const Exponents&);
 
     // ids and targets (batch, seq); targets below 0 count for nothing. `first` overwrites gradients
     // and loss, later micro-batches add to them. `number` is that of the micro-batch in the run, by
@@ -89,13 +98,16 @@ class TrainProgram {
     std::optional<double> router_loss() const;
     // Optimizer step number `t` >= 1. Returns the gradient norm before clipping. If that, the loss
     // or an amax that a delayed scale goes by is not finite, it is infinite or NaN and weights and
-    // moments were left alone.
+    // moments were left alone. With recipe.state_rescale, weights and moments get new scales after
+    // each so many steps.
     float update(double lr, std::int64_t t);
 
     // Runs the last micro-batch again, looking at every result.
     std::optional<NonFinite> find_non_finite();
 
   private:
+    void compile();
+    void rescale_states();
     void run(std::string_view plan, std::span<const std::int32_t> ids,
              std::span<const std::int32_t> targets, float weight, const DocumentSpans& documents);
 
@@ -104,7 +116,8 @@ class TrainProgram {
 
     StepOptions options_;
     Program program_;
-    bool draws_ = false;  // some cast rounds at random
+    std::int64_t limit_ = 0;  // of memory
+    bool draws_ = false;      // some cast rounds at random
     std::string last_micro_ = "micro";
     bool measures_casts_ = false;
 };

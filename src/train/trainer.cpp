@@ -164,6 +164,7 @@ class Trainer {
             tokenizer_.check_trained(read_checkpoint_info(*found).extra,
                                      "Name token files of the same tokenizer in data.train, or "
                                      "choose another run.dir.");
+            program_.set_exponents(exponents_in(read_checkpoint_info(*found).extra));
             const CheckpointInfo info =
                 load_checkpoint(*found, program_.state(), Verify::contents, &converted);
             step_ = info.step;
@@ -201,6 +202,8 @@ class Trainer {
     std::map<std::string, std::string> manifest_extra() const {
         std::map<std::string, std::string> extra = tokenizer_.extra();
         if (predicts()) extra[kWeightBound] = weight_bound();
+        const Exponents exponents = program_.exponents();
+        if (!exponents.empty()) extra[kExponents] = to_text(exponents);
         return extra;
     }
     // A predicted scale is right only for steps within the bound it was predicted with.

@@ -202,7 +202,8 @@ INSTANTIATE_TEST_SUITE_P(
                     Variant{"moss32", "moss", {}},
                     Variant{"moss128", "moss", {"--recipe.group", "128"}},
                     Variant{"blockwise", "blockwise", {}}, Variant{"scalify3", "scalify", {}},
-                    Variant{"scalify4", "scalify", {"--recipe.run", "4"}}),
+                    Variant{"scalify4", "scalify", {"--recipe.run", "4"}},
+                    Variant{"rescaled", "scalify", {"--recipe.state_rescale", "3"}}),
     [](const auto& param_info) { return std::string(param_info.param.name); });
 
 // Experts of a layer are one tensor of State and many of the checkpoint.
@@ -434,6 +435,66 @@ TEST_F(Resume, PropagatedScalesGoOnExactly) {
             }
             expect_same_run(whole, parts);
         }
+    }
+}
+
+std::string exponents_of(const std::filesystem::path& checkpoint) {
+    const std::string manifest = slurp(checkpoint / "checkpoint.json");
+    const auto at = manifest.find("\"weight_exponents\"");
+    return at == std::string::npos ? "" : manifest.substr(at, manifest.find('\n', at) - at);
+}
+
+// Stopped between two measurements of weights and moments, and at one. At this rate many weights
+// leave the size that they had.
+TEST_F(Resume, RescaledStatesGoOnExactly) {
+    for (const std::string number : {"1", "3", "4"}) {
+        const std::vector<std::string> options{
+            "--recipe.run", number, "--train.lr", "3e-2", "--recipe.state_rescale", "5"};
+        const std::string whole = "whole" + number, parts = "parts" + number;
+        ASSERT_EQ(run(train(whole, "scalify", options)).exit_code, 0);
+        for (const auto& [steps, code] : {std::pair{"7", 130}, {"8", 130}, {"0", 0}}) {
+            auto some = options;
+            some.insert(some.end(), {"--stop-after", steps});
+            const Finished done = run(train(parts, "scalify", some));
+            ASSERT_EQ(done.exit_code, code) << done.text;
+            EXPECT_EQ(done.text.find("converted"), std::string::npos) << done.text;
+        }
+        expect_same_run(whole, parts);
+        const std::string last = "/checkpoints/step_0000024";
+        const std::string exponents = exponents_of(path(whole + last));
+        EXPECT_NE(exponents.find(".weight="), std::string::npos) << exponents;
+        EXPECT_EQ(exponents_of(path(parts + last)), exponents);
+    }
+}
+
+// A run may begin to measure, and cease to; then scales stay where they are. Other recipes go on
+// from the values.
+TEST_F(Resume, RescalingBeginsAndEnds) {
+    const auto go_on = [&](const char* recipe, const char* every) {
+        std::vector<std::string> options{"--train.lr", "3e-2", "--stop-after", "4"};
+        if (*every) options.insert(options.end(), {"--recipe.state_rescale", every});
+        const Finished done = run(train("run", recipe, options));
+        EXPECT_EQ(done.exit_code, 130) << done.text;
+        return done.text.find("converted") != std::string::npos;
+    };
+    const auto exponents = [&](const std::string& step) {
+        return exponents_of(path("run/checkpoints/step_00000" + step));
+    };
+    EXPECT_FALSE(go_on("scalify", ""));
+    EXPECT_EQ(exponents("04"), "");
+    EXPECT_FALSE(go_on("scalify", "2"));
+    const std::string measured = exponents("08");
+    EXPECT_NE(measured, "");
+    EXPECT_FALSE(go_on("scalify", "0"));
+    EXPECT_EQ(exponents("12"), measured);
+    EXPECT_TRUE(go_on("bf16", ""));
+    EXPECT_EQ(exponents("16"), "");
+    EXPECT_TRUE(go_on("scalify", "2"));
+    EXPECT_NE(exponents("20"), "");
+    const auto steps = read_metrics(folder_ / "run" / "metrics.jsonl").steps;
+    ASSERT_EQ(steps.size(), 20u);
+    for (std::size_t i = 4; i < steps.size(); ++i) {
+        EXPECT_LT(steps[i].loss, steps[0].loss) << steps[i].step;
     }
 }
 

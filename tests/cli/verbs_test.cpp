@@ -205,8 +205,12 @@ TEST_F(Verbs, ConvertWritesFoldersThatCanBeReadAgain) {
 
 // The last number that the run itself measured, over the same windows.
 TEST_F(Verbs, EvalRepeatsWhatTheRunMeasured) {
-    for (const char* recipe : {"fp32", "bf16"}) {
-        expect_success(train(recipe, recipe, {"--eval.batches", "3"}));
+    for (const char* recipe : {"fp32", "bf16", "scalify"}) {
+        std::vector<std::string> options{"--eval.batches", "3"};
+        if (recipe == std::string("scalify")) {  // under the scales that the run ended with
+            options.insert(options.end(), {"--train.lr", "3e-2", "--recipe.state_rescale", "5"});
+        }
+        expect_success(train(recipe, recipe, options));
         std::ifstream metrics(path(recipe) + "/metrics.jsonl");
         double want = 0;
         for (std::string line; std::getline(metrics, line);) {

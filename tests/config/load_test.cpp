@@ -91,6 +91,9 @@ TEST(Load, TypesAndRangesHavePositions) {
               "run.toml:2:9: train.steps: expected an integer in [1, 1000000000], got 10.5");
     EXPECT_EQ(refusal("[train]\nlr = -1\n"),
               "run.toml:2:6: train.lr: expected a number >= 0, got -1");
+    EXPECT_EQ(
+        refusal("recipe.state_rescale = -1"),
+        "run.toml:1:24: recipe.state_rescale: expected an integer in [0, 1000000000], got -1");
     EXPECT_EQ(refusal("[train]\nlr = nan\n"),
               "run.toml:2:6: train.lr: expected a number >= 0, got nan");
     EXPECT_EQ(refusal("runtime.fuse = 'off'"),

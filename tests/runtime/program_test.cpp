@@ -81,6 +81,40 @@ TEST(Program, PlansShareStateAndArena) {
     EXPECT_NEAR(got[3], 40.0f * (1 + 4), 1e-4);  // silu(40) = 40; w before this run
 }
 
+TEST(Program, StateOutlivesItsPlans) {
+    Program program(test::backend());
+    program.add("small", step(4));
+    program.allocate(std::int64_t{1} << 30);
+    const float w[] = {1, 2, 3, 4}, x[] = {10, 20, 30, 40};
+    program.state().write("w", w);
+    program.remove_plans();
+    EXPECT_FALSE(program.has("small"));
+    // Larger than before, and over the same tensors.
+    program.add("large", [] {
+        Graph g = step(4);
+        Builder b(g);
+        b.output("z", b.one(Silu{}, {b.input("more", {Dtype::f32, {100'000}})}));
+        return g;
+    }());
+    EXPECT_EQ(error_of([&] {
+                  Graph g;
+                  Builder b(g);
+                  b.output("v", b.load("v", {Dtype::f32, {4}}));
+                  program.add("other", g);
+              }),
+              "state 'v' was declared after memory was allocated");
+    EXPECT_TRUE(
+        contains(error_of([&] { program.allocate(program.total_bytes() - 1); }), "the plan needs"));
+    program.allocate(program.total_bytes());
+    const std::vector<float> more(100'000, 1);
+    program.write_input("large", "more", more.data());
+    program.write_input("large", "x", x);
+    program.run("large");
+    float got[4];
+    program.state().read("w", got);
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(got[i], w[i] + x[i]);
+}
+
 TEST(Program, NamesPlansAndStateThatClash) {
     Program program(test::backend());
     program.add("step", step(4));

@@ -43,6 +43,26 @@ TEST(State, IsDeclaredBeforeItHasMemory) {
     EXPECT_EQ(error_of([&] { state.at("v"); }), "there is no state tensor 'v'");
 }
 
+TEST(State, ValuesUnderAGivenScale) {
+    State state;
+    const Type scaled{Dtype::f16, {3}, kPerTensor};
+    state.declare("w", scaled);
+    state.declare("plain", kVector);
+    state.allocate(test::backend());
+    const std::vector<float> values{3, -0x1p-30f, 0x1p20f};
+    write_values_under(state, "w", values, 1);
+    std::vector<std::byte> all(static_cast<std::size_t>(total_bytes(scaled)));
+    state.read_all_parts("w", all.data());
+    EXPECT_EQ(*tensor_at(scaled, all.data()).scales(), 2);
+    EXPECT_EQ(read_values(state, "w"), (std::vector<float>{3, 0, 2 * 65504}));
+    write_values_under(state, "w", values, -6);
+    EXPECT_EQ(read_values(state, "w"), (std::vector<float>{3, -0x1p-30f, 65504 / 64.0f}));
+    EXPECT_EQ(error_of([&] { write_values_under(state, "plain", values, 1); }),
+              "state 'plain': expected one scale and values for it, got f32[3] and 3 values");
+    EXPECT_EQ(error_of([&] { write_values_under(state, "w", std::vector<float>(2), 1); }),
+              "state 'w': expected one scale and values for it, got f16[3] x tensor and 2 values");
+}
+
 TEST(State, BytesByRoleAddUpToWhatIsAllocated) {
     State state;
     state.declare("w", {Dtype::f32, {100}});

@@ -1,5 +1,6 @@
 // Scale propagation over whole training steps.
 #include <cmath>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -9,6 +10,7 @@
 #include "base/dtype_traits.h"
 #include "base/float16.h"
 #include "base/float8.h"
+#include "base/power.h"
 #include "train/tiny.h"
 
 namespace octavo {
@@ -43,7 +45,8 @@ test::TokenBatch batch_of(const StepOptions& o, Tokens tokens, std::uint64_t see
     return batch;
 }
 
-Trained train(const StepOptions& o, int steps, int micro_batches, Tokens tokens = Tokens::random) {
+Trained train(const StepOptions& o, int steps, int micro_batches, Tokens tokens = Tokens::random,
+              const std::function<void(Session&)>& after_step = {}) {
     Session s(o, micro_batches > 1);
     Trained t;
     for (int step = 1; step <= steps; ++step) {
@@ -52,6 +55,7 @@ Trained train(const StepOptions& o, int steps, int micro_batches, Tokens tokens 
             t.losses.push_back(s.micro(batch_of(o, tokens, seed), i == 0));
         }
         t.norms.push_back(s.program.update(1e-2, step));
+        if (after_step) after_step(s);
     }
     for (const State::Entry& e : s.state().entries()) {
         const std::string_view role = state_role(e.name);
@@ -140,6 +144,26 @@ TEST_P(Scalify, FusedInF32IsFusedF32) {
     expect_scaled(scaled, true);
     const Tokens tokens = plain.architecture.tie_embeddings ? Tokens::distinct : Tokens::random;
     expect_same(train(plain, 3, 1, tokens), train(scaled, 3, 1, tokens));
+}
+
+// Nor do they when they are measured anew on the way, which is every other step.
+TEST_P(Scalify, RescaledStatesInF32AreF32) {
+    for (const bool fused : {false, true}) {
+        if (fused && test::on_cuda()) continue;  // products that accumulate add in another order
+        StepOptions still = wide(GetParam(), true);
+        still.fuse = fused;
+        StepOptions moves = still;
+        moves.recipe.propagation->state_rescale = 2;
+        for (const int micro_batches : {1, 3}) {
+            SCOPED_TRACE(fmt::format("fused {}, {} micro-batches", fused, micro_batches));
+            std::set<Exponents> seen;
+            expect_same(train(still, 6, micro_batches),
+                        train(moves, 6, micro_batches, Tokens::random,
+                              [&](Session& s) { seen.insert(s.program.exponents()); }));
+            // Biases start at zero and gains at 1, so that the first measurement moves some.
+            EXPECT_GE(seen.size(), 3u);
+        }
+    }
 }
 
 // The paper's #0.
@@ -241,6 +265,84 @@ TEST(ScalifyRuns, MastersKeepTheScaleOfTheirInitialisation) {
         int exponent = 0;
         EXPECT_EQ(std::frexp(scale_of(s, moment + up), &exponent), 0.5f);
         EXPECT_LT(exponent, 0);
+    }
+}
+
+template <class T>
+std::vector<float> data_of(Session& s, const std::string& name) {
+    std::vector<T> codes(static_cast<std::size_t>(s.state().at(name).type.shape.elements()));
+    s.state().read(name, codes.data());
+    std::vector<float> data;
+    for (const T x : codes) data.push_back(to_f32(x));
+    return data;
+}
+
+void expect_unit_size(Session& s, const std::string& name) {
+    const double l2 = tensor_size(data_of<f16>(s, name)).l2;
+    EXPECT_GE(l2, 1) << name;
+    EXPECT_LT(l2, 2) << name;
+}
+
+// Steps that move weights far from their initialisation, so that their scales have to follow.
+TEST(ScalifyRuns, StatesAreRescaled) {
+    const std::string up = "model.layers.0.mlp.up_proj.weight";
+    for (const int run : {2, 3, 4}) {
+        SCOPED_TRACE(run);
+        StepOptions still = run_of(run), moves = still;
+        moves.recipe.propagation->state_rescale = 3;
+        Session a(still), b(moves);
+        for (int step = 1; step <= 7; ++step) {
+            const test::TokenBatch batch = test::random_batch(still, 1);
+            const float want = a.micro(batch), got = b.micro(batch);
+            EXPECT_NEAR(got, want, 0.01f * want) << step;
+            EXPECT_TRUE(got == want || step > 3) << step;
+            a.program.update(2e-2, step);
+            b.program.update(2e-2, step);
+            EXPECT_EQ(scale_of(a, up), 0x1p-6f);
+            if (step < 3) {
+                EXPECT_EQ(b.program.exponents(), Exponents{});
+                continue;
+            }
+            EXPECT_EQ(b.program.exponents().at(up), -5);  // at 6 no longer than at 3
+            for (const State::Entry& e : b.state().entries()) {
+                const std::string_view role = state_role(e.name);
+                if (role == "weight" && e.type.scaling == kPerTensor) {
+                    EXPECT_EQ(scale_of(b, e.name), std::ldexp(1.0f, *e.exponent)) << e.name;
+                }
+                if (e.type.scaling == kPerTensor && step % 3 == 0) expect_unit_size(b, e.name);
+                if (role != "work.e4m3") continue;
+                const auto codes = data_of<e4m3>(b, e.name);
+                const auto master = data_of<f16>(b, std::string(parameter_of(e.name)));
+                for (std::size_t i = 0; i < codes.size(); ++i) {
+                    ASSERT_EQ(codes[i], to_f32(e4m3(master[i]))) << e.name << " " << i;
+                }
+            }
+        }
+    }
+}
+
+// From where a measurement left them, bounds of moments go on as the rule has it.
+TEST(ScalifyRuns, BoundsGoOnFromWhatWasMeasured) {
+    StepOptions o = run_of(4);
+    o.recipe.propagation->state_rescale = 2;
+    const std::string up = "model.layers.0.mlp.up_proj.weight";
+    const std::string bounds = moment_bounds_name(up);
+    Session s(o);
+    std::vector<float> before;
+    for (int step = 1; step <= 5; ++step) {
+        s.micro(test::random_batch(o, static_cast<std::uint64_t>(step)));
+        s.program.update(1e-2, step);
+        const std::vector<float> now = test::read_f32(s.state(), bounds);
+        for (const int k : {0, 1}) {
+            const std::string moment = (k == 0 ? "adam.m/" : "adam.v/") + up;
+            EXPECT_EQ(scale_of(s, moment), floor_power(now[k])) << step;
+            if (step % 2 == 0) {
+                expect_unit_size(s, moment);
+            } else if (step > 1) {
+                EXPECT_GE(now[k], (k == 0 ? 0.9f : 0.95f) * before[k]) << step;
+            }
+        }
+        before = now;
     }
 }
 

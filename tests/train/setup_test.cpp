@@ -160,7 +160,8 @@ TEST(Setup, ScalifyTakesSingleKeys) {
                 .rescale = "norm",
                 .statistic = "max",
                 .norm_eps = "data",
-                .attention_rebalance = false};
+                .attention_rebalance = false,
+                .state_rescale = 100};
     EXPECT_FALSE(recipe_of(c).propagation->scales.nan_casts);
     c.recipe.cast = "nan";
     EXPECT_TRUE(recipe_of(c).propagation->scales.nan_casts);
@@ -175,6 +176,7 @@ TEST(Setup, ScalifyTakesSingleKeys) {
     EXPECT_EQ(r.propagation->statistic, Statistic::max);
     EXPECT_FALSE(r.propagation->scales.exact_eps);
     EXPECT_FALSE(r.propagation->scales.rebalance_attention);
+    EXPECT_EQ(r.propagation->state_rescale, 100);
     EXPECT_EQ(r.states, (StateFormats{Dtype::f16, Dtype::f16, Dtype::f32, Dtype::f16}));
     c.recipe.run = 1;
     c.recipe.matmul = "fp8";
@@ -249,6 +251,10 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
         {{.name = "scalify", .run = 2, .cast = "nan"},
          "cast: recipe scalify casts nothing to 8 bits in run 2"},
         {{.name = "moss", .cast = "nan"}, "cast: recipe moss does not propagate scales"},
+        {{.name = "fp8-lm", .state_rescale = 10},
+         "state_rescale: recipe fp8-lm does not propagate scales"},
+        {{.name = "scalify", .run = 0, .state_rescale = 10},
+         "state_rescale: recipe scalify does not propagate scales in run 0"},
         {{.name = "scalify", .history = 8}, "history: recipe scalify has no delayed scales"},
         {{.name = "scalify", .weight_scale = "measured"},
          "weight_scale: recipe scalify has no weights under one scale"},
