@@ -77,12 +77,16 @@ void Program::allocate(std::int64_t limit) {
         scratch = std::max(scratch, aligned(plan->scratch_bytes()));
         inputs += aligned(plan->input_bytes());
     }
+    const std::int64_t state = aligned(state_.bytes()), work = arena + scratch + inputs;
     if (!state_.has_memory()) {
-        state_memory_ = Buffer(backend_, aligned(state_.bytes()));
-        state_.place(backend_, state_memory_.data());
+        memory_ = Buffer(backend_, state + work);
+        work_bytes_ = work;
+        state_.place(backend_, memory_.data());
     }
-    plan_memory_ = Buffer(backend_, arena + scratch + inputs);
-    std::byte* const activations = plan_memory_.data();
+    larger_work_ = {};
+    if (work > work_bytes_) larger_work_ = Buffer(backend_, work);
+    std::byte* const activations =
+        work > work_bytes_ ? larger_work_.data() : memory_.data() + state;
     std::byte* next_inputs = activations + arena + scratch;
     for (const auto& [name, plan] : plans_) {
         plan->bind(backend_, state_, activations, activations + arena, next_inputs);
@@ -93,7 +97,6 @@ void Program::allocate(std::int64_t limit) {
 void Program::remove_plans() {
     backend_.synchronize();
     plans_.clear();
-    plan_memory_ = {};
 }
 
 Plan& Program::plan(std::string_view name) {

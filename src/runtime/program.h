@@ -29,8 +29,8 @@ class Program {
     std::int64_t total_bytes() const;
     // Refuses, with the table and what to lower, when the plan needs more than `limit` bytes.
     void allocate(std::int64_t limit);
-    // Takes the plans and their memory away. Others can be added then, over State as it stands,
-    // which knows no further tensors, and get theirs with `allocate`.
+    // Takes the plans away. Others can be added then, over State as it stands, which knows no
+    // further tensors; `allocate` gives them the memory of the first, if they need no more.
     void remove_plans();
 
     Backend& backend() { return backend_; }
@@ -49,8 +49,9 @@ class Program {
     Backend& backend_;
     State state_;
     std::map<std::string, std::unique_ptr<Plan>, std::less<>> plans_;
-    Buffer state_memory_;
-    Buffer plan_memory_;  // activations, scratch, inputs: one allocation
+    Buffer memory_;  // state, then the work of plans (activations, scratch, inputs)
+    std::int64_t work_bytes_ = 0;
+    Buffer larger_work_;  // of plans that took the place of smaller ones
 };
 
 std::string to_text(const std::vector<MemoryRow>&);

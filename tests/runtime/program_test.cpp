@@ -113,6 +113,15 @@ TEST(Program, StateOutlivesItsPlans) {
     float got[4];
     program.state().read("w", got);
     for (int i = 0; i < 4; ++i) EXPECT_EQ(got[i], w[i] + x[i]);
+
+    // And back, in the memory of the first.
+    program.remove_plans();
+    program.add("small", step(4));
+    program.allocate(program.total_bytes());
+    program.write_input("small", "x", x);
+    program.run("small");
+    program.state().read("w", got);
+    for (int i = 0; i < 4; ++i) EXPECT_EQ(got[i], w[i] + x[i] + x[i]);
 }
 
 TEST(Program, NamesPlansAndStateThatClash) {
