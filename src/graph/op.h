@@ -76,6 +76,8 @@ OCTAVO_PLAIN_OP(Maximum);
 OCTAVO_PLAIN_OP(MeasureCast);
 OCTAVO_PLAIN_OP(Mul);
 OCTAVO_PLAIN_OP(Normalise);
+OCTAVO_PLAIN_OP(Relu);
+OCTAVO_PLAIN_OP(ReluGrad);
 OCTAVO_PLAIN_OP(Sample);
 OCTAVO_PLAIN_OP(ScaleOf);
 OCTAVO_PLAIN_OP(SplitPower);
@@ -220,6 +222,10 @@ struct DynamicRescale {
 struct EmbeddingGrad {
     std::int64_t vocab = 0;
     bool operator==(const EmbeddingGrad&) const = default;
+};
+struct Exp {
+    int exponent = 0;
+    bool operator==(const Exp&) const = default;
 };
 // Where tokens go that have chosen experts: rows sorted by expert.
 struct ExpertOrder {
@@ -375,11 +381,19 @@ struct SmoothSwiGlu {
     bool given = false;  // column: divides by factors that are operands
     bool operator==(const SmoothSwiGlu&) const = default;
 };
+struct Rsqrt {
+    int exponent = 0;
+    bool operator==(const Rsqrt&) const = default;
+};
 struct ScaledAdd {
     // Of the scales, and of the sizes that the scale of the result goes by.
     int a_exponent = 0, b_exponent = 0, a_size = 0, b_size = 0;
     std::optional<Cast> cast{};  // results more: those of this cast of the sum
     bool operator==(const ScaledAdd&) const = default;
+};
+struct Select {
+    int a_exponent = 0, b_exponent = 0;
+    bool operator==(const Select&) const = default;
 };
 struct Silu {
     int exponent = 0;
@@ -389,9 +403,22 @@ struct SiluGrad {
     int exponent = 0;
     bool operator==(const SiluGrad&) const = default;
 };
+struct Softmax {
+    int exponent = 0;         // of x
+    int result_exponent = 0;  // of the result
+    bool operator==(const Softmax&) const = default;
+};
+struct SoftmaxGrad {
+    int exponent = 0;  // of y
+    bool operator==(const SoftmaxGrad&) const = default;
+};
 struct Split {  // of the last dimension
     std::vector<std::int64_t> sizes{};
     bool operator==(const Split&) const = default;
+};
+struct Sqrt {
+    int exponent = 0;
+    bool operator==(const Sqrt&) const = default;
 };
 struct SwiGlu {
     int exponent = 0;     // of the gate

@@ -110,6 +110,7 @@ struct Attributes {
         static constexpr std::string_view kNames[] = {" l2", " l1", " max"};
         return std::string(kNames[static_cast<int>(o.statistic)]) + text("", o.exponent);
     }
+    std::string operator()(const Exp& o) const { return text("", o.exponent); }
     std::string operator()(const ExpertOrder& o) const {
         return fmt::format(" experts={} alignment={}", o.experts, o.alignment);
     }
@@ -167,6 +168,7 @@ struct Attributes {
     std::string operator()(const RouterLoss& o) const {
         return fmt::format(" balance={} z={}", o.balance, o.z);
     }
+    std::string operator()(const Rsqrt& o) const { return text("", o.exponent); }
     std::string operator()(const ScaleAlong& o) const { return text(o); }
     std::string operator()(const SmoothSwiGlu& o) const {
         return fmt::format("{}{}{}{}", axis_name(o.axis),
@@ -182,8 +184,16 @@ struct Attributes {
         return text("a", o.a_exponent) + text("b", o.b_exponent) + text("a_size", o.a_size) +
                text("b_size", o.b_size) + (o.cast ? " cast" + (*this)(*o.cast) : "");
     }
+    std::string operator()(const Select& o) const {
+        return text("a", o.a_exponent) + text("b", o.b_exponent);
+    }
     std::string operator()(const Silu& o) const { return text("", o.exponent); }
     std::string operator()(const SiluGrad& o) const { return text("", o.exponent); }
+    std::string operator()(const Softmax& o) const {
+        return text("x", o.exponent) + text("", o.result_exponent);
+    }
+    std::string operator()(const SoftmaxGrad& o) const { return text("y", o.exponent); }
+    std::string operator()(const Sqrt& o) const { return text("", o.exponent); }
     std::string operator()(const SwiGlu& o) const { return text("gate", o.exponent); }
     std::string operator()(const SwiGluGrad& o) const { return text("gate", o.exponent); }
     std::string operator()(const Transpose& o) const { return o.batched ? " batched" : ""; }

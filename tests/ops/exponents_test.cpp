@@ -48,6 +48,30 @@ TEST(Exponents, Gates) {
     }
 }
 
+TEST(Exponents, Roots) {
+    HostTensor x = random(1);
+    for (double& v : x.values) v = std::abs(v);
+    x = tensor(Dtype::f32, x.type.shape, x.values);
+    for (const int e : {-3, 1, 4}) {
+        expect_exponents(Sqrt{e}, Sqrt{}, {x}, {e}, {0});
+        expect_exponents(Rsqrt{e}, Rsqrt{}, {x}, {e}, {0});
+    }
+}
+
+TEST(Exponents, Exponentials) {
+    for (const std::int64_t c : {7, 264, 2056}) {
+        const HostTensor x = random(1, {9, c}), y = random(2, {9, c});
+        expect_exponents(Exp{3}, Exp{}, {x}, {3}, {0});
+        expect_exponents(Softmax{3, 5}, Softmax{}, {x}, {3}, {5});
+        expect_exponents(SoftmaxGrad{-5}, SoftmaxGrad{}, {x, y}, {-5, 0}, {5});
+    }
+}
+
+TEST(Exponents, Selections) {
+    expect_exponents(Select{-3, 2}, Select{}, {random_ids({9, 264}, 2, 1), random(2), random(3)},
+                     {0, -3, 2}, {0});
+}
+
 TEST(Exponents, GradientsOfGates) {
     const HostTensor x = random_tensor(Dtype::f64, {3, 7}, 1),
                      y = random_tensor(Dtype::f64, {3, 7}, 2);

@@ -209,6 +209,65 @@ TEST(ScaleRules, Gates) {
     expect_result(propagated(Gelu{}, {{f32({2}), 1}})[0], {1 + std::tanh(u)}, 1, 1e-6);
 }
 
+TEST(ScaleRules, Roots) {
+    struct Case {
+        double x;
+        int exponent;
+        std::uint32_t root, inverse;  // as bits
+        int root_exponent;
+    };
+    const Case cases[] = {{1, 3, 0x3fb504f3, 0x3f3504f3, 1},
+                          {2, -3, 0x40000000, 0x3f000000, -2},
+                          {9, 4, 0x40400000, 0x3eaaaaab, 2},
+                          {1.5, -1, 0x3fddb3d7, 0x3f13cd3a, -1}};
+    for (const Case& c : cases) {
+        const Operand x{f32({c.x}), c.exponent};
+        expect_result(propagated(Sqrt{}, {x})[0], {std::bit_cast<float>(c.root)}, c.root_exponent);
+        expect_result(propagated(Rsqrt{}, {x})[0], {std::bit_cast<float>(c.inverse)},
+                      -c.root_exponent);
+    }
+}
+
+TEST(ScaleRules, Exponentials) {
+    expect_result(propagated(Exp{}, {{f32({0, -1, -2, -32768}), 19}})[0], {1, 0, 0, 0}, 0);
+    const auto uniform = [](std::int64_t n) {
+        return tensor(Dtype::f16, {1, n}, std::vector<double>(static_cast<std::size_t>(n)));
+    };
+    for (const int s : {-9, 0, 4}) {
+        expect_result(propagated(Softmax{}, {{uniform(4), s}})[0], {1, 1, 1, 1}, -2);
+    }
+    EXPECT_EQ(propagated(Softmax{}, {{uniform(10)}})[0].scale.offset, -3);
+    // A lone 1 stays within f16.
+    HostTensor one = uniform(1 << 16);
+    for (double& v : one.values) v = -100;
+    one.values[3] = 100;
+    const auto lone = propagated(Softmax{}, {{tensor(Dtype::f16, one.type.shape, one.values)}})[0];
+    EXPECT_EQ(lone.scale.offset, -14);
+    EXPECT_EQ(lone.data.values[3], 1 << 14);
+    // p (g - sum p g) 2^2 for p = 1 / 4
+    const HostTensor y = f32({1, 1, 1, 1}), dy = f32({1, 0, 0, 0});
+    expect_result(propagated(SoftmaxGrad{}, {{y, -2}, {dy, 6}})[0], {.75, -.25, -.25, -.25}, 4);
+}
+
+TEST(ScaleRules, Selections) {
+    const HostTensor mask = tensor(Dtype::i32, {2}, {1, 0}), zero = f32({0, 0});
+    const HostTensor x = f32({.5, 1}), y = f32({.75, 1.5});
+    expect_result(propagated(Select{}, {{mask}, {x, -3}, {zero, 0, {}, true}})[0], {.5, 0}, -3);
+    expect_result(propagated(Select{}, {{mask}, {zero, 0, {}, true}, {x, -3}})[0], {0, 1}, -3);
+    EXPECT_TRUE(
+        propagated(Select{}, {{mask}, {zero, 0, {}, true}, {zero, 0, {}, true}})[0].scale.any);
+    expect_result(propagated(Select{}, {{mask}, {x, 1}, {y, 2}})[0], {.25, 1.5}, 2);
+    expect_result(propagated(Select{}, {{mask}, {x, 1}, {y, 0, 2}})[0], {.25, .375}, 2);
+}
+
+TEST(ScaleRules, RectifiersKeepTheScale) {
+    const auto y = propagated(Relu{}, {{f32({-1, 2}), 3, 5}});
+    expect_result(y[0], {0, 2}, 3);
+    EXPECT_EQ(y[0].size.offset, 5);
+    const auto dx = propagated(ReluGrad{}, {{f32({0, 2}), 3}, {f32({4, 5}), -2}});
+    expect_result(dx[0], {0, 5}, -2);
+}
+
 TEST(ScaleRules, CrossEntropy) {
     const HostTensor x = tensor(Dtype::f32, {1, 4}, {.5, 1, 1.5, 0});
     const HostTensor target = tensor(Dtype::i32, {1}, {2}), weight = scalar(1.0 / 3);

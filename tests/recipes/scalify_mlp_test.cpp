@@ -1,8 +1,10 @@
 // S3 of scale propagation: networks whose values leave the range of f16 train there as in f32,
 // without loss scaling (arXiv 2407.17353).
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 
 #include "base/convert.h"
 #include "base/dtype_traits.h"
@@ -14,34 +16,42 @@
 namespace octavo {
 namespace {
 
-constexpr std::int64_t kBatch = 128, kInputs = 196, kHidden = 256, kClasses = 10;
+constexpr std::int64_t kBatch = 128, kClasses = 10;
+constexpr int kTests = 32;  // batches of fresh points
+
+struct Size {
+    std::int64_t inputs, hidden;
+    int steps;
+};
 
 // A layer's weight and bias.
 struct Layer {
     std::string name;
     std::int64_t in, out;
 };
-const Layer kLayers[] = {
-    {"w1", kInputs, kHidden}, {"w2", kHidden, kHidden}, {"w3", kHidden, kClasses}};
 
 // Weights and biases N(0, sigma^2), SGD at 1e-3 on the host, on points around ten centres.
 class Mlp {
   public:
-    Mlp(const Recipe& recipe, double sigma) : program_(test::backend()), recipe_(recipe) {
+    Mlp(const Recipe& recipe, const Size& size, double sigma)
+        : program_(test::backend()), recipe_(recipe), inputs_(size.inputs) {
         Graph g;
         Builder b(g);
-        const Value x = b.input("x", {Dtype::f32, {kBatch, kInputs}});
+        const Value x = b.input("x", {Dtype::f32, {kBatch, size.inputs}});
         const Value targets = b.input("targets", {Dtype::i32, {kBatch}});
         const Value weight = b.input("weight", {Dtype::f32, {1}});
         const int exponent = floor_log2(sigma);
         Values parameters;
         Value h = b.cast(x, recipe.compute);
-        for (const Layer& l : kLayers) {
+        const Layer layers[] = {{"w1", size.inputs, size.hidden},
+                                {"w2", size.hidden, size.hidden},
+                                {"w3", size.hidden, kClasses}};
+        for (const Layer& l : layers) {
             const auto scope = b.scope(l.name);
             const Value w = b.one(Load{l.name, {Dtype::f32, {l.out, l.in}}, exponent}, {});
             const Value bias = b.one(Load{l.name + ".bias", {Dtype::f32, {l.out}}, exponent}, {});
             h = b.one(BiasAdd{}, {b.linear(h, w), bias});
-            if (l.out != kClasses) h = b.one(Silu{}, {h});
+            if (l.out != kClasses) h = b.one(Relu{}, {h});
             parameters.insert(parameters.end(), {w, bias});
         }
         const Value loss = b.emit(CrossEntropy{}, {h, targets, weight})[0];
@@ -70,12 +80,12 @@ class Mlp {
     // The share of right answers on fresh points after `steps`.
     double train(int steps) {
         double right = 0;
-        const int last = steps + 8;
+        const int last = steps + kTests;
         for (int step = 0; step < last; ++step) {
             right += run(step, step >= steps);
             if (step < steps) update();
         }
-        return right / (8 * kBatch);
+        return right / (kTests * kBatch);
     }
 
   private:
@@ -94,14 +104,15 @@ class Mlp {
 
     double run(int step, bool test) {
         const auto seed = static_cast<std::uint64_t>(step);
-        std::vector<float> x(kBatch * kInputs);
+        const auto inputs = static_cast<std::size_t>(inputs_);
+        std::vector<float> x(kBatch * inputs);
         std::vector<std::int32_t> targets(kBatch);
         for (std::size_t i = 0; i < targets.size(); ++i) {
             targets[i] = static_cast<std::int32_t>(Rng(seed, 3).bits64(i) % kClasses);
-            for (std::size_t j = 0; j < kInputs; ++j) {
-                const auto centre = static_cast<std::size_t>(targets[i]) * kInputs + j;
-                x[i * kInputs + j] =
-                    0.5f * Rng(7, 4).normal(centre) + Rng(seed, 5).normal(i * kInputs + j);
+            for (std::size_t j = 0; j < inputs; ++j) {
+                const auto centre = static_cast<std::size_t>(targets[i]) * inputs + j;
+                x[i * inputs + j] =
+                    0.5f * Rng(7, 4).normal(centre) + Rng(seed, 5).normal(i * inputs + j);
             }
         }
         const float weight = 1.0f / kBatch;
@@ -137,30 +148,49 @@ class Mlp {
 
     Program program_;
     Recipe recipe_;
+    std::int64_t inputs_;
     std::vector<std::string> names_;
     std::map<std::string, std::vector<float>> weights_;
 };
 
-// Right answers of 1,024. The published net is wider (784-1024-1024-10, ReLU, ten epochs of MNIST);
-// plain f16 fails there from sigma 2 on, here from 4, where activations reach 65504.
-TEST(ScalifyMlp, TrainsInF16WhateverTheScaleOfWeights) {
+// The shares of right answers of 4,096.
+struct Shares {
+    double f32, propagated, f16;
+};
+
+Shares shares(const Size& size, double sigma) {
     Recipe propagated = recipe_named("scalify");
     set_scalify_run(propagated, 1);
     const Recipe plain{.name = "plain", .compute = Dtype::f16};
-    for (const double sigma : {0.5, 1.0, 4.0, 8.0}) {
+    const auto of = [&](const Recipe& r) { return Mlp(r, size, sigma).train(size.steps); };
+    const Shares s{of(recipe_named("fp32")), of(propagated), of(plain)};
+    if (std::getenv("OCTAVO_TABLES")) {
+        fmt::print("{}: f32 {:.4f}, scaled f16 {:.4f}, plain f16 {:.4f}\n", sigma, s.f32,
+                   s.propagated, s.f16);
+    }
+    return s;
+}
+
+// Plain f16 breaks from the sigma on with which activations reach 65504: not to chance, for casts
+// saturate, so that nothing becomes NaN.
+void expect_right_answers(const Size& size, double sigma_of_overflow) {
+    for (const double sigma : {0.5, 1.0, 2.0, 4.0, 8.0}) {
         SCOPED_TRACE(sigma);
-        constexpr int kSteps = 160;
-        const double f32 = Mlp(recipe_named("fp32"), sigma).train(kSteps);
-        EXPECT_GT(f32, sigma < 1 ? 0.75 : 0.85);
-        EXPECT_NEAR(Mlp(propagated, sigma).train(kSteps), f32, 0.005);
-        const double f16 = Mlp(plain, sigma).train(kSteps);
-        if (sigma < 4) {
-            EXPECT_NEAR(f16, f32, 0.005);
+        const Shares s = shares(size, sigma);
+        EXPECT_GT(s.f32, sigma < 1 ? 0.75 : 0.85);
+        EXPECT_NEAR(s.propagated, s.f32, 0.002);
+        if (sigma < sigma_of_overflow) {
+            EXPECT_NEAR(s.f16, s.f32, 0.005);
         } else {
-            EXPECT_LT(f16, 0.4);
+            EXPECT_LT(s.f16, 0.4);
         }
     }
 }
+
+TEST(ScalifyMlp, TrainsInF16WhateverTheScaleOfWeights) { expect_right_answers({196, 256, 160}, 4); }
+
+// As wide as the published net, for as many steps as an epoch of MNIST has: minutes.
+TEST(ScalifyMlp, DISABLED_OfThePublishedWidth) { expect_right_answers({784, 1024, 469}, 2); }
 
 }  // namespace
 }  // namespace octavo

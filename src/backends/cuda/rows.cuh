@@ -17,7 +17,10 @@ struct WarpPerRow {
     static __device__ C sum(C x) {
         return warp_sum(x);
     }
-    static __device__ std::uint32_t max(std::uint32_t x) { return warp_max(x); }
+    template <class C>
+    static __device__ C max(C x) {
+        return warp_max(x);
+    }
 };
 
 struct BlockPerRow {
@@ -28,7 +31,10 @@ struct BlockPerRow {
     static __device__ C sum(C x) {
         return block_sum(x);
     }
-    static __device__ std::uint32_t max(std::uint32_t x) { return block_max(x); }
+    template <class C>
+    static __device__ C max(C x) {
+        return block_max(x);
+    }
 };
 
 // f(i) for the packets [i, i + N) of a row that are this thread's.
