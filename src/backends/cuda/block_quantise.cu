@@ -3,8 +3,6 @@
 // own finds.
 #include "base/block_scale.h"
 
-#include <bit>
-
 #include "backends/cuda/block_quantise_rows.h"
 #include "backends/cuda/convert.h"
 #include "backends/cuda/quantise_source.cuh"
@@ -18,7 +16,6 @@ namespace {
 
 constexpr int kLeast = 32;  // the shortest group
 constexpr int kLeasts = kTile / kLeast;
-constexpr int kTileBits = std::countr_zero(static_cast<unsigned>(kTile));
 static_assert(kTile == kScaleBlock && kBlock == 2 * kTile);
 static_assert(kSquaresDown * kPacket == kLeast);
 
@@ -86,9 +83,12 @@ struct TileTops {
         __syncthreads();
     }
     // Over a longer group.
-    __device__ std::uint32_t top(int side, int group, int parts, int line) const {
+    template <int kGroup>
+    __device__ std::uint32_t top(int side, int group, int line) const {
+        constexpr int kParts = kGroup / kLeast;
         std::uint32_t top = 0;
-        for (int i = 0; i < parts; ++i) top = max(top, of[side][group * parts + i][line]);
+#pragma unroll
+        for (int i = 0; i < kParts; ++i) top = max(top, of[side][group * kParts + i][line]);
         return top;
     }
 };
@@ -113,7 +113,7 @@ __global__ void __launch_bounds__(kBlock)
         const Side& to = side == 0 ? sides.rows[r] : sides.columns[r];
         const std::int64_t k = (side == 0 ? at.down : at.across) * kTile + line;
         if (to.codes && k < (side == 0 ? m : n)) {
-            raise(to.tops + k * to.top_step, tops.top(side, 0, kLeasts, line));
+            raise(to.tops + k * to.top_step, tops.top<kTile>(side, 0, line));
         }
     }
 }
@@ -122,10 +122,10 @@ __global__ void __launch_bounds__(kBlock)
 
 // The factors of one group of one row (or column) from its amax; its scale and exponent go where
 // they belong. `line` counts rows (columns), `block` the 128-blocks along it.
-template <Granularity kGranularity>
+template <Granularity kGranularity, int kGroup>
 __device__ Factors factors_of(const Side& side, const BlockScale& rule, std::uint32_t top,
                               std::int64_t line, std::int64_t lines, std::int64_t block, int group,
-                              int groups, bool empty) {
+                              bool empty) {
     const bool inside = line < lines;
     if constexpr (kGranularity == Granularity::block_1x128) {
         const auto [scale, inv_scale] = rule(__uint_as_float(top));
@@ -140,24 +140,20 @@ __device__ Factors factors_of(const Side& side, const BlockScale& rule, std::uin
             if (inside && !empty && is_finite_amax(whole)) {
                 exponent = group_exponent(__uint_as_float(top), whole, rule.floor);
             }
-            side.groups[block * side.group_pitch + line * groups + group] =
+            side.groups[block * side.group_pitch + line * (kTile / kGroup) + group] =
                 static_cast<std::uint8_t>(exponent);
         }
         return {group_inverse(exponent), inv_scale};
     }
 }
 
-// Micro groups are kTile >> group_bits long, others fill the tile.
-template <class To, Granularity kGranularity, class T, class Source>
+template <class To, Granularity kGranularity, int kGroup, class T, class Source>
 __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
     lines_kernel(Source source, std::int64_t m, std::int64_t n,
-                 const __grid_constant__ Sides<Source::kResults> sides, BlockScale rule,
-                 int group_bits) {
-    constexpr bool kMicro = kGranularity == Granularity::micro;
-    const int groups = kMicro ? 1 << group_bits : 1;
-    const auto group_of = [&](int i) { return kMicro ? i >> (kTileBits - group_bits) : 0; };
+                 const __grid_constant__ Sides<Source::kResults> sides, BlockScale rule) {
+    constexpr int kGroups = kTile / kGroup;
     __shared__ TileTops tops;
-    __shared__ Factors factors[2][kMicro ? kLeasts : 1][kTile];
+    __shared__ Factors factors[2][kGroups][kTile];
     // The other way around than `tops_kernel`: what it read last is in the cache.
     const bool again = kGranularity != Granularity::block_1x128;
     const Place at(m, n, again ? gridDim.x - 1 - blockIdx.x : blockIdx.x,
@@ -173,19 +169,20 @@ __global__ void __launch_bounds__(kBlock, kBlocks<T, Source>)
         const Side &rows = sides.rows[r], &columns = sides.columns[r];
         const Side& to = side == 0 ? rows : columns;
         tops.fill(squares[r], at);
-        for (int g = 0; g < groups && to.codes; ++g) {
-            factors[side][g][line] = factors_of<kGranularity>(
-                to, rule, tops.top(side, g, kLeasts / groups, line), first + line, lines, block, g,
-                groups, block * kTile + g * (kTile / groups) >= length);
+#pragma unroll
+        for (int g = 0; g < kGroups && to.codes; ++g) {
+            factors[side][g][line] = factors_of<kGranularity, kGroup>(
+                to, rule, tops.top<kGroup>(side, g, line), first + line, lines, block, g,
+                block * kTile + g * kGroup >= length);
         }
         __syncthreads();
         if (rows.codes) {
             write_rows<To>(squares[r], at, rows.codes,
-                           [&](int i) { return factors[0][group_of(at.column)][at.row + i]; });
+                           [&](int i) { return factors[0][at.column / kGroup][at.row + i]; });
         }
         if (columns.codes) {
             write_columns<To>(squares[r], at, columns.codes,
-                              [&](int i) { return factors[1][group_of(at.row)][at.column + i]; });
+                              [&](int i) { return factors[1][at.row / kGroup][at.column + i]; });
         }
     }
 }
@@ -275,26 +272,29 @@ void launch(const BlockQuantise& op, const Source& source, std::int64_t m, std::
             const Sides<Source::kResults>& sides) {
     const dim3 tiles = tiles_of(m, n);
     const BlockScale rule = scale_rule(op);
-    const auto lines = [&]<Granularity kGranularity>(int group = kTile) {
+    const auto lines = [&]<Granularity kGranularity, int kGroup>() {
         if (kGranularity != Granularity::block_1x128) {
             tops_kernel<T><<<tiles, kBlock, 0, stream()>>>(source, m, n, sides);
         }
-        const int group_bits = std::countr_zero(static_cast<unsigned>(kTile / group));
-        lines_kernel<To, kGranularity, T>
-            <<<tiles, kBlock, 0, stream()>>>(source, m, n, sides, rule, group_bits);
+        lines_kernel<To, kGranularity, kGroup, T>
+            <<<tiles, kBlock, 0, stream()>>>(source, m, n, sides, rule);
     };
     switch (op.scaling.granularity) {
         case Granularity::block_1x128:
-            lines.template operator()<Granularity::block_1x128>();
+            lines.template operator()<Granularity::block_1x128, 128>();
             break;
         case Granularity::block_128x128:
             blocks_kernel<To, T><<<tiles, kBlock, 0, stream()>>>(source, m, n, sides, rule);
             break;
         case Granularity::row:
-            if constexpr (kWholeRows<T, Source>) lines.template operator()<Granularity::row>();
+            if constexpr (kWholeRows<T, Source>) {
+                lines.template operator()<Granularity::row, 128>();
+            }
             break;
         default:
-            lines.template operator()<Granularity::micro>(op.scaling.group);
+            if (op.scaling.group == 32) lines.template operator()<Granularity::micro, 32>();
+            if (op.scaling.group == 64) lines.template operator()<Granularity::micro, 64>();
+            if (op.scaling.group == 128) lines.template operator()<Granularity::micro, 128>();
     }
     launched("block_quantise");
 }
