@@ -197,6 +197,13 @@ struct CrossEntropyGrad {
     int gradient_exponent = 0;  // of the result
     bool operator==(const CrossEntropyGrad&) const = default;
 };
+struct CurrentQuantise {
+    ScaleRule rule;
+    QuantiseSource of = QuantiseSource::value;
+    bool transpose = false;              // a transposed copy of the codes, too
+    std::optional<ScaleAlong> scaled{};  // first of all, the source's last operand
+    bool operator==(const CurrentQuantise&) const = default;
+};
 struct DelayedQuantise {
     ScaleRule rule;
     QuantiseSource of = QuantiseSource::value;
@@ -373,6 +380,11 @@ struct RouterLossGrad {
 struct ScaleByPowers {
     std::vector<int> exponents{};
     bool operator==(const ScaleByPowers&) const = default;
+};
+struct SmoothFactors {
+    Axis axis = Axis::row;  // whose maxima they are
+    ScaleRounding rounding = ScaleRounding::pow2;
+    bool operator==(const SmoothFactors&) const = default;
 };
 struct SmoothSwiGlu {
     Axis axis = Axis::row;  // whose maxima are divided out

@@ -99,7 +99,9 @@ struct Attributes {
     std::string operator()(const CrossEntropyGrad& o) const {
         return text("logits", o.exponent) + text("", o.gradient_exponent);
     }
-    std::string operator()(const DelayedQuantise& o) const {
+    template <class Q>  // CurrentQuantise, DelayedQuantise
+        requires requires(Q o) { o.rule, o.of, o.scaled, o.transpose; }
+    std::string operator()(const Q& o) const {
         return fmt::format("{}{}{}{}", text(o.rule), source_name(o.of),
                            o.scaled ? " scaled" + text(*o.scaled) : "",
                            o.transpose ? " transpose" : "");
@@ -170,6 +172,10 @@ struct Attributes {
     }
     std::string operator()(const Rsqrt& o) const { return text("", o.exponent); }
     std::string operator()(const ScaleAlong& o) const { return text(o); }
+    std::string operator()(const SmoothFactors& o) const {
+        return fmt::format("{}{}", axis_name(o.axis),
+                           o.rounding == ScaleRounding::exact ? " exact" : "");
+    }
     std::string operator()(const SmoothSwiGlu& o) const {
         return fmt::format("{}{}{}{}", axis_name(o.axis),
                            o.rounding == ScaleRounding::exact ? " exact" : "",

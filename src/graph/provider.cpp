@@ -47,7 +47,7 @@ std::string_view scale_provider(const Graph& g, Value v, const StoredProviders& 
     const Node& n = g.node(g.producer(v));
     if (const auto* load = std::get_if<Load>(&n.op)) return of_state(load->name, stored);
     if (is_one_of<DelayedQuantise>(n.op)) return kDelayed;
-    if (is_one_of<BlockQuantise, RmsNormQuantise>(n.op)) return kCurrent;
+    if (is_one_of<BlockQuantise, CurrentQuantise, RmsNormQuantise>(n.op)) return kCurrent;
     if (is_one_of<Quantise>(n.op)) return of_scale(g, n.in[1], stored);
     if (is_one_of<AdamW>(n.op)) return of_update(g, n, g.result_index(v), stored);
     return n.in.empty() ? "" : scale_provider(g, n.in[0], stored);

@@ -1,4 +1,6 @@
 // Casts that write transposed copies, and compute what they cast.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "ops/delayed_quantise.h"
@@ -38,6 +40,7 @@ bool same_but_for_exponents(Q a, const Q& b) {
 
 // Whether a quantiser computes nothing before it quantises.
 bool takes_values(const DelayedQuantise& q) { return q.of == QuantiseSource::value && !q.scaled; }
+bool takes_values(const CurrentQuantise& q) { return q.of == QuantiseSource::value && !q.scaled; }
 bool takes_values(const BlockQuantise& q) { return q.of == QuantiseSource::value; }
 bool takes_values(const Cast& q) { return q.of == QuantiseSource::value; }
 
@@ -134,6 +137,77 @@ bool block_quantise_columns(const Matcher& match, const Node& n, Rewriter& rewri
     const Values out = rewrite.b.emit(fused, {rewrite(x)});
     if (rows) rewrite.replace(rows->out[0], out[0]);
     rewrite.replace(columns->out[0], out.back());
+    return true;
+}
+
+// Codes under the scale of their own amax: one op finds it, the scale and the codes. It guesses the
+// scale, from the one of the time before, and is right most of the time where scales are powers of
+// two. The guess is a State's, which no result depends on. Same bits.
+bool current_quantise(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<Quantise>(&n.op);
+    if (!op || op->noise || !is_fp8(op->to) || !match.target().fused_quantisers) return false;
+    const Graph& g = match.graph();
+    if (op->copies == Copies::columns || g.type(n.in[0]).scaling != kUnscaled) return false;
+    const Node* scale = match.producer_as<ComputeScale>(n.in[1]);
+    if (!scale) return false;
+    const ScaleRule& rule = std::get<ComputeScale>(scale->op).rule;
+    const Node* amax = match.producer_as<Amax>(scale->in[0]);
+    const Node* guard = match.producer_as<Guard>(scale->in[1]);
+    const bool own = amax && amax->in[0] == n.in[0];
+    const bool guarded = guard && guard->in.size() == 1 && guard->in[0] == scale->in[0];
+    if (!own || !guarded || rule.rounding != ScaleRounding::pow2) return false;
+    // A layer has several such tensors.
+    const auto before = std::ranges::count_if(
+        g.nodes().begin(), g.nodes().begin() + (&n - g.nodes().data()), [&](const Node& other) {
+            return other.label == n.label && std::holds_alternative<Quantise>(other.op);
+        });
+    const std::string name = fmt::format("scale.guess/{}.{}", n.label, before);
+    rewrite.stand_at(n);
+    const bool both = op->copies == Copies::both;
+    const Value guess = rewrite.b.load(name, {Dtype::f32, {1}});
+    const Values out =
+        rewrite.b.emit(CurrentQuantise{.rule = rule, .transpose = both}, {rewrite(n.in[0]), guess});
+    rewrite.b.store(name, out[1]);
+    rewrite.replace(n.out[0], out[0]);
+    if (both) rewrite.replace(n.out[1], out[2]);
+    return true;
+}
+
+// And it computes what it quantises. Same bits.
+bool current_quantise_source(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto quantisers = quantisers_of_source<CurrentQuantise>(match, n);
+    if (quantisers.size() != 1) return false;
+    const Node& source = match.producer(n.in[0]);
+    CurrentQuantise fused = std::get<CurrentQuantise>(n.op);
+    fused.of = *octavo::quantise_source(source.op);
+    Values in = rewrite(source.in);
+    in.push_back(rewrite(n.in[1]));
+    rewrite.keep(n, fused, std::move(in));
+    return true;
+}
+
+bool current_quantise_norm(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    return compute_norm<CurrentQuantise>(match, n, rewrite);
+}
+
+// Smooth-SwiGLU that nothing reads but such a quantiser: factors first, then the quotient on the
+// way. Same bits: quotients by powers of two are exact.
+bool current_quantise_smooth(const Matcher& match, const Node& n, Rewriter& rewrite) {
+    const auto* op = std::get_if<SmoothSwiGlu>(&n.op);
+    if (!op || op->amax || op->rounding != ScaleRounding::pow2) return false;
+    const Node* q = match.only_reader_as<CurrentQuantise>(n.out[0]);
+    if (!q || !takes_values(std::get<CurrentQuantise>(q->op))) return false;
+    if (!bring_forward(match, q->in[1], n, rewrite)) return false;
+    rewrite.stand_at(n);
+    const Value up = rewrite(n.in[1]);
+    const Value factors = rewrite.b.one(SmoothFactors{op->axis, op->rounding}, {up});
+    CurrentQuantise fused = std::get<CurrentQuantise>(q->op);
+    fused.of = QuantiseSource::swiglu;
+    fused.scaled = ScaleAlong{op->axis, /*inverse=*/true};
+    const Value divisors = op->given ? rewrite(n.in[2]) : factors;
+    const Values out = rewrite.b.emit(fused, {rewrite(n.in[0]), up, divisors, rewrite(q->in[1])});
+    rewrite.replace(n.out[1], factors);
+    for (std::size_t i = 0; i < out.size(); ++i) rewrite.replace(q->out[i], out[i]);
     return true;
 }
 

@@ -18,7 +18,8 @@ Rule norm_grad_accumulate, measure_norm_grad, norm_statistics, scale_along_accum
     scaled_add_cast, amax_of_result, copy_of_weight;
 // fuse_quantise.cpp
 Rule delayed_quantise_transpose, quantise_transpose, cast_transpose, cast_source, quantise_source,
-    quantise_scaled, quantise_norm, block_quantise_columns, block_quantise_source,
+    quantise_scaled, quantise_norm, current_quantise, current_quantise_source,
+    current_quantise_norm, current_quantise_smooth, block_quantise_columns, block_quantise_source,
     block_quantise_norm, rms_norm_quantise;
 
 // What `term` is added to; "no value" if it is computed only after `term`.

@@ -53,7 +53,7 @@ std::string_view state_role(std::string_view name) {
 bool is_saved(std::string_view name) {
     const std::string_view role = state_role(name);
     return role != "grad" && role != "grad.scale" && role != "kv" && role != "step" &&
-           role != "smooth.seen";
+           role != "smooth.seen" && role != "scale.guess";
 }
 
 void initialise_scales(State& state) {

@@ -9,6 +9,7 @@
 //     adam.m/...  adam.v/...                 moments; adam.sqrt_v/... the second one's root
 //     scale.history/...  scale.counter/...  scale.value/...     delayed scales
 //     smooth.factor/...  smooth.seen/...     factors of channels; the latter are not saved
+//     scale.guess/...                        current scales of the time before, not saved either
 //     smooth.window/...  smooth.before/...   the largest of them, for export
 //     step/loss                              sum over a step's micro-batches; not saved either
 //     kv/...                                 key-value cache; nor is this

@@ -152,6 +152,102 @@ TEST(FuseQuantiseTranspose, OrTheTransposeAlone) {
     test::expect_same_bits(test::run_graph(g), test::run_graph(t.g));
 }
 
+// Codes under the scale of their own amax, as Provider::current emits them, and both copies.
+Value quantise_current(Built& t, Value x, Dtype to = Dtype::e4m3,
+                       ScaleRounding rounding = ScaleRounding::pow2) {
+    const Value amax = t.b.one(Amax{}, {x}), guard = t.b.one(Guard{}, {amax});
+    const Value scale = t.b.one(ComputeScale{{.to = to, .rounding = rounding}}, {amax, guard});
+    const Value codes = t.b.one(Quantise{to}, {x, scale});
+    t.b.output(fmt::format("codes {}", x.id), codes);
+    t.b.output(fmt::format("turned {}", x.id), t.b.one(Transpose{}, {codes}));
+    return scale;
+}
+
+TEST(FuseCurrentQuantise, OneOpFindsTheScaleAndTheCodes) {
+    for (const Dtype to : {Dtype::e4m3, Dtype::e5m2}) {
+        Built t;
+        const auto half = [&](const char* name) {
+            return t.b.input(name, {Dtype::bf16, {16, 48}});
+        };
+        const auto scope = t.b.scope("layers.0.mlp");
+        quantise_current(t, half("x"), to);
+        quantise_current(t, t.b.one(SwiGlu{}, {half("gate"), half("up")}), to);
+        quantise_current(t, t.b.one(Gelu{}, {half("z")}), to);
+        quantise_current(t, t.b.emit(RmsNorm{}, {half("y"), t.b.input("w", {Dtype::f32, {48}})})[0],
+                         to);
+        const Graph g = fuse(t.g, kFused);
+        EXPECT_EQ(count<Amax>(g) + count<ComputeScale>(g) + count<Quantise>(g), 0);
+        EXPECT_EQ(count<SwiGlu>(g) + count<Gelu>(g) + count<Transpose>(g), 0);
+        EXPECT_EQ(count<CurrentQuantise>(g), 4);
+        std::set<std::string> guesses;
+        for (const Node& n : g.nodes()) {
+            const auto* store = std::get_if<Store>(&n.op);
+            if (store) guesses.insert(store->name);
+        }
+        EXPECT_EQ(guesses.size(), 4u);
+        EXPECT_TRUE(guesses.contains("scale.guess/layers.0.mlp.0"));
+        expect_same_fused(t.g);
+    }
+}
+
+TEST(FuseCurrentQuantise, ScalesThatAreReadElsewhereStay) {
+    Built t;
+    t.b.output("scale", quantise_current(t, t.matrix("x", 16, 48)));
+    EXPECT_EQ(count<ComputeScale>(fuse(t.g, kFused)), 1);
+    expect_same_fused(t.g);
+}
+
+// Exact scales seldom are what they were, and one of another tensor is none of its own.
+TEST(FuseCurrentQuantise, NotWhereAGuessIsWrongOrThereIsNone) {
+    Built t;
+    quantise_current(t, t.matrix("x", 16, 48), Dtype::e4m3, ScaleRounding::exact);
+    const Value amax = t.b.one(Amax{}, {t.matrix("y", 16, 48)});
+    const Value guard = t.b.one(Guard{}, {amax});
+    const Value scale = t.b.one(ComputeScale{}, {amax, guard});
+    t.b.output("z", t.b.one(Quantise{}, {t.matrix("z", 16, 48), scale}));
+    const Graph g = fuse(t.g, kFused);
+    EXPECT_EQ(count<CurrentQuantise>(g), 0);
+    expect_same_fused(t.g);
+}
+
+TEST(FuseCurrentQuantise, SmoothSwiGluDividesOnTheWay) {
+    for (const Axis axis : {Axis::row, Axis::column}) {
+        for (const auto rounding : {ScaleRounding::pow2, ScaleRounding::exact}) {
+            for (const bool given : {false, true}) {
+                if (given && axis == Axis::row) continue;
+                Built t;
+                const auto half = [&](const char* name) {
+                    return t.b.input(name, {Dtype::bf16, {16, 48}});
+                };
+                Values in{half("gate"), half("up")};
+                if (given) in.push_back(t.b.constant({Dtype::f32, {48}}, 0.25));
+                const Values smooth =
+                    t.b.emit(SmoothSwiGlu{.axis = axis, .rounding = rounding, .given = given}, in);
+                quantise_current(t, smooth[0]);
+                t.b.output("factors", smooth[1]);
+                const Graph g = fuse(t.g, kFused);
+                const int apart = rounding == ScaleRounding::exact ? 1 : 0;
+                EXPECT_EQ(count<SmoothSwiGlu>(g), apart);
+                EXPECT_EQ(count<SmoothFactors>(g), 1 - apart);
+                expect_same_fused(t.g);
+                EXPECT_EQ(count<CurrentQuantise>(fuse(t.g)), 0);  // where that does not pay
+            }
+        }
+    }
+}
+
+TEST(FuseCurrentQuantise, NotASmoothSwiGluThatIsReadElsewhere) {
+    Built t;
+    const Values smooth =
+        t.b.emit(SmoothSwiGlu{}, {t.matrix("gate", 16, 48), t.matrix("up", 16, 48)});
+    quantise_current(t, smooth[0]);
+    t.b.output("h", smooth[0]);
+    const Graph g = fuse(t.g, kFused);
+    EXPECT_EQ(count<SmoothSwiGlu>(g), 1);
+    EXPECT_EQ(count<CurrentQuantise>(g), 1);
+    expect_same_fused(t.g);
+}
+
 TEST(FuseScaleAlongAccumulate, TheResidualStreamIsAdded) {
     for (const Axis axis : {Axis::row, Axis::column}) {
         for (const bool product_first : {false, true}) {

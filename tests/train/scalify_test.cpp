@@ -294,8 +294,10 @@ TEST(ScalifyRuns, StatesAreRescaled) {
         for (int step = 1; step <= 7; ++step) {
             const test::TokenBatch batch = test::random_batch(still, 1);
             const float want = a.micro(batch), got = b.micro(batch);
-            EXPECT_NEAR(got, want, 0.01f * want) << step;
+            // Values stay, so that the first loss after a rescale differs by roundings of 8 bits;
+            // what the steps after it make of those is another run's.
             EXPECT_TRUE(got == want || step > 3) << step;
+            EXPECT_NEAR(got, want, (step == 4 ? 1e-4f : 0.03f) * want) << step;
             a.program.update(2e-2, step);
             b.program.update(2e-2, step);
             EXPECT_EQ(scale_of(a, up), 0x1p-6f);

@@ -7,44 +7,16 @@
 namespace octavo::cpu {
 namespace {
 
-// From the largest magnitudes of columns: in chunks of rows, then over the chunks.
 template <class T>
-void column_factors(const TensorRef& up, ScaleRounding rounding, std::byte* scratch,
-                    compute_t<T>* s) {
-    const std::int64_t rows = up.type.shape.rows(), columns = up.type.shape.last();
-    const std::int64_t chunks = row_chunks(rows);
-    auto* const partials = reinterpret_cast<std::uint32_t*>(scratch);
-    parallel_for(chunks, 1, [&](std::int64_t begin, std::int64_t end) {
-        for (std::int64_t i = begin; i < end; ++i) {
-            std::uint32_t* const top = partials + i * columns;
-            std::fill_n(top, columns, 0u);
-            for (std::int64_t row = rows * i / chunks; row < rows * (i + 1) / chunks; ++row) {
-                const T* x = up.as<T>() + row * columns;
-#pragma omp simd
-                for (std::int64_t j = 0; j < columns; ++j) {
-                    const auto bits =
-                        std::bit_cast<std::uint32_t>(static_cast<float>(x[j])) & 0x7FFFFFFF;
-                    top[j] = top[j] < bits ? bits : top[j];
-                }
-            }
-        }
-    });
-    for (std::int64_t j = 0; j < columns; ++j) {
-        std::uint32_t top = 0;
-        for (std::int64_t i = 0; i < chunks; ++i) top = std::max(top, partials[i * columns + j]);
-        s[j] = smooth_factor(std::bit_cast<float>(top), rounding);
-    }
-}
-
-template <class T>
-void smooth_swiglu(const KernelCall& call, const SmoothSwiGlu& op) {
+void smooth_swiglu(const KernelCall& call, const SmoothSwiGlu& op, const Prepared& factors) {
     using C = compute_t<T>;
     const TensorRef& up = call.in[1];
     const T* gate = call.in[0].as<T>();
     T* h = call.out[0].as<T>();
     C* s = call.out[1].as<C>();
     const std::int64_t rows = up.type.shape.rows(), columns = up.type.shape.last();
-    if (op.axis == Axis::column) column_factors<T>(up, op.rounding, call.scratch, s);
+    if (op.axis == Axis::column)
+        factors.run({call.in.subspan(1, 1), call.out.subspan(1, 1), call.scratch});
     const C* divisors = op.given ? call.in[2].as<C>() : s;
     SharedAmax top;
     parallel_for(rows, row_grain(columns), [&](std::int64_t begin, std::int64_t end) {
@@ -74,12 +46,16 @@ void smooth_swiglu(const KernelCall& call, const SmoothSwiGlu& op) {
 
 Prepared prepare(const NodeView& node) {
     const auto op = std::get<SmoothSwiGlu>(node.op);
-    const Shape& shape = node.in[0].shape;
-    const std::int64_t scratch =
-        op.axis == Axis::column ? row_chunk_bytes<std::uint32_t>(shape.rows(), shape.last()) : 0;
+    // Of columns; those of a row are found while it is at hand.
+    Prepared factors;
+    if (op.axis == Axis::column) {
+        factors = prepare_op(kernel_registry(), SmoothFactors{op.axis, op.rounding},
+                             node.in.subspan(1, 1));
+    }
     return dispatch_plain(node.in[0].dtype, [&](auto tag) {
         using T = typename decltype(tag)::type;
-        return Prepared{[op](const KernelCall& call) { smooth_swiglu<T>(call, op); }, scratch};
+        return Prepared{[=](const KernelCall& call) { smooth_swiglu<T>(call, op, factors); },
+                        factors.scratch_bytes};
     });
 }
 
