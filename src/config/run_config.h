@@ -71,6 +71,7 @@ struct RunConfig {
         std::vector<std::string> bf16 = {};
         std::int64_t margin = 0;
         std::int64_t history = 16;
+        std::string activation_scale = "delayed";
         std::string scale_rounding = "auto";
         std::string block_rule = "recip";
         std::string gradient = "auto";

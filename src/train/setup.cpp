@@ -81,6 +81,12 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     refuse_option(fine && o.history != RunConfig::Recipe{}.history, "history", r,
                   "has no delayed scales");
     refuse_option(fine && o.fp8_lm_head, "fp8_lm_head", r, "has no head in 8 bits");
+    const bool current = o.activation_scale == "current";
+    refuse_option(fine && current, "activation_scale", r, "has no delayed scales to do without");
+    refuse_option(current && o.history != RunConfig::Recipe{}.history, "history", r,
+                  "has no delayed scales where recipe.activation_scale is current");
+    refuse_option(current && o.fp8_lm_head, "fp8_lm_head", r,
+                  "has delayed scales in the head, which recipe.activation_scale = current is not");
     refuse_option(!r.output_grad && o.gradient != "auto", "gradient", r,
                   "keeps output gradients unscaled");
     const bool groups = r.activation && has_groups(*r.activation);
@@ -92,6 +98,7 @@ void set_scales(Recipe& r, const RunConfig::Recipe& o) {
     r.window = static_cast<int>(o.history);
     for (std::optional<Format>* format : {&r.activation, &r.weight, &r.output_grad}) {
         if (!*format) continue;
+        if (current && format != &r.weight) (*format)->provider = Provider::current;
         (*format)->margin = static_cast<int>(o.margin);
         if (o.scale_rounding == "exact") (*format)->rounding = ScaleRounding::exact;
         if (o.scale_rounding == "pow2") (*format)->rounding = ScaleRounding::pow2;

@@ -194,6 +194,7 @@ INSTANTIATE_TEST_SUITE_P(
     Variants, ResumeVariant,
     testing::Values(Variant{"fp32", "fp32", {}}, Variant{"bf16", "bf16", {}},
                     Variant{"fp8lm", "fp8-lm", {}},
+                    Variant{"current", "fp8-lm", {"--recipe.activation_scale", "current"}},
                     Variant{"fp8lmO1", "fp8-lm", {"--recipe.level", "O1"}},
                     Variant{"fp8lmO2", "fp8-lm", {"--recipe.level", "O2"}},
                     Variant{"fp8lmO3", "fp8-lm", {"--recipe.level", "O3"}},

@@ -121,6 +121,18 @@ TEST(Setup, Fp8LmMayPredictItsWeightScales) {
     EXPECT_EQ(r.prediction, (Prediction{adam_bound(0.9, 0.999), 50}));
 }
 
+TEST(Setup, ActivationsMayHaveScalesOfTheirOwnAmax) {
+    for (const char* name : {"fp8-lm", "smooth-swiglu"}) {
+        RunConfig c = config();
+        c.recipe = {.name = name, .margin = 1, .activation_scale = "current"};
+        const Recipe r = recipe_of(c);
+        EXPECT_EQ(r.activation->provider, Provider::current);
+        EXPECT_EQ(r.output_grad->provider, Provider::current);
+        EXPECT_EQ(r.output_grad->margin, 1);
+        EXPECT_EQ(r.weight->provider, Provider::recorded);
+    }
+}
+
 TEST(Setup, ScalifyRunsAreThePapers) {
     RunConfig c = config();
     c.recipe.name = "scalify";
@@ -202,6 +214,14 @@ TEST(Setup, OptionsThatARecipeHasNoUseForAreRefused) {
         {{.name = "moss", .margin = 1},
          "margin: recipe moss has no delayed scales to leave room in"},
         {{.name = "blockwise", .history = 8}, "history: recipe blockwise has no delayed scales"},
+        {{.name = "moss", .activation_scale = "current"},
+         "activation_scale: recipe moss has no delayed scales to do without"},
+        {{.name = "fp8-lm", .history = 8, .activation_scale = "current"},
+         "history: recipe fp8-lm has no delayed scales where recipe.activation_scale is current"},
+        {{.name = "fp8-lm", .fp8_lm_head = true, .activation_scale = "current"},
+         "fp8_lm_head: recipe fp8-lm has delayed scales in the head, which recipe.activation_scale "
+         "= "
+         "current is not"},
         {{.name = "blockwise", .fp8_lm_head = true},
          "fp8_lm_head: recipe blockwise has no head in 8 bits"},
         {{.name = "bf16", .bf16 = {"down_proj"}}, "bf16: recipe bf16 has no products in 8 bits"},

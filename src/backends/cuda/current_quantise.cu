@@ -76,7 +76,6 @@ void quantise(const CurrentQuantise& op, const Source& source, const KernelCall&
 template <class X>
 struct SmoothSource {
     static constexpr int kResults = 1;
-    static constexpr bool kFlat = false;
     const bf16* gate;
     X up;
 
@@ -99,7 +98,9 @@ bool on_the_way(const CurrentQuantise& op, Dtype from) {
 
 template <class T, class To>
 void run_source(const CurrentQuantise& op, const KernelCall& call, std::byte* scratch) {
-    const auto each = [&](const auto& source) { quantise<T, To>(op, source, call); };
+    const auto each = [&]<class Source>(const Source& source) {
+        if constexpr (Source::kResults == 1) quantise<T, To>(op, source, call);
+    };
     if constexpr (std::is_same_v<T, bf16>) {
         if (!op.scaled) return with_source<T, To>(op.of, call.in, each);
         if constexpr (std::is_same_v<To, e4m3>) {
