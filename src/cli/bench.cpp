@@ -25,7 +25,9 @@ namespace {
 // Steps of one micro-batch before all others: until every delayed scale has its window, casts take
 // an extra pass that later steps do not.
 std::int64_t filling_steps(const Recipe& recipe) {
-    const bool delayed = recipe.activation && recipe.activation->provider == Provider::delayed;
+    const auto is_delayed = [](const Format& f) { return f.provider == Provider::delayed; };
+    const bool delayed = (recipe.activation && is_delayed(*recipe.activation)) ||
+                         (recipe.smooth && is_delayed(recipe.smooth->hidden));
     return delayed ? recipe.window + 1 : 0;
 }
 

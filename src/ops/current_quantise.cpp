@@ -43,6 +43,7 @@ Values decompose(Builder& b, const CurrentQuantise& op, const Values& in) {
     return out;
 }
 
+// Nothing in place: kernels read the guess when the scale is there already.
 constexpr RulesFor<CurrentQuantise> kCurrentQuantise{.type = type, .decompose = decompose};
 
 }  // namespace

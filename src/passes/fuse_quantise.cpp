@@ -168,6 +168,7 @@ bool current_quantise(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const Values out =
         rewrite.b.emit(CurrentQuantise{.rule = rule, .transpose = both}, {rewrite(n.in[0]), guess});
     rewrite.b.store(name, out[1]);
+    rewrite.replace(n.in[1], out[1]);  // for whoever reads the scale later, as recomputed casts do
     rewrite.replace(n.out[0], out[0]);
     if (both) rewrite.replace(n.out[1], out[2]);
     return true;
@@ -195,6 +196,7 @@ bool current_quantise_norm(const Matcher& match, const Node& n, Rewriter& rewrit
 bool current_quantise_smooth(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const auto* op = std::get_if<SmoothSwiGlu>(&n.op);
     if (!op || op->amax || op->rounding != ScaleRounding::pow2) return false;
+    if (match.graph().type(n.in[1]).dtype == Dtype::f16) return false;  // quotients would underflow
     const Node* q = match.only_reader_as<CurrentQuantise>(n.out[0]);
     if (!q || !takes_values(std::get<CurrentQuantise>(q->op))) return false;
     if (!bring_forward(match, q->in[1], n, rewrite)) return false;

@@ -65,7 +65,9 @@ std::int64_t Program::total_bytes() const {
 
 void Program::allocate(std::int64_t limit) {
     const std::int64_t need = total_bytes();
-    check(need <= limit,
+    // What was allocated for earlier plans stays.
+    const std::int64_t more = state_.has_memory() ? need - memory_.bytes() : 0;
+    check(need + (more > 0 ? work_bytes_ : 0) <= limit,
           "the plan needs {:.2f} GB of memory, {:.2f} GB are available{}\n{}"
           "  Lower train.batch or train.seq, choose runtime.recompute = \"block\", or a smaller "
           "model.",

@@ -137,6 +137,8 @@ void set_smooth(Recipe& r, const RunConfig& config) {
     const bool delayed = o.source == "delayed";
     refuse_key(delayed && !has_tensor_scale(*r.activation), "smooth.source",
                fmt::format("recipe {} has no delayed scales", r.name));
+    refuse_key(delayed && config.recipe.activation_scale == "current", "smooth.source",
+               "recipe.activation_scale is current, which leaves no scales of past steps");
     r.smooth->hidden = *r.activation;
     r.smooth->hidden.provider = delayed ? Provider::delayed : Provider::current;
     if (o.rounding == "exact") r.smooth->rounding = ScaleRounding::exact;
@@ -211,11 +213,11 @@ void set_layers(Recipe& r, const RunConfig::Recipe& o) {
 // What lies in State of a weight.
 void set_states(Recipe& r, const RunConfig& config) {
     const RunConfig::Recipe& level = config.recipe;
-    const bool delayed = r.activation && r.activation->provider == Provider::delayed;
+    const bool one_scale = r.activation && has_tensor_scale(*r.activation);
     refuse_option(
-        !delayed && level.level != "O0", "level", r,
+        !one_scale && level.level != "O0", "level", r,
         "has none of fp8-lm's levels; optimizer.master, gradient, m and v set such states");
-    refuse_option(!delayed && level.weight_cast != "cached", "weight_cast", r,
+    refuse_option(!one_scale && level.weight_cast != "cached", "weight_cast", r,
                   "has no weights to cast in every pass, as fp8-lm does");
     if (level.level == "O3" && level.weight_cast != "cached") {
         fail_usage(

@@ -62,6 +62,14 @@ TEST(CurrentQuantise, ComputesWhatItQuantises) {
                 expect_decomposed(op, {x(4), x(5)});
                 op.of = QuantiseSource::joined_swiglu;
                 if (shape.last() % 2 == 0) expect_decomposed(op, {x(6)});
+                op.of = QuantiseSource::normalise;
+                const auto vector = [](std::int64_t n, std::uint64_t seed) {
+                    return random_tensor(Dtype::f32, {n}, seed);
+                };
+                const std::int64_t m = shape[0], n = shape[1];
+                expect_decomposed(op, {x(7), vector(n, 8), vector(m, 9)});
+                expect_decomposed(
+                    op, {x(10), vector(n, 11), vector(n, 12), vector(m, 13), vector(m, 14)});
             }
         }
     }

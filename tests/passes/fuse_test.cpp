@@ -179,6 +179,15 @@ TEST(FuseCurrentQuantise, OneOpFindsTheScaleAndTheCodes) {
         EXPECT_EQ(count<Amax>(g) + count<ComputeScale>(g) + count<Quantise>(g), 0);
         EXPECT_EQ(count<SwiGlu>(g) + count<Gelu>(g) + count<Transpose>(g), 0);
         EXPECT_EQ(count<CurrentQuantise>(g), 4);
+        using Q = QuantiseSource;
+        for (const Q of : {Q::value, Q::swiglu, Q::gelu, Q::normalise}) {
+            EXPECT_EQ(std::ranges::count_if(g.nodes(),
+                                            [&](const Node& n) {
+                                                const auto* q = std::get_if<CurrentQuantise>(&n.op);
+                                                return q && q->of == of;
+                                            }),
+                      1);
+        }
         std::set<std::string> guesses;
         for (const Node& n : g.nodes()) {
             const auto* store = std::get_if<Store>(&n.op);
@@ -190,10 +199,16 @@ TEST(FuseCurrentQuantise, OneOpFindsTheScaleAndTheCodes) {
     }
 }
 
-TEST(FuseCurrentQuantise, ScalesThatAreReadElsewhereStay) {
+// As a recomputed cast reads the first one's.
+TEST(FuseCurrentQuantise, ItsScaleIsReadElsewhere) {
     Built t;
-    t.b.output("scale", quantise_current(t, t.matrix("x", 16, 48)));
-    EXPECT_EQ(count<ComputeScale>(fuse(t.g, kFused)), 1);
+    const Value h = t.b.one(Gelu{}, {t.b.input("x", {Dtype::bf16, {16, 48}})});
+    const Value scale = quantise_current(t, h);
+    t.b.output("again", t.b.one(Quantise{}, {t.matrix("y", 16, 48), scale}));
+    t.b.output("scale", scale);
+    const Graph g = fuse(t.g, kFused);
+    EXPECT_EQ(count<ComputeScale>(g) + count<Amax>(g) + count<Gelu>(g), 0);
+    EXPECT_EQ(count<Quantise>(g), 1);
     expect_same_fused(t.g);
 }
 

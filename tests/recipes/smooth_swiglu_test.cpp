@@ -286,9 +286,15 @@ TEST(SmoothSwiGlu, FactorsJoinTheirReaders) {
         EXPECT_EQ(gradients, 2u);
         EXPECT_EQ(results, axis == Axis::row ? 2u : 0u);
         // The quotient, and a weight that takes factors, leave in both copies.
-        for (const Node* n : nodes_of<Quantise>(g)) {
-            EXPECT_EQ(std::get<Quantise>(n->op).copies, Copies::both) << n->label;
+        std::size_t quotients = 0;
+        for (const Node* n : nodes_of<CurrentQuantise>(g)) {
+            const auto& op = std::get<CurrentQuantise>(n->op);
+            quotients += op.of == QuantiseSource::swiglu && op.scaled == ScaleAlong{axis, true};
+            EXPECT_TRUE(op.transpose) << n->label;
         }
+        EXPECT_EQ(quotients, 2u);
+        EXPECT_EQ(nodes_of<CurrentQuantise>(g).size(), quotients + weights);
+        EXPECT_EQ(nodes_of<SmoothSwiGlu>(g).size() + nodes_of<Quantise>(g).size(), 0u);
     }
 }
 

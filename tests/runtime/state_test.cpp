@@ -21,6 +21,7 @@ TEST(State, EverythingIsSavedButGradientsAndCaches) {
         EXPECT_TRUE(is_saved(name)) << name;
     }
     EXPECT_FALSE(is_saved("grad/w"));
+    EXPECT_FALSE(is_saved("scale.guess/layers.0.mlp.down_proj.0"));
     EXPECT_FALSE(is_saved("kv/layers.0.k"));
 }
 

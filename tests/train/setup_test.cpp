@@ -130,6 +130,16 @@ TEST(Setup, ActivationsMayHaveScalesOfTheirOwnAmax) {
         EXPECT_EQ(r.output_grad->provider, Provider::current);
         EXPECT_EQ(r.output_grad->margin, 1);
         EXPECT_EQ(r.weight->provider, Provider::recorded);
+        c.recipe.level = "O2";
+        EXPECT_EQ(recipe_of(c).states.m, Dtype::e4m3);
+        c.recipe.weight_cast = "per_forward";
+        EXPECT_FALSE(recipe_of(c).cache_weights);
+        c.recipe.level = "O0";
+        c.smooth.granularity = "token";
+        c.smooth.source = "delayed";
+        EXPECT_EQ(error_of([&] { recipe_of(c); }),
+                  "smooth.source: recipe.activation_scale is current, which leaves no scales of "
+                  "past steps\n  Leave it out.");
     }
 }
 

@@ -102,7 +102,7 @@ void run_source(const CurrentQuantise& op, const KernelCall& call, std::byte* sc
         if constexpr (Source::kResults == 1) quantise<T, To>(op, source, call);
     };
     if constexpr (std::is_same_v<T, bf16>) {
-        if (!op.scaled) return with_source<T, To>(op.of, call.in, each);
+        if (!op.scaled) return with_source<T, To>(op.of, call.in.first(call.in.size() - 1), each);
         if constexpr (std::is_same_v<To, e4m3>) {
             const auto* const gate = call.in[0].as<bf16>();
             const auto* const up = call.in[1].as<bf16>();

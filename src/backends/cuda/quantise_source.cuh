@@ -210,6 +210,7 @@ void with_source(QuantiseSource of, std::span<const TensorRef> operands, F&& f, 
             if (operands.size() == 3) {
                 return f(NormSource<T, RmsFunction<float>>{in(0), {vector(1), vector(2)}});
             }
+            check(operands.size() == 5, "a norm has 3 or 5 operands, got {}", operands.size());
             f(NormSource<T, LayerFunction<float>>{in(0),
                                                   {vector(1), vector(2), vector(3), vector(4)}});
         }
