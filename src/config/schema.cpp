@@ -139,10 +139,9 @@ void add_recipe(std::vector<Key>& keys) {
     s.key("margin", &R::margin,
           "powers of two that scales of tensors leave free above the largest value", between(0, 8));
     s.key("history", &R::history, "window of the delayed scales", between(1, 1024), "steps");
-    s.key(
-        "activation_scale", &R::activation_scale,
-        "scales of activations and their gradients in fp8-lm: of past steps, or of their own amax",
-        one_of({"delayed", "current"}));
+    s.key("activation_scale", &R::activation_scale,
+          "scales of activations and gradients: of past steps, or of their own amax",
+          one_of({"delayed", "current"}));
     s.key("scale_rounding", &R::scale_rounding,
           "scales are powers of two, or exact; auto: exact in blockwise, else pow2",
           one_of({"auto", "pow2", "exact"}));
