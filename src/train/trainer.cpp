@@ -161,10 +161,11 @@ class Trainer {
             folder_.path.string(), found ? found->filename().string() : "");
         if (found) {
             std::vector<std::string> converted;
-            tokenizer_.check_trained(read_checkpoint_info(*found).extra,
+            const auto extra = read_checkpoint_info(*found).extra;
+            tokenizer_.check_trained(extra,
                                      "Name token files of the same tokenizer in data.train, or "
                                      "choose another run.dir.");
-            program_.set_exponents(exponents_in(read_checkpoint_info(*found).extra));
+            program_.set_exponents(exponents_in(extra));
             const CheckpointInfo info =
                 load_checkpoint(*found, program_.state(), Verify::contents, &converted);
             step_ = info.step;
