@@ -155,7 +155,7 @@ bool current_quantise(const Matcher& match, const Node& n, Rewriter& rewrite) {
     const Node* guard = match.producer_as<Guard>(scale->in[1]);
     const bool own = amax && amax->in[0] == n.in[0];
     const bool guarded = guard && guard->in.size() == 1 && guard->in[0] == scale->in[0];
-    if (!own || !guarded || rule.rounding != ScaleRounding::pow2) return false;
+    if (!own || !guarded || rule.to != op->to || rule.rounding != ScaleRounding::pow2) return false;
     // A layer has several such tensors.
     const auto before = std::ranges::count_if(
         g.nodes().begin(), g.nodes().begin() + (&n - g.nodes().data()), [&](const Node& other) {

@@ -212,7 +212,8 @@ TEST(FuseCurrentQuantise, ItsScaleIsReadElsewhere) {
     expect_same_fused(t.g);
 }
 
-// Exact scales seldom are what they were, and one of another tensor is none of its own.
+// Exact scales seldom are what they were; one of another tensor, or for another format, is none of
+// its own.
 TEST(FuseCurrentQuantise, NotWhereAGuessIsWrongOrThereIsNone) {
     Built t;
     quantise_current(t, t.matrix("x", 16, 48), Dtype::e4m3, ScaleRounding::exact);
@@ -220,6 +221,7 @@ TEST(FuseCurrentQuantise, NotWhereAGuessIsWrongOrThereIsNone) {
     const Value guard = t.b.one(Guard{}, {amax});
     const Value scale = t.b.one(ComputeScale{}, {amax, guard});
     t.b.output("z", t.b.one(Quantise{}, {t.matrix("z", 16, 48), scale}));
+    t.b.output("y", t.b.one(Quantise{Dtype::e5m2}, {t.g.node(t.g.producer(amax)).in[0], scale}));
     const Graph g = fuse(t.g, kFused);
     EXPECT_EQ(count<CurrentQuantise>(g), 0);
     expect_same_fused(t.g);
